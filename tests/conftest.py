@@ -1,0 +1,19 @@
+"""What every test shares: one thread a worker under xdist, repeatable hypothesis runs, slow tests first."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # `make test` runs one worker a core; torch reads this once, when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, and no deadline: a loaded machine must not fail a test.
+settings.register_profile("gkd", derandomize=True, deadline=None)
+settings.load_profile("gkd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slow tests first, so that one worker runs them while the other does the rest."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

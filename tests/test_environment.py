@@ -1,0 +1,188 @@
+"""pyproject.toml, environment.yml, requirements.lock, the Makefile and CITATION.cff say the same thing."""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import distribution, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from gkd.params import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+# They follow from the torch wheel, and the CPU wheel has none of them.
+LEFT_OUT = ("nvidia-", "cuda-", "triton")
+
+
+def direct() -> dict[str, Requirement]:
+    """Declared dependencies with all extras, by canonical name."""
+    extras = PROJECT["optional-dependencies"].values()
+    lines = PROJECT["dependencies"] + [line for extra in extras for line in extra]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """`name==version` lines as canonical name -> version; any other form fails, as does a repeated name."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name, exact, pinned = line.partition("==")
+        assert exact and Version(pinned), f"not an exact pin: {line!r}"
+        assert canonicalize_name(name) not in found, f"pinned twice: {name}"
+        found[canonicalize_name(name)] = pinned
+    return found
+
+
+def lock() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return pins([line for line in lines if line and not line.startswith("#")])
+
+
+def installed_closure() -> set[str]:
+    """Names of all installed distributions that the declared dependencies need here, themselves included."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    todo = list(direct().values())
+    while todo:
+        requirement = todo.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        for needed in map(Requirement, distribution(requirement.name).requires or []):
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                todo.append(needed)
+    return {name for name, _ in seen if not name.startswith(LEFT_OUT)}
+
+
+@pytest.mark.parametrize("name", sorted(direct()))
+def test_range_admits_the_locked_version(name):
+    assert lock()[name] in direct()[name].specifier
+
+
+def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
+    (pip,) = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
+    locked = lock()
+    assert pins(pip) == {name: locked[name] for name in direct()}
+
+
+def test_conda_python_is_one_that_pyproject_admits():
+    (python,) = [e for e in ENVIRONMENT["dependencies"] if isinstance(e, str) and e.startswith("python=")]
+    assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_lock_leaves_out_what_follows_from_the_torch_wheel():
+    assert [name for name in lock() if name.startswith(LEFT_OUT)] == []
+
+
+def test_lock_is_the_closure_of_the_declared_dependencies():
+    locked = lock()
+    other = sorted(name for name in direct() if Version(version(name)).public != locked[name])
+    if other:
+        pytest.skip(f"not installed from requirements.lock: {', '.join(other)} differ")
+    assert installed_closure() == set(locked)
+
+
+def test_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == version("gkd")
+    assert citation["license"] == PROJECT["license"]
+    assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2603.02554"
+
+
+def test_ci_script_is_executable():
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def make(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """`make` as typed in a fresh shell, though these tests may themselves run under `make test`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "VENV"}
+    command = [shutil.which("make"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=clean | env, capture_output=True, text=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what make reads, as a git clone would have it, and nothing installed."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").touch()
+    return tmp_path
+
+
+def test_make_alone_lists_every_target():
+    listed = {line.split()[1] for line in make().stdout.splitlines()}
+    assert listed == {"help", "repro", "test", "lab", "data", "grid", "camvid", "lint", "clean"}
+
+
+def test_repro_installs_makes_data_and_runs_in_this_order(checkout):
+    run = make("-n", "repro", "PYTHON=py", "PIP_ARGS=--cpu", cwd=checkout)
+    steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "dvc repro"]
+    places = [run.stdout.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+def test_an_installed_environment_is_left_alone(checkout):
+    (checkout / "env").mkdir()
+    (checkout / "env/.gkd-installed").touch()
+    run = make("-n", "repro", "VENV=env", cwd=checkout)
+    assert run.returncode == 0 and "env/bin/dvc repro" in run.stdout and "pip install" not in run.stdout
+
+
+def test_without_git_make_says_so(checkout):
+    run = make("repro", cwd=checkout, PATH=str(checkout))
+    assert run.returncode != 0 and "install git" in run.stderr
+
+
+def test_outside_a_clone_make_says_so(checkout):
+    (checkout / ".dvc/config").unlink()
+    run = make("repro", cwd=checkout)
+    assert run.returncode != 0 and str(checkout) in run.stderr and "git clone" in run.stderr
+
+
+def test_without_python_make_says_so(checkout):
+    run = make("lint", "PYTHON=", cwd=checkout)
+    assert run.returncode != 0 and "No Python 3.11" in run.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.fixture
+def stubbed(checkout: Path) -> Path:
+    """The checkout with an installed environment whose commands only write their arguments to `log`."""
+    (checkout / "env/bin").mkdir(parents=True)
+    (checkout / "env/.gkd-installed").touch()
+    (checkout / "data").mkdir()
+    for name in ("dvc", "gkd"):
+        script = checkout / "env/bin" / name
+        script.write_text(f'#!/bin/sh\necho {name} "$@" >> log\ntest "$1" != "$FAIL"\n')
+        script.chmod(0o755)
+    return checkout
+
+
+@pytest.mark.parametrize("fail", ["", "repro"])
+def test_camvid_restores_the_default_plan_also_after_a_failure(stubbed, fail):
+    run = make("camvid", "VENV=env", cwd=stubbed, FAIL=fail)
+    assert (stubbed / "log").read_text().splitlines() == [
+        "dvc status data.dvc",
+        "gkd plan --profile camvid",
+        "dvc repro",
+        "gkd plan --profile mini",
+    ]
+    assert (run.returncode != 0) == bool(fail)
+
+
+def test_commands_of_the_environment_come_first_on_path(stubbed):
+    (stubbed / "env/bin/dvc").write_text('#!/bin/sh\necho "$PATH" > log\necho "$JUPYTER_PATH" >> log\n')
+    make("data", "VENV=env", cwd=stubbed, JUPYTER_PATH="/elsewhere")
+    path, jupyter_path = (stubbed / "log").read_text().split("\n")[:2]
+    assert path.split(os.pathsep)[0] == str(stubbed / "env/bin")
+    assert jupyter_path == ""
