@@ -1,0 +1,103 @@
+"""Which image belongs to which label: files under two folders, paired by their names."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gkd.datasets.reading import DatasetError
+
+
+class Sample(NamedTuple):
+    """One image and its label. `name` is the posix path of the image relative to the root of the dataset."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+class Place(NamedTuple):
+    """One way in which a split may lie under the root. Names must agree once the suffixes are cut off."""
+
+    images: str
+    image_suffixes: tuple[str, ...]
+    labels: str | None = None  # None: the split has no labels
+    label_suffix: str = ""
+    table: str = ""  # label table that maps the stored ids, see gkd.labels
+
+    def missing(self, root: Path) -> list[str]:
+        """The folders that are not there."""
+        folders = (self.images, self.labels)
+        return [name for name in folders if name is not None and not os.path.isdir(root / name)]
+
+    def has_labels(self, root: Path) -> bool:
+        """Whether there is what its label folder is for: any label file, or no need of one."""
+        return self.labels is None or any(_files(root / self.labels, (self.label_suffix,)))
+
+
+def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
+    """The samples of a place, sorted by name. Names (without suffix) that match `skip` are left out.
+
+    Raises DatasetError if there are no images, an image has no label, a label has no image, or names collide.
+    """
+    folder = root / place.images
+    if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
+        names = sorted(name for _, name in _files(folder, place.image_suffixes))
+        samples = [_sample(root, folder / name, None) for name in names]
+    else:
+        images = _unique(folder, place.image_suffixes, skip)
+        label_folder = root / place.labels
+        masks = _unique(label_folder, (place.label_suffix,), skip)
+        unlabelled = [name for key, name in images.items() if key not in masks]
+        if unlabelled:
+            raise DatasetError(
+                f"{folder / unlabelled[0]}: expected its label *{place.label_suffix} in {label_folder},"
+                f" found none ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
+            )
+        orphans = [name for key, name in masks.items() if key not in images]
+        if orphans:
+            raise DatasetError(
+                f"{label_folder / orphans[0]}: expected the image of this label in {folder},"
+                f" found none ({len(orphans)} of {len(masks)} labels lack one); complete the images"
+            )
+        samples = [_sample(root, folder / name, label_folder / masks[key]) for key, name in images.items()]
+    if not samples:
+        endings = " or ".join("*" + suffix for suffix in place.image_suffixes)
+        raise DatasetError(
+            f"{folder}: expected images {endings}, found none, the split is empty; complete the download"
+        )
+    return samples
+
+
+def _sample(root: Path, image: Path, label: Path | None) -> Sample:
+    return Sample(image.relative_to(root).as_posix(), image, label)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(key, name) of the files at any depth that end with a suffix (case ignored), hidden ones left out.
+
+    name is the posix path relative to `folder`, key is name without the suffix.
+    """
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = Path(where).relative_to(folder)
+        for name in names:
+            suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
+            if suffix is not None and not name.startswith("."):  # macOS leaves "._x.png" behind
+                path = (prefix / name).as_posix()
+                yield path[: -len(suffix)], path
+
+
+def _unique(folder: Path, suffixes: tuple[str, ...], skip: str) -> dict[str, str]:
+    """Key -> name, in the order of the keys."""
+    files: dict[str, str] = {}
+    for key, name in sorted(_files(folder, suffixes)):
+        if skip and re.fullmatch(skip, key):
+            continue
+        if key in files:
+            raise DatasetError(
+                f"{folder / name}: expected one file a name, found also {files[key]}; remove one of them"
+            )
+        files[key] = name
+    return files

@@ -1,0 +1,75 @@
+"""Reading one file of a dataset: an RGB image, a label image as raw ids or as train ids, or only the size."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gkd import labels
+
+
+class DatasetError(ValueError):
+    """A dataset is not as expected. The message names the path, what was expected and found, what to do."""
+
+
+def _open(path: Path, pixels: bool = True) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if pixels:
+                image.load()
+        return image
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: expected an image, found no such file; check the download") from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:  # SyntaxError: what Pillow raises for a broken PNG chunk
+        raise DatasetError(
+            f"{path}: expected a complete image, found a damaged file ({error}); copy or download it again"
+        ) from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels from the header of an image file."""
+    return _open(path, pixels=False).size
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image as uint8 RGB (H, W, 3). Grey, palette, CMYK and transparent files are converted."""
+    image = _open(path)
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
+        raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
+    return np.array(image.convert("RGB"))
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """The raw ids of a label image: uint8 (H, W). A palette image gives its indices, never its colours."""
+    image = _open(path)
+    if image.mode not in ("L", "P"):
+        found = "a colour-coded label" if image.mode.startswith("RGB") else "another kind of image"
+        raise DatasetError(
+            f"{path}: expected class ids in one 8-bit channel (mode L or P), found {found} ({image.mode});"
+            " use the id files of the dataset"
+        )
+    return np.array(image)
+
+
+def read_train_ids(path: Path, table: str) -> np.ndarray:
+    """A label image as train ids: uint8 (H, W), 255 = ignored. `table` names its id map, see gkd.labels."""
+    raw = read_ids(path)
+    unknown = labels.unknown_ids(raw, table)
+    if unknown:
+        raise DatasetError(
+            f"{path}: expected ids of the label table {table!r} ({_ranges(labels.known_ids(table))}), found"
+            f" {', '.join(map(str, unknown))} as well;"
+            " check that this is the id file of the dataset and that it was not resized or re-encoded"
+        )
+    return labels.lut(table)[raw]
+
+
+def _ranges(ids: tuple[int, ...]) -> str:
+    """Ascending ids as text: (0, 1, 2, 255) -> '0-2, 255'."""
+    starts = [i for i in ids if i - 1 not in ids]
+    ends = [i for i in ids if i + 1 not in ids]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))

@@ -1,0 +1,190 @@
+"""Typed parameters: params.yaml read once, checked, and an error that names the key.
+
+params = load()                       # the active profile
+params.task_agnostic.steps, params.models.teacher.name
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRATCH = ROOT / ".scratch"
+
+
+class ParamsError(ValueError):
+    """params.yaml holds something that the code does not know or cannot use."""
+
+
+class _Section(BaseModel):
+    # Strict: a truthy string "false" or a "1e-4" that YAML 1.1 reads as text must not pass for a value.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Plan(_Section):
+    """Which members exist: the product of these, shaped by the methods table."""
+
+    settings: list[str]
+    methods: list[str]
+    sources: list[str]
+    seeds: list[int] = Field(min_length=1)
+    hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
+
+
+class EncoderSpec(_Section):
+    """One encoder: timm name, options of `timm.create_model`, and where its weights come from."""
+
+    name: str
+    options: dict[str, Any] = {}
+    weights: str = "none"  # "none", "hub", "package:<name>" or a path relative to the root
+
+    @property
+    def file(self) -> str | None:
+        """Path of the weights, relative to the root, or None where they do not come from a file here."""
+        return None if self.weights in ("none", "hub") or ":" in self.weights else self.weights
+
+
+class Models(_Section):
+    """The teacher, the student of each setting, and the decoder on top of any of them."""
+
+    teacher: EncoderSpec
+    students: dict[str, EncoderSpec]
+    decoder: str
+    decoder_width: int = 128
+
+
+class Optim(_Section):
+    """AdamW under a cosine schedule by step, from `lr` to `min_lr` (protocol section 2)."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    min_lr: float = 0.0
+    warmup_steps: int = 0
+    weight_decay: float = 0.05
+
+
+class Distillation(Optim):
+    """task_agnostic and domain_agnostic: input, mask and augmentation (protocol section 2)."""
+
+    image_size: list[int] = Field(min_length=2, max_length=2)  # rows, columns
+    scale: list[float] = [0.08, 1.0]
+    mask_ratio: float = Field(0.5, ge=0, le=1)
+    mask_probability: float = Field(0.5, ge=0, le=1)
+    rand_augment: str = "rand-m9-mstd0.5-inc1"
+    erase_probability: float = Field(0.25, ge=0, le=1)
+    repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
+
+
+class TaskLearning(_Section):
+    """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    lrs: list[float] = Field(min_length=1)
+    encoder_lr_factor: float = 0.1
+    weight_decay: float = 0.05
+    power: float = 0.9
+    crop: list[int] = Field(min_length=2, max_length=2)
+    scale: list[float] = [0.5, 2.0]
+    max_class_share: float = 0.75
+    kd_weight: float = 1.0
+    kd_temperature: float = 1.0
+
+
+class Evaluate(_Section):
+    """Sliding window evaluation (protocol section 4). `bounds`: image size bound [width, height] of a domain."""
+
+    window: int = Field(gt=0)
+    stride: int = Field(gt=0)
+    batch_size: int = Field(16, gt=0)
+    bounds: dict[str, list[int]] = {}
+
+
+class Pretrain(_Section):
+    """Supervised pretraining of the miniature models on scenes drawn in memory (stand-ins for hub weights)."""
+
+    steps: dict[str, int]
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.05
+    pool: int  # scenes drawn, per kind
+
+
+class Report(_Section):
+    """Tables and figures."""
+
+    qualitative: int = Field(3, gt=0)  # images per domain in the qualitative grid
+    attention_query: list[int] = [4, 4]
+
+
+class Profile(_Section):
+    """Everything under `profiles.<name>`."""
+
+    threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
+    in_memory: bool = False  # keep decoded images in memory: for small datasets
+    plan: Plan
+    models: Models
+    pretrain: Pretrain | None = None
+    task_agnostic: Distillation
+    domain_agnostic: Distillation
+    task_learning: TaskLearning
+    evaluate: Evaluate
+    report: Report = Report()
+    heads: dict[str, dict[str, Any]] = {}  # options of the distillation heads, by method
+
+
+class File(_Section):
+    """The whole of params.yaml."""
+
+    profile: str
+    roots: dict[str, str] = {}
+    profiles: dict[str, dict[str, Any]]
+
+
+class Params(Profile):
+    """The active profile with its name and the dataset roots."""
+
+    profile: str
+    roots: dict[str, str]
+
+
+def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Params:
+    """Read and check one profile of params.yaml.
+
+    Args:
+        profile: its name; None = the file's own `profile:`.
+        path: the file.
+
+    Raises:
+        ParamsError: the file is absent or not YAML, a key is unknown, missing or of the wrong type.
+    """
+    if not path.is_file():
+        raise ParamsError(f"{path} is missing: run from a checkout of the workspace")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path.name} is not valid YAML: {error}") from error
+    file = _check(File, content, path.name)
+    name = file.profile if profile is None else profile
+    if name not in file.profiles:
+        raise ParamsError(f"{path.name}: no profile {name!r}; there are {', '.join(file.profiles)}")
+    section = file.profiles[name]
+    return _check(Params, {**section, "profile": name, "roots": file.roots}, f"{path.name}: profiles.{name}")
+
+
+def _check(kind: type[BaseModel], content: Any, where: str) -> Any:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"])
+            given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
+            hint = "unknown key; check its spelling" if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"{where}.{key}: {hint}{given}")
+        raise ParamsError("\n".join(lines)) from None

@@ -1,0 +1,128 @@
+"""Tiny datasets in their official layouts, and how to write them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (6, 8)  # height, width
+
+
+def image_array(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    """Saves an array as PNG or JPEG; mode "P" attaches a palette whose colours differ from the indices."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if mode == "P":
+        image.putpalette([(7 * i + 90) % 256 for i in range(768)])
+        assert image.mode == "P"
+    image.save(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pair of an official layout. `ids` are stored, `train_ids` must come out."""
+
+    name: str
+    split: str
+    image: str
+    label: str
+    mode: str
+    ids: tuple[int, ...]
+    train_ids: tuple[int, ...]
+
+
+CITY_IDS = ((0, 7, 8, 11, 24, 33, 3, 29), (255, 0, 1, 2, 11, 18, 255, 255))
+TRAIN_IDS = ((0, 1, 2, 18, 255, 11), (0, 1, 2, 18, 255, 11))
+VISTAS_IDS = ((0, 2, 13, 24, 52, 65), (255, 1, 0, 0, 18, 255))
+ISPRS_IDS = ((0, 1, 2, 3, 4, 5, 6), (255, 0, 1, 2, 3, 4, 5))
+
+CASES = [
+    Case("gtav", "all", "images/00001.png", "labels/00001.png", "P", (*CITY_IDS[0], 34), (*CITY_IDS[1], 255)),
+    Case(
+        "cityscapes",
+        "val",
+        "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png",
+        "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png",
+        "L",
+        *CITY_IDS,
+    ),
+    Case(
+        "cityscapes",
+        "train",
+        "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png",
+        "gtFine/train/ulm/ulm_000000_000019_gtFine_labelTrainIds.png",
+        "L",
+        *TRAIN_IDS,
+    ),
+    Case("bdd100k", "val", "images/10k/val/a1-b2.jpg", "labels/sem_seg/masks/val/a1-b2.png", "L", *TRAIN_IDS),
+    Case("bdd100k", "val", "seg/images/val/a1-b2.jpg", "seg/labels/val/a1-b2_train_id.png", "L", *TRAIN_IDS),
+    Case("mapillary", "val", "validation/images/k_-1.jpg", "validation/v1.2/labels/k_-1.png", "P", *VISTAS_IDS),
+    Case("mapillary", "val", "validation/images/k_-1.jpg", "validation/labels/k_-1.png", "P", *VISTAS_IDS),
+    *(
+        Case(
+            "acdc",
+            f"{weather}-val",
+            f"rgb_anon/{weather}/val/GOPR0356/GOPR0356_frame_000321_rgb_anon.png",
+            f"gt/{weather}/val/GOPR0356/GOPR0356_frame_000321_gt_labelTrainIds.png",
+            "L",
+            *TRAIN_IDS,
+        )
+        for weather in ("night", "snow", "fog", "rain")
+    ),
+    Case(
+        "potsdam-rgb",
+        "train",
+        "RGB/img_dir/train/2_10_0_0_512_512.png",
+        "RGB/ann_dir/train/2_10_0_0_512_512.png",
+        "L",
+        *ISPRS_IDS,
+    ),
+    Case(
+        "potsdam-irrg",
+        "val",
+        "IRRG/img_dir/val/2_13_0_0_512_512.png",
+        "IRRG/ann_dir/val/2_13_0_0_512_512.png",
+        "P",
+        *ISPRS_IDS,
+    ),
+    Case(
+        "vaihingen",
+        "val",
+        "img_dir/val/area2_0_0_512_512.png",
+        "ann_dir/val/area2_0_0_512_512.png",
+        "L",
+        *ISPRS_IDS,
+    ),
+    Case(
+        "camvid",
+        "day",
+        "train/images/0006R0_f00930.jpg",
+        "train/labels/0006R0_f00930.png",
+        "L",
+        (0, 5, 10, 11),
+        (0, 5, 10, 255),
+    ),
+    Case(
+        "camvid",
+        "dusk",
+        "train/images/0001TP_006690.png",
+        "train/labels/0001TP_006690.png",
+        "L",
+        (3, 11),
+        (3, 255),
+    ),
+]
+
+
+def write_case(root: Path, case: Case, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Writes the pair; returns the label as stored and as it must be read (at full size)."""
+    save(root / case.image, image_array(1, size))
+    raw = np.resize(np.array(case.ids, dtype=np.uint8), size)
+    save(root / case.label, raw, case.mode)
+    return raw, np.resize(np.array(case.train_ids, dtype=np.uint8), size)

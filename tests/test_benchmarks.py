@@ -1,0 +1,72 @@
+"""The benchmark tables agree with the datasets and with the published numbers."""
+
+import csv
+
+import pytest
+
+from gkd.benchmarks import AVERAGES, BENCHMARKS, SOURCES, Domain, benchmarks_of, targets_of
+from gkd.datasets import DATASETS
+from gkd.params import ROOT
+
+PAPER = ROOT.parent / "shared" / "spec" / "paper_numbers.csv"
+DOMAINS = [domain for source in SOURCES.values() for domain in (source.train, source.validation)] + [
+    target for benchmark in BENCHMARKS.values() for target in benchmark.targets
+]
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.name)
+def test_domains_are_splits_of_datasets(domain: Domain) -> None:
+    assert domain.split in DATASETS[domain.dataset].splits
+
+
+def test_a_name_means_one_split_and_a_split_has_one_name() -> None:
+    names = {domain.name for domain in DOMAINS}
+    assert len(names) == len(set(DOMAINS)) == len({(domain.dataset, domain.split) for domain in DOMAINS})
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=lambda benchmark: benchmark.name)
+def test_source_and_targets_share_classes_but_no_images(benchmark) -> None:
+    source = SOURCES[benchmark.source]
+    for domain in (source.train, source.validation, *benchmark.targets):
+        assert DATASETS[domain.dataset].label_space == source.label_space
+    assert not {source.train, source.validation} & set(benchmark.targets)
+    assert source.train != source.validation
+
+
+def test_classes_of_a_source() -> None:
+    assert {name: len(source.classes) for name, source in SOURCES.items()} == {
+        "gtav": 19,
+        "cityscapes": 19,
+        "potsdam": 6,
+        "camvid": 11,
+    }
+
+
+def test_targets_and_benchmarks_of_a_source() -> None:
+    assert [target.name for target in targets_of("gtav")] == ["cityscapes", "bdd100k", "mapillary"]
+    assert [target.split for target in targets_of("cityscapes")] == [
+        "night-val",
+        "snow-val",
+        "fog-val",
+        "rain-val",
+    ]
+    assert [benchmark.name for benchmark in benchmarks_of("camvid")] == ["camvid-dusk"]
+    assert sum(len(benchmarks_of(source)) for source in SOURCES) == len(BENCHMARKS)
+    with pytest.raises(ValueError, match="'gta'.*gtav"):
+        targets_of("gta")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_averages_run_over_the_targets_of_their_source(source: str) -> None:
+    averages = {benchmark.average for benchmark in benchmarks_of(source)}
+    assert len(averages) == 1
+    for name in averages - {None}:
+        assert AVERAGES[name] == tuple(target.name for target in targets_of(source))
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason=f"needs the published numbers in {PAPER}")
+def test_names_are_those_of_the_published_tables() -> None:
+    with open(PAPER, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["table"] == "Table 1" and row["target"] != "all"]
+    names = {target.name for target in DOMAINS} | {name.lower() for name in AVERAGES}
+    assert rows and {row["target"].lower() for row in rows} <= names
