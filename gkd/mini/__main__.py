@@ -1,0 +1,28 @@
+"""`python -m gkd.mini --out data` writes the miniature suite."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gkd.mini.suite import WRITERS, write_suite
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the suite and print one line per dataset; exit with a message if a dataset folder is there already."""
+    parser = argparse.ArgumentParser(prog="python -m gkd.mini", description="Write the miniature suite to disk.")
+    parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per dataset")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the whole suite (default: 0)")
+    options = parser.parse_args(arguments)
+    try:
+        write_suite(options.out, options.seed)
+    except FileExistsError as error:
+        sys.exit(f"error: {error}")
+    for name in WRITERS:
+        files = [path for path in (options.out / name).rglob("*") if path.is_file()]
+        print(f"{name}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

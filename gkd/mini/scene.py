@@ -1,0 +1,19 @@
+"""What every drawing function needs, in one tuple."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from gkd.mini.camera import Camera
+from gkd.mini.canvas import Canvas
+from gkd.mini.styles import Style
+
+
+class Scene(NamedTuple):
+    """A street scene in the making."""
+
+    canvas: Canvas
+    camera: Camera
+    dice: random.Random  # decides about variants; ten times faster than numpy's generator for single numbers
+    style: Style
