@@ -1,0 +1,85 @@
+"""Distillation runs: what the task-agnostic and domain-agnostic stages do, and no labels anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from gkd.baselines import LinearHead
+from gkd.loading import loader
+from gkd.methods import Method
+from gkd.models import Encoder
+from gkd.params import Distillation
+from gkd.qsd import QSD, Objective, distillation_step
+from gkd.training import cosine, fit, parameter_groups
+from gkd.transforms import DistillationView, draw_mask
+
+HEADS = {"qsd": QSD, "linear": LinearHead}
+
+
+def build_objective(
+    method: Method, student: Encoder, teacher: Encoder, options: dict[str, Any], seed: int
+) -> Objective:
+    """The heads of `method` for this pair, initialised from `seed`; `options` come on top of the method's own."""
+    torch.manual_seed(seed)
+    return Objective(student.dim, teacher.dim, HEADS[method.head], **{**method.head_options, **options})
+
+
+def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tensor:
+    """The mask (B, N) of one global batch: follows the seed and the step, not the worker or the process."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return draw_mask(section.batch_size, patches, section.mask_ratio, section.mask_probability, generator)
+
+
+def distil(
+    student: Encoder,
+    teacher: Encoder,
+    objective: Objective,
+    data: Any,
+    section: Distillation,
+    seed: int,
+    name: str,
+) -> pd.DataFrame:
+    """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
+
+    Args:
+        student: learns in place.
+        teacher: frozen, in eval mode.
+        objective: the heads, learn in place.
+        data: `data[i]` -> (uint8 image (H, W, 3), label or None); labels are not looked at.
+        section: parameters of the stage.
+        seed: of data order, augmentation and masks.
+        name: shown in the progress lines.
+    """
+    teacher.requires_grad_(False).eval()
+    rows, columns = student.grid(section.image_size)
+    accelerator = Accelerator()
+    teacher.to(accelerator.device)
+
+    def step(number: int, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        mask = step_mask(section, rows * columns, seed, number).to(images.device)
+        return distillation_step(student, teacher, objective, images, mask)
+
+    batches = loader(
+        data,
+        DistillationView(section),
+        section.steps,
+        section.batch_size,
+        seed,
+        labelled=False,
+        repeats=section.repeats,
+    )
+    groups = parameter_groups([student, objective], section.lr, section.weight_decay)
+    schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
+    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator)
+
+
+def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
+    """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
+    rows, columns = student.grid(section.image_size)
+    views = loader(data, DistillationView(section), 1, section.batch_size, seed, labelled=False)
+    return next(iter(views)), step_mask(section, rows * columns, seed, 0)

@@ -1,0 +1,91 @@
+"""Batches whose content follows (seed, epoch, sample index) alone: the number of workers changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from gkd.transforms import seeded
+
+
+class Views(Dataset):
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
+
+    def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
+        self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Any:
+        epoch, view, index = key
+        image, label = self.data[index]
+        with seeded(self.seed, epoch, view, index):
+            return self.transform(image, label) if self.labelled else self.transform(image)
+
+
+class EpochBatches:
+    """Batches of (epoch, view, index): each epoch a seeded permutation, each drawn image `repeats` times in a row.
+
+    With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
+    section 2): it sees 1/repeats of the distinct images.
+    """
+
+    def __init__(self, length: int, batch_size: int, steps: int, seed: int, repeats: int = 1) -> None:
+        if length == 0:
+            raise ValueError("the dataset is empty: nothing to train on")
+        self.length, self.batch_size, self.steps, self.seed, self.repeats = (
+            length,
+            batch_size,
+            steps,
+            seed,
+            repeats,
+        )
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        keys = self._keys()
+        for _ in range(self.steps):
+            yield [next(keys) for _ in range(self.batch_size)]
+
+    def _keys(self) -> Iterator[tuple[int, int, int]]:
+        epoch = 0
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            for position in range(self.length):
+                yield epoch, position % self.repeats, int(order[position // self.repeats])
+            epoch += 1
+
+
+def loader(
+    data: Any,
+    transform: Callable[..., Any],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    *,
+    labelled: bool,
+    repeats: int = 1,
+) -> DataLoader:
+    """A loader of `steps` batches of transformed samples of `data` (`data[i]` -> image, label).
+
+    The number of workers comes from the environment variable GKD_WORKERS (default 1), not from params.yaml, since it
+    does not change a result.
+    """
+    workers = int(os.environ.get("GKD_WORKERS", "1"))
+    return DataLoader(
+        Views(data, transform, seed, labelled),
+        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="fork" if workers else None,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
