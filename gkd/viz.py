@@ -1,0 +1,351 @@
+"""Figures from arrays, as free functions that return a matplotlib figure.
+
+    figure = predictions_grid(photos, labels, {"gkd": predictions}, palette, names)
+    save(figure, folder / "predictions")        # predictions.pdf and predictions.png
+    figure                                      # last line of a notebook cell: shows it
+
+Figures are closed for pyplot before they are returned: notebooks show them once, loops do not pile them up.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+# Okabe and Ito's colours, safe for colour-blind readers, each with a marker of its own for grey print.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C8C00", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+IGNORED = (0, 0, 0)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure here; wrap your own plots in it to match."""
+    look = {
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the machine's fonts do not matter
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "axes.prop_cycle": plt.cycler(color=COLORS, marker=MARKERS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "grid.color": "#D9D9D9",
+        "grid.linewidth": 0.5,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 4,
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 110,
+        "figure.facecolor": "white",
+        "savefig.dpi": 200,
+        "pdf.fonttype": 42,  # editable text in PDF
+        "svg.hashsalt": "gkd",
+    }
+    with plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look}):
+        yield
+
+
+def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
+    """Write stem.<format> without dates, so that equal figures are equal files. Returns the paths."""
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
+    if unknown := set(formats) - set(undated):
+        raise ValueError(f"cannot write {sorted(unknown)} without dates, expected some of {sorted(undated)}")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{name}") for name in formats]
+    with style():
+        for path, name in zip(paths, formats, strict=True):
+            figure.savefig(path, format=name, metadata=undated[name], bbox_inches="tight", pad_inches=0.03)
+    return paths
+
+
+def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Train-id label (H, W) to colours (H, W, 3) uint8 by `palette` (K, 3); 255 becomes black."""
+    label, palette = np.asarray(label), np.asarray(palette, dtype=np.uint8)
+    valid = label != 255
+    if valid.any() and (label[valid].max() >= len(palette) or label[valid].min() < 0):
+        raise ValueError(
+            f"label holds {label[valid].min()}..{label[valid].max()}, the palette has {len(palette)} colours"
+        )
+    table = np.full((256, 3), IGNORED, dtype=np.uint8)
+    table[: len(palette)] = palette
+    return table[label]
+
+
+def overlay(photo: np.ndarray, label: np.ndarray, palette: np.ndarray, alpha: float = 0.55) -> np.ndarray:
+    """Label colours blended over a photo (H, W, 3) uint8 of the same size; ignored pixels show the photo."""
+    blended = (1 - alpha) * photo + alpha * colorize(label, palette)
+    return np.where((np.asarray(label) == 255)[..., None], photo, np.round(blended)).astype(np.uint8)
+
+
+def loss_curves(
+    history: pd.DataFrame, by: str | None = None, columns: Sequence[str] | None = None, smooth: int = 1
+) -> Figure:
+    """One panel per loss over `step`, one line per value of the column `by`.
+
+    `history` has `step` and the losses (by default every column that ends in "loss"). `smooth` > 1 draws the
+    running mean over that many rows above the faint raw values.
+    """
+    columns = list(columns) if columns else [name for name in history if name.endswith("loss")]
+    if not columns or "step" not in history:
+        raise ValueError(f"history needs a column 'step' and losses, got {list(history.columns)}")
+    groups = {"": history} if by is None else dict(tuple(history.groupby(by, sort=False)))
+    with style():
+        figure, axes = _subplots(1, len(columns), 2.3, 2.0, (0, 0.25 if by else 0))
+        for axis, name in zip(axes[0], columns, strict=True):
+            for index, (group, rows) in enumerate(groups.items()):
+                color = COLORS[index % len(COLORS)]
+                values = rows[name].rolling(smooth, min_periods=1).mean()
+                if smooth > 1:
+                    axis.plot(rows["step"], rows[name], color=color, marker="", alpha=0.25, linewidth=0.7)
+                every = max(len(rows) // 8, 1)
+                marker = MARKERS[index % len(MARKERS)] if by else ""
+                axis.plot(rows["step"], values, color=color, marker=marker, markevery=every, label=group)
+            axis.set(title=name, xlabel="step")
+            axis.xaxis.set_major_locator(plt.MaxNLocator(4, integer=True))
+            axis.grid(axis="y")
+        if by is not None:
+            _legend_below(figure, *axes[0, 0].get_legend_handles_labels(), columns=min(len(groups), 2 * len(columns)))
+    return figure
+
+
+def batch_with_masks(images: np.ndarray, mask: np.ndarray, patch: int, columns: int = 4) -> Figure:
+    """A batch with its masked patches greyed out.
+
+    images (B, 3, H, W) floats in [0, 1] (others are clipped for display) or (B, H, W, 3) uint8; mask (B, N)
+    boolean, row-major over the H/patch x W/patch grid, True = replaced.
+    """
+    photos = [_photo(image) for image in images]
+    height, width = photos[0].shape[:2]
+    grid = (height // patch, width // patch)
+    mask = np.asarray(mask, dtype=bool)
+    if mask.shape != (len(photos), grid[0] * grid[1]):
+        raise ValueError(f"mask {mask.shape} does not fit {len(photos)} images of {grid[0]} x {grid[1]} patches")
+    columns = min(columns, len(photos))
+    with style():
+        figure, axes = _subplots(-(-len(photos) // columns), columns, 1.5, 1.5 * height / width + 0.22)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, photo, row in zip(axes.flat, photos, mask, strict=False):
+            hidden = np.kron(row.reshape(grid), np.ones((patch, patch), dtype=bool))
+            hidden = np.pad(hidden, [(0, height - hidden.shape[0]), (0, width - hidden.shape[1])])
+            _show(axis, np.where(hidden[..., None], np.uint8(150), photo))
+            axis.set_title(f"{row.mean():.0%} masked" if row.any() else "plain", fontsize=7, pad=2)
+    return figure
+
+
+def predictions_grid(
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    palette: np.ndarray,
+    names: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+) -> Figure:
+    """One row per photo: photo, label, the prediction of each method; a legend of the classes that occur.
+
+    images (H, W, 3) uint8, labels and predictions (h, w) train ids; `names` are the K class names of the
+    legend and `rows` titles of the rows, such as domains.
+    """
+    for method, maps in predictions.items():
+        if len(maps) != len(images):
+            raise ValueError(f"{method} has {len(maps)} predictions for {len(images)} photos")
+    titles = ["photo", "label", *predictions]
+    width = 1.25 if len(titles) > 6 else 1.6
+    height = width * images[0].shape[0] / images[0].shape[1]
+    shown = [*labels, *(m for maps in predictions.values() for m in maps)]
+    present = sorted(set(np.concatenate([np.unique(m) for m in shown]).tolist())) if names is not None else []
+    per_line = min(max(int(len(titles) * width / 1.15), 1), max(len(present), 1))
+    margin = 0.085 * max(map(len, rows)) if rows is not None else 0
+    with style():
+        extra = margin, 0.25 + 0.19 * -(-len(present) // per_line)
+        figure, axes = _subplots(len(images), len(titles), width, height + 0.06, extra)
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        for index, (photo, label) in enumerate(zip(images, labels, strict=True)):
+            maps = [label, *(maps[index] for maps in predictions.values())]
+            for axis, picture in zip(axes[index], [photo, *(colorize(m, palette) for m in maps)], strict=True):
+                _show(axis, picture)
+            if rows is not None:
+                axes[index, 0].set_ylabel(rows[index], rotation=0, ha="right", va="center")
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, pad=3, fontsize=8 if max(map(len, titles)) * 0.075 < width else 7)
+        if present:
+            handles = [
+                _swatch(IGNORED if c == 255 else palette[c], "ignored" if c == 255 else names[c]) for c in present
+            ]
+            _legend_below(figure, handles, [handle.get_label() for handle in handles], per_line)
+    return figure
+
+
+def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
+    """Confusion matrix (K, K), rows = truth, as per cent of each row; rows without pixels stay empty."""
+    confusion = np.asarray(confusion, dtype=float)
+    if confusion.shape != (len(names), len(names)):
+        raise ValueError(f"confusion {confusion.shape} does not fit {len(names)} class names")
+    totals = confusion.sum(axis=1, keepdims=True)
+    share = np.divide(100 * confusion, totals, out=np.full_like(confusion, np.nan), where=totals > 0)
+    text = np.vectorize(lambda v: "" if np.isnan(v) or v < 0.5 else f"{v:.0f}")(share)
+    with style():
+        side = 0.29 * len(names)
+        figure, axes = _subplots(1, 1, side + 1.9, side + 1.2)
+        sns.heatmap(
+            pd.DataFrame(share, index=list(names), columns=list(names)),
+            annot=text,
+            fmt="",
+            cmap="Blues",
+            vmin=0,
+            vmax=100,
+            square=True,
+            linewidths=0.4,
+            linecolor="#EEEEEE",
+            annot_kws={"fontsize": 6.5},
+            cbar_kws={"label": "% of the true class", "shrink": 0.7},
+            ax=axes[0, 0],
+        )
+        axes[0, 0].set(xlabel="predicted", ylabel="true", title=title)
+        axes[0, 0].tick_params(length=0)
+        axes[0, 0].set_xticklabels(axes[0, 0].get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        axes[0, 0].set_yticklabels(axes[0, 0].get_yticklabels(), rotation=0)
+    return figure
+
+
+def radar(means: pd.DataFrame, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+    """One polygon per method (rows of `means`) over domains (columns), all on one scale in per cent.
+
+    A missing score (NaN) leaves a gap in its polygon. `limits` is the radial range; by default it starts at a
+    multiple of ten below the smallest score, as the ring labels show.
+    """
+    if means.shape[1] < 3:
+        raise ValueError(f"a radar needs three domains or more, got {list(means.columns)}")
+    if means.isna().all(axis=None):
+        raise ValueError("a radar needs at least one score, all are missing")
+    smallest, largest = float(means.min(axis=None)), float(means.max(axis=None))
+    low, high = limits or (10 * np.floor(smallest / 10 - 0.2), 10 * np.ceil(largest / 10))
+    low = low if limits else max(low, 0.0)
+    angles = np.linspace(0, 2 * np.pi, means.shape[1], endpoint=False)
+    with style():
+        figure, axes = _subplots(1, 1, 4.6, 4.4, subplot_kw={"projection": "polar"})
+        axis = axes[0, 0]
+        axis.set_theta_offset(np.pi / 2)
+        axis.set_theta_direction(-1)
+        for index, (method, row) in enumerate(means.iterrows()):
+            color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+            values = row.to_numpy(dtype=float)
+            axis.plot([*angles, angles[0]], [*values, values[0]], color=color, marker=marker, label=method)
+        axis.set_ylim(low, high)
+        rings = np.arange(np.ceil(low / 10) * 10, high + 1, 10 if high - low > 20 else 5)
+        axis.set_yticks(rings, [f"{ring:.0f}" for ring in rings], color="#555555", fontsize=7)
+        axis.set_rlabel_position(90 / means.shape[1] * 2)
+        axis.set_xticks(angles, list(means.columns))
+        for label, angle in zip(axis.get_xticklabels(), angles, strict=True):
+            side = np.sin(angle)  # labels grow away from the circle
+            label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        axis.tick_params(axis="x", pad=2)
+        axis.spines["polar"].set_color("#BBBBBB")
+        axis.set_title(title, pad=14)
+        _legend_below(figure, *axis.get_legend_handles_labels(), columns=min(len(means), 4))
+    return figure
+
+
+def attention_figure(
+    image: np.ndarray,
+    query_index: int,
+    grid: tuple[int, int],
+    maps: Mapping[str, np.ndarray],
+) -> Figure:
+    """A photo with one query patch outlined, and beside it what each map says of that query over all patches.
+
+    Args:
+        image: (3, H, W) floats in [0, 1] or (H, W, 3) uint8.
+        query_index: row-major index into `grid` = (rows, columns) of patches.
+        maps: title to an array (N, M), whose row `query_index` is drawn, or (M,); M = rows * columns.
+
+    Each panel has its own colour range, given by its bar: attention rows sum to one, cosines lie in [-1, 1].
+    """
+    rows, columns = grid
+    if not 0 <= query_index < rows * columns:
+        raise ValueError(f"query {query_index} lies outside the {rows} x {columns} grid")
+    photo = _photo(image)
+    height, width = photo.shape[:2]
+    cell = height / rows, width / columns
+    corner = (query_index % columns) * cell[1], (query_index // columns) * cell[0]
+    extent = (0, width, height, 0)
+    with style():
+        panel = 2.1 * height / width
+        ratios = {"height_ratios": (panel, 0.07)}
+        figure, axes = _subplots(2, 1 + len(maps), 2.1, panel / 2, (0, 0.55), gridspec_kw=ratios)
+        _show(axes[0, 0], photo, extent)
+        axes[0, 0].set_title(f"query: row {query_index // columns}, column {query_index % columns}", pad=4)
+        axes[1, 0].remove()
+        for (axis, bars), (title, values) in zip(axes[:, 1:].T, maps.items(), strict=True):
+            values = np.asarray(values, dtype=float)
+            weights = values[query_index] if values.ndim == 2 else values
+            if weights.shape != (rows * columns,):
+                raise ValueError(f"map {title!r} {values.shape} does not fit the {rows} x {columns} grid of patches")
+            _show(axis, np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2), extent)
+            heat = axis.imshow(
+                weights.reshape(rows, columns),
+                cmap="magma",
+                alpha=0.75,
+                extent=extent,
+                interpolation="nearest",
+            )
+            axis.set_title(title, pad=4)
+            bar = figure.colorbar(heat, cax=bars, orientation="horizontal")
+            bar.locator = plt.MaxNLocator(3)
+            bar.formatter = plt.FuncFormatter(lambda value, _: f"{value:.2g}")
+            bar.outline.set_visible(False)
+            bar.ax.tick_params(labelsize=6.5, length=2)
+        for axis in axes[0]:
+            frame = Rectangle(corner, cell[1], cell[0], fill=False, edgecolor="#00E5FF", linewidth=1.4)
+            frame.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black")])
+            axis.add_patch(frame)
+    return figure
+
+
+def _subplots(
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    extra: tuple[float, float] = (0, 0),
+    **options: object,
+) -> tuple[Figure, np.ndarray]:
+    """Figure and axes (rows, columns): `width` x `height` inches a panel, `extra` inches for what lies around."""
+    size = columns * width + extra[0], rows * height + extra[1]
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+    plt.close(figure)
+    return figure, axes
+
+
+def _photo(image: np.ndarray) -> np.ndarray:
+    """(3, H, W) floats or (H, W, 3) uint8, arrays or tensors, to (H, W, 3) uint8."""
+    image = np.asarray(image)
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return image
+    if image.shape[0] != 3:
+        raise ValueError(f"expected a photo (3, H, W) of floats or (H, W, 3) of uint8, got {image.shape} {image.dtype}")
+    return np.round(255 * np.clip(image.transpose(1, 2, 0), 0, 1)).astype(np.uint8)
+
+
+def _show(axis: Axes, picture: np.ndarray, extent: tuple[float, ...] | None = None) -> None:
+    axis.imshow(picture, extent=extent, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _swatch(color: Sequence[int], name: str) -> Patch:
+    return Patch(facecolor=np.asarray(color) / 255, edgecolor="#888888", linewidth=0.4, label=name)
+
+
+def _legend_below(figure: Figure, handles: Sequence, labels: Sequence[str], columns: int) -> None:
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)
