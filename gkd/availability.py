@@ -1,0 +1,73 @@
+"""Which datasets of a profile are there, and what the stages that read them depend on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gkd.benchmarks import SOURCES, Domain, targets_of
+from gkd.datasets import DATASETS, problem, root_of
+from gkd.params import ROOT, Params
+from gkd.workspace import training_domain
+
+PROXY = Domain("proxy", "proxy", "train")
+
+
+class Found(NamedTuple):
+    """What can be planned: sources with their datasets, target domains without, and what to tell the user."""
+
+    sources: list[str]
+    missing: list[str]
+    messages: list[str]
+
+
+def check(params: Params) -> Found:
+    """Look at every dataset that the profile's plan needs.
+
+    Raises:
+        ValueError: the proxy set is absent although a method needs it.
+    """
+    messages, sources, missing = [], [], []
+    if "f2l" in params.plan.settings:
+        wrong = problem(PROXY.dataset, PROXY.split, params.roots)
+        if wrong is not None:
+            raise ValueError(f"the proxy set of task-agnostic distillation is not usable.\n{wrong}{_hint(PROXY)}")
+    for source in params.plan.sources:
+        if source not in SOURCES:
+            raise ValueError(f"plan.sources: unknown source {source!r}; known: {', '.join(SOURCES)}")
+        needed = [training_domain(params, source), SOURCES[source].validation]
+        wrong = next(filter(None, (problem(d.dataset, d.split, params.roots) for d in needed)), None)
+        if wrong is not None:
+            messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
+            continue
+        sources.append(source)
+        for domain in targets_of(source):
+            wrong = problem(domain.dataset, domain.split, params.roots)
+            if wrong is not None:
+                missing.append(domain.name)
+                messages.append(f"target {domain.name} is left out; reports mark it as missing.\n{wrong}")
+    return Found(sources, missing, messages)
+
+
+def dependency(params: Params) -> str:
+    """The path that stages depend on for their data: data/, or manifests/ where a root lies elsewhere.
+
+    Manifests list relative names and sizes, so that a large dataset is neither copied nor hashed at every run.
+    """
+    domains = [PROXY] if "f2l" in params.plan.settings else []
+    for source in params.plan.sources:
+        domains += [training_domain(params, source), SOURCES[source].validation, *targets_of(source)]
+    folders = {DATASETS[d.dataset].folder: root_of(d.dataset, params.roots) for d in domains}
+    if all(root == ROOT / "data" / folder for folder, root in folders.items()):
+        return "data"
+    target = ROOT / "manifests"
+    target.mkdir(exist_ok=True)
+    for folder, root in folders.items():
+        if root.is_dir():
+            files = sorted(p for p in root.rglob("*") if p.is_file())
+            lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+            (target / f"{folder}.csv").write_text("name,size\n" + "\n".join(lines) + "\n")
+    return "manifests"
+
+
+def _hint(domain: Domain) -> str:
+    return f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it."

@@ -1,0 +1,66 @@
+"""The `gkd` command: thin wrappers around the module."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import typer
+
+app = typer.Typer(help="Plan and run the GKD workspace.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Plan and run the GKD workspace."""
+
+
+@app.command()
+def plan(
+    profile: str = typer.Option(None, help="A profile of params.yaml; the active one by default."),
+) -> None:
+    """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
+    # Imported here, so that `gkd --help` does not wait for torch.
+    from gkd import availability
+    from gkd.params import ROOT, load
+    from gkd.plan import build, write
+
+    try:
+        params = load(profile)
+        found = availability.check(params)
+        for message in found.messages:
+            print(message, file=sys.stderr)
+        members = build(params, found.sources, found.missing, availability.dependency(params))
+    except ValueError as error:
+        print(f"gkd plan: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if not found.sources:
+        print("gkd plan: no source has its datasets, so there is nothing to plan", file=sys.stderr)
+        raise typer.Exit(1)
+    file = ROOT / "params.yaml"
+    file.write_text(re.sub(r"^profile: .*$", f"profile: {params.profile}", file.read_text(), flags=re.M))
+    changed = write(members)
+    stages = {key: len(value) for key, value in members.items() if key not in ("data", "report")}
+    listing = ", ".join(f"{count} {stage}" for stage, count in stages.items()) + ", 1 report"
+    print(f"plan.yaml {'written' if changed else 'is up to date'}: profile {params.profile}, {listing}")
+
+
+@app.command()
+def repro(jobs: int = typer.Option(2, help="Members that run at the same time.")) -> None:
+    """`dvc repro` of the whole plan, with independent members side by side.
+
+    DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes every
+    n-th chain of members; a last `dvc repro` runs what is left.
+    """
+    from gkd.params import ROOT
+    from gkd.plan import chains
+
+    groups = chains(ROOT / "plan.yaml", jobs)
+    environment = {**os.environ, "GKD_WORKERS": os.environ.get("GKD_WORKERS", "0" if jobs > 1 else "1")}
+    running = [subprocess.Popen(["dvc", "repro", *group], cwd=ROOT, env=environment) for group in groups if group]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise typer.Exit(next(code for code in codes if code))
+    raise typer.Exit(subprocess.run(["dvc", "repro"], cwd=ROOT, check=False).returncode)

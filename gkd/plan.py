@@ -1,0 +1,196 @@
+"""plan.yaml: the members of every stage with their inputs, written from the methods table and the parameters.
+
+DVC's templates cannot express which member reads which file, so `gkd plan` spells it out and dvc.yaml runs over it.
+Alternatives considered: one matrix per stage (no excludes, equal inputs only) and a generated dvc.yaml (hundreds of
+lines that nobody reads). Inputs that a member does not have are filled with a file that it depends on anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gkd.benchmarks import SOURCES, targets_of
+from gkd.methods import METHODS, Method, method
+from gkd.params import ROOT, EncoderSpec, Params
+
+FILLER = "gkd/checkpoints.py"  # a dependency of every stage that has optional inputs
+REPORT_SLOTS = 24
+PICTURE_SLOTS = 3
+RESULTS = "results"
+
+
+def member(*parts: object) -> str:
+    """Name of a member: its parts joined by dashes, such as f2l-gkd-gtav-0."""
+    return "-".join(str(part) for part in parts)
+
+
+def output(results: str, stage: str, profile: str, name: str, file: str) -> str:
+    """Path, relative to the root, of a file that a member writes."""
+    return f"{results}/{stage}/{profile}/{name}/{file}"
+
+
+def distilled(params: Params, results: str, setting: str, m: Method, source: str, seed: int) -> str:
+    """The encoder that task learning starts from, for a method that distils."""
+    name = member(setting, m.name, seed)
+    return output(results, "domain_agnostic", params.profile, name, f"encoders/{source}.safetensors")
+
+
+def teacher_segmentor(params: Params, results: str, source: str, seed: int) -> str:
+    """The teacher's trained segmentor. It does not depend on the setting, so the first setting's serves all."""
+    name = member(params.plan.settings[0], "teacher", source, seed)
+    return output(results, "task_learning", params.profile, name, "model.safetensors")
+
+
+def segmentor(params: Params, results: str, setting: str, name: str, source: str, seed: int) -> str:
+    """The trained segmentor of a method."""
+    if name == "teacher":
+        return teacher_segmentor(params, results, source, seed)
+    return output(results, "task_learning", params.profile, member(setting, name, source, seed), "model.safetensors")
+
+
+def spec_of(params: Params, setting: str, m: Method) -> EncoderSpec:
+    """The encoder of a method in a setting."""
+    if m.encoder == "teacher":
+        return params.models.teacher
+    if setting not in params.models.students:
+        known = ", ".join(params.models.students)
+        raise ValueError(f"profiles.{params.profile}.models.students has no {setting!r} (only: {known})")
+    return params.models.students[setting]
+
+
+def task_init(params: Params, results: str, setting: str, m: Method, source: str, seed: int) -> str | None:
+    """The encoder file that task learning starts from, or None where the weights do not come from a file here."""
+    if m.distils:
+        return distilled(params, results, setting, m, source, seed)
+    return spec_of(params, setting, m).file
+
+
+def domain_init(params: Params, results: str, setting: str, m: Method, seed: int) -> str | None:
+    """The encoder file that domain-agnostic distillation starts from. F2F skips the task-agnostic stage."""
+    if setting == "f2l":
+        name = member(setting, m.name, seed)
+        return output(results, "task_agnostic", params.profile, name, "encoder.safetensors")
+    return spec_of(params, setting, m).file
+
+
+def build(
+    params: Params, sources: list[str] | None = None, missing: Collection[str] = (), data: str = "data"
+) -> dict[str, Any]:
+    """The plan of a profile.
+
+    Args:
+        params: the profile.
+        sources: those of `params.plan.sources` whose datasets are there; None = all.
+        missing: names of target domains whose datasets are not there.
+        data: what the stages that read datasets depend on: the versioned folder, or the manifests.
+    """
+    sources = list(params.plan.sources) if sources is None else sources
+    for key in params.plan.sources:
+        if key not in SOURCES:
+            raise ValueError(f"plan.sources: unknown source {key!r}; known: {', '.join(SOURCES)}")
+    methods = [method(name) for name in params.plan.methods]
+    if any(m.guided for m in methods) and "teacher" not in params.plan.methods:
+        raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
+    plan: dict[str, Any] = {"data": data}
+    plan |= {stage: {} for stage in ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")}
+    teacher = params.models.teacher.file or FILLER
+    for seed in params.plan.seeds:
+        for setting in params.plan.settings:
+            for m in methods:
+                _add_training(plan, params, setting, m, sources, seed, teacher)
+            for source in sources:
+                models = {name.replace("-", "_"): FILLER for name in METHODS}
+                for m in methods:
+                    models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
+                name = member(setting, source, seed)
+                targets = ",".join(d.name for d in targets_of(source) if d.name not in missing)
+                who = {
+                    "setting": setting,
+                    "source": source,
+                    "seed": seed,
+                    "targets": targets,
+                    "methods": ",".join(params.plan.methods),
+                }
+                plan["evaluate"][name] = {**who, **models}
+    plan["report"] = _report_inputs(params, list(plan["evaluate"]))
+    return plan
+
+
+def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
+    scores = [output(RESULTS, "evaluate", params.profile, name, "scores.csv") for name in evaluations]
+    if len(scores) > REPORT_SLOTS:
+        raise ValueError(
+            f"the plan has {len(scores)} evaluations and dvc.yaml's report stage reads {REPORT_SLOTS}: "
+            "use fewer seeds, settings or sources, or add slots there and in gkd/plan.py"
+        )
+    # The pictures show the first setting and seed, for at most as many sources as there are slots.
+    setting, seed = params.plan.settings[0], params.plan.seeds[0]
+    first = [name for name in evaluations if name.startswith(f"{setting}-") and name.endswith(f"-{seed}")]
+    pictures = [output(RESULTS, "evaluate", params.profile, name, "predictions.npz") for name in first]
+    attention = FILLER
+    if "gkd" in params.plan.methods:
+        attention = output(RESULTS, "domain_agnostic", params.profile, member(setting, "gkd", seed), "attention.npz")
+    return {
+        "attention": attention,
+        "predictions": (pictures + [FILLER] * PICTURE_SLOTS)[:PICTURE_SLOTS],
+        "scores": scores + [FILLER] * (REPORT_SLOTS - len(scores)),
+    }
+
+
+def _add_training(
+    plan: dict[str, Any], params: Params, setting: str, m: Method, sources: list[str], seed: int, teacher: str
+) -> None:
+    who = {"setting": setting, "method": m.name, "seed": seed}
+    if m.distils:
+        name = member(setting, m.name, seed)
+        if setting == "f2l":
+            start = spec_of(params, setting, m).file or FILLER
+            plan["task_agnostic"][name] = {**who, "init": start, "teacher": teacher}
+        start = domain_init(params, RESULTS, setting, m, seed) or FILLER
+        joined = ",".join(sources)
+        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, "teacher": teacher}
+    if m.encoder == "teacher" and setting != params.plan.settings[0]:
+        return
+    for source in sources:
+        plan["task_learning"][member(setting, m.name, source, seed)] = {
+            **who,
+            "source": source,
+            "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
+            "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
+        }
+
+
+def evaluated_domains(sources: list[str]) -> list[str]:
+    """Names of all target domains of the sources, in table order."""
+    return list(dict.fromkeys(domain.name for source in sources for domain in targets_of(source)))
+
+
+def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:
+    """Write the plan; returns whether the file changed."""
+    text = "# Written by `gkd plan`; dvc.yaml runs over it.\n" + yaml.safe_dump(dict(plan), sort_keys=False, width=200)
+    if path.is_file() and path.read_text() == text:
+        return False
+    path.write_text(text)
+    return True
+
+
+def chains(path: Path, jobs: int) -> list[list[str]]:
+    """Targets of `dvc repro` for `jobs` processes: members of task learning with their upstream, dealt out.
+
+    Members that share an upstream member go to the same process, which would otherwise wait for the other's lock.
+    """
+    plan = yaml.safe_load(path.read_text())
+    groups: dict[str, list[str]] = {}
+    for name, item in plan["task_learning"].items():
+        distils = f"{item['setting']}-{item['method']}-{item['seed']}" in plan["domain_agnostic"]
+        shared = item["method"] if distils else f"{item['source']}"
+        groups.setdefault(f"{shared}-{item['setting'] if distils else ''}-{item['seed']}", []).append(name)
+    dealt: list[list[str]] = [[] for _ in range(jobs)]
+    # Long chains (with distillation) first, each to the process that has least so far.
+    for key in sorted(groups, key=lambda k: (-len(groups[k]), k)):
+        min(dealt, key=len).extend(f"task_learning@{name}" for name in groups[key])
+    return dealt

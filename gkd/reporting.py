@@ -1,0 +1,156 @@
+"""The report's tables and pictures from what evaluation wrote: which rows, which columns, which captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gkd.availability import check
+from gkd.benchmarks import AVERAGES, BENCHMARKS, SOURCES, Benchmark, Source
+from gkd.methods import METHODS
+from gkd.params import ROOT, Params
+from gkd.plan import FILLER, RESULTS, build, member, output
+from gkd.tables import as_text, published, statistics
+from gkd.workspace import Workspace
+
+
+class Table(NamedTuple):
+    """A table ready to be written: its file name, caption, numbers and text."""
+
+    name: str
+    caption: str
+    numbers: pd.DataFrame
+    text: pd.DataFrame
+
+
+def read_scores(files: Iterable[Path]) -> pd.DataFrame:
+    """All score rows of an evaluation run, in one frame."""
+    frames = [pd.read_csv(file) for file in files]
+    if not frames:
+        raise FileNotFoundError("no scores.csv to report: run the evaluate stage first (`dvc repro`)")
+    return pd.concat(frames, ignore_index=True)
+
+
+def benchmark_tables(rows: pd.DataFrame, params: Params) -> list[Table]:
+    """One table per benchmark and setting: the source's validation part, the targets, and their average."""
+    tables = []
+    for setting in params.plan.settings:
+        for benchmark in _benchmarks(params):
+            source = SOURCES[benchmark.source]
+            own = rows[(rows["setting"] == setting) & (rows["source"] == benchmark.source)]
+            targets = [domain.name for domain in benchmark.targets]
+            averages = {benchmark.average: targets} if len(targets) > 1 and benchmark.average else {}
+            domains = [source.validation.name, *targets]
+            numbers = _labelled(statistics(own, averages, params.plan.methods, domains))
+            caption = f"{benchmark.title}, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
+            caption += f" {source.validation.name} is the source's own validation part, not a target."
+            tables.append(Table(f"{benchmark.name}-{setting}", caption, numbers, as_text(numbers)))
+    return tables
+
+
+def summary_table(rows: pd.DataFrame, params: Params, setting: str) -> Table:
+    """Methods x all target domains of the profile, with the domain averages as the paper forms them."""
+    parts = []
+    for source in params.plan.sources:
+        domains = [d.name for b in _benchmarks(params) if b.source == source for d in b.targets]
+        averages = {name: names for name, names in AVERAGES.items() if set(names) <= set(domains)}
+        own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
+        parts.append(statistics(own, averages, params.plan.methods, domains))
+    numbers = _labelled(pd.concat(parts, ignore_index=True))
+    caption = f"Unseen target domains, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
+    return Table(f"summary-{setting}", caption, numbers, as_text(numbers))
+
+
+def radar_values(table: Table) -> pd.DataFrame:
+    """Means, methods (labelled) x target domains without the averages, for `gkd.viz.radar`."""
+    numbers = table.numbers[~table.numbers["column"].isin(list(AVERAGES))]
+    wide = numbers.pivot(index="method", columns="column", values="mean")
+    return wide.reindex(index=numbers["method"].unique(), columns=numbers["column"].unique())
+
+
+def unseen_mean(table: Table) -> pd.Series:
+    """Mean over all target domains of each method, NaN where one is missing."""
+    return radar_values(table).mean(axis=1, skipna=False)
+
+
+def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:
+    """predictions.npz as {domain: (photos, labels, {method label: predicted maps})}."""
+    domains: dict[str, dict[str, list[np.ndarray]]] = {}
+    with np.load(file) as arrays:
+        for key in arrays.files:
+            domain, what, _ = key.split("/")
+            domains.setdefault(domain, {}).setdefault(what, []).append(arrays[key])
+    return {
+        domain: (parts.pop("photo"), parts.pop("label"), {label(name): maps for name, maps in parts.items()})
+        for domain, parts in domains.items()
+    }
+
+
+def label(method: str) -> str:
+    """A method's name as printed."""
+    return METHODS[method].label
+
+
+def _labelled(numbers: pd.DataFrame) -> pd.DataFrame:
+    return numbers.assign(method=numbers["method"].map(label))
+
+
+def _benchmarks(params: Params) -> list[Benchmark]:
+    return [benchmark for benchmark in BENCHMARKS.values() if benchmark.source in params.plan.sources]
+
+
+def _seeds(params: Params) -> str:
+    count = len(params.plan.seeds)
+    return "one seed" if count == 1 else f"mean ± sample standard deviation over {count} seeds"
+
+
+class Inputs(NamedTuple):
+    """Files that a report reads."""
+
+    scores: list[Path]
+    predictions: list[Path]
+    attention: Path | None
+
+
+def inputs(params: Params, space: Workspace) -> Inputs:
+    """What the plan says that the report reads; evaluations that are missing by hand are run first.
+
+    Sources whose datasets are absent have no evaluation: their rows come out as missing.
+    """
+    found = check(params)
+    plan = build(params, found.sources, found.missing)
+    for item in plan["evaluate"].values():
+        name = member(item["setting"], item["source"], item["seed"])
+        space.need(
+            output(space.results, "evaluate", params.profile, name, "scores.csv"),
+            **{key: item[key] for key in ("setting", "source", "seed", "targets", "methods")},
+        )
+
+    def files(paths: list[str]) -> list[Path]:
+        return [ROOT / path.replace(RESULTS, space.results, 1) for path in paths if path != FILLER]
+
+    report = plan["report"]
+    attention = files([report["attention"]])
+    return Inputs(files(report["scores"]), files(report["predictions"]), attention[0] if attention else None)
+
+
+def source_of(file: Path, params: Params) -> Source:
+    """The source of a predictions.npz, from its member's name."""
+    return next(SOURCES[name] for name in params.plan.sources if f"-{name}-" in file.parent.name)
+
+
+def paper_table(paper: pd.DataFrame, params: Params) -> pd.DataFrame | None:
+    """Published F2L and no-KD rows (ViT-S) for the sources of the profile; None where the paper has none of them."""
+    names = {"gtav": "GTAV", "cityscapes": "Cityscapes", "potsdam": "Potsdam-RGB"}
+    methods = {"No KD": "no KD", "Vanilla KD": "Vanilla KD", "GKD": "GKD"}
+    parts = []
+    for source in params.plan.sources:
+        if source in names:
+            domains = [d.name for b in _benchmarks(params) if b.source == source for d in b.targets]
+            columns = domains + [name for name, parts_ in AVERAGES.items() if set(parts_) <= set(domains)]
+            parts.append(published(paper, columns, "F2L", names[source], "ViT-S", methods).drop(columns="origin"))
+    return pd.concat(parts, axis=1).assign(origin="printed") if parts else None

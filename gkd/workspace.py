@@ -1,0 +1,91 @@
+"""Where a notebook reads and writes: results/ under DVC, .scratch/ when it is run by hand.
+
+space = Workspace("task_agnostic", profile, member("f2l", "gkd", 0), results)
+save(space.file("encoder.safetensors"), ...)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gkd.benchmarks import SOURCES, Domain
+from gkd.datasets import SegmentationData, open_split, problem
+from gkd.datasets.reading import DatasetError
+from gkd.params import ROOT, Params
+
+SCRATCH_RESULTS = ".scratch/results"
+
+
+class Workspace:
+    """The folder of one member of a stage, `<results>/<stage>/<profile>/<member>/`, made if it is absent."""
+
+    def __init__(self, stage: str, profile: str, member: str, results: str) -> None:
+        self.results, self.profile = results, profile
+        self.folder = ROOT / results / stage / profile / member
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str) -> Path:
+        """Path of a file of this member; folders in `name` are made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Write metrics.json (numbers rounded to 4 digits, keys sorted) and return what was written."""
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+        self.file("metrics.json").write_text(json.dumps(rounded, indent=2, sort_keys=True) + "\n")
+        return rounded
+
+    def need(self, path: str | None, **parameters: Any) -> Path | None:
+        """An input, given relative to the root; None stays None.
+
+        Under DVC the stage that writes it has run. By hand it may not have: then that stage's notebook is run first,
+        with `parameters`, into .scratch/, and a line says so.
+        """
+        if path is None:
+            return None
+        file = ROOT / path
+        if file.exists():
+            return file
+        if self.results != SCRATCH_RESULTS or not path.startswith(SCRATCH_RESULTS):
+            raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
+        stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
+        run_notebook(stage, {"profile": self.profile, **parameters})
+        if not file.exists():
+            raise FileNotFoundError(f"notebooks/{stage}.ipynb ran and did not write {path}")
+        return file
+
+
+def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
+    """Run a stage's notebook by hand: tiny profile unless told, outputs in .scratch/."""
+    import papermill  # only needed here, and slow to import
+
+    given = ", ".join(f"{k}={v}" for k, v in parameters.items())
+    print(f"its input is missing, so notebooks/{stage}.ipynb runs first ({given})", flush=True)
+    executed = ROOT / ".scratch" / "notebooks" / f"{stage}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{stage}.ipynb",
+        executed,
+        parameters=dict(parameters),
+        cwd=str(ROOT),
+        kernel_name="python3",
+        progress_bar=False,
+    )
+
+
+def open_domain(params: Params, domain: Domain) -> SegmentationData:
+    """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
+    wrong = problem(domain.dataset, domain.split, params.roots)
+    if wrong is not None:
+        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
+    return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+
+
+def training_domain(params: Params, source: str) -> Domain:
+    """The source's training images: all of GTAV where the profile holds nothing out, as published."""
+    domain = SOURCES[source].train
+    return domain if params.plan.hold_out or source != "gtav" else Domain(domain.name, domain.dataset, "all")
