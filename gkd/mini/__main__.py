@@ -10,7 +10,7 @@ from gkd.mini.suite import WRITERS, write_suite
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the suite and print one line per dataset; exit with a message if a dataset folder is there already."""
+    """Write the suite, print one line per dataset; exit with a message if a dataset folder is there."""
     parser = argparse.ArgumentParser(prog="python -m gkd.mini", description="Write the miniature suite to disk.")
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per dataset")
     parser.add_argument("--seed", type=int, default=0, help="seed of the whole suite (default: 0)")

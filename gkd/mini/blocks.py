@@ -9,14 +9,15 @@ from gkd.mini.scene import Scene
 
 
 def building(scene: Scene, x: float, start: float, end: float) -> None:
-    """A house whose facade stands at x along the street, from depth start to end; sometimes with a pitched roof."""
+    """A house with its facade at x along the street, from depth start to end, some with a pitched roof."""
     canvas, camera, dice, style = scene
     part, middle, brick = PART["building"], (start + end) / 2, (0.25, 0.15, 0.1)
     colour = shade(dice.choice(FACADES), dice.uniform(0.85, 1.15), style.building)
-    tiles = shade((0.4, 0.24, 0.2), dice.uniform(0.7, 1.2), style.building)
     storeys = max(1, round(style.storeys + dice.uniform(-1.5, 1.5)))
+    tiles = shade((0.4, 0.24, 0.2), dice.uniform(0.7, 1.2), style.building)
     tall = storeys * 3.0 + 1.0
     back = x + (12 if x > 0 else -12)
+    glass = canvas.paint(part, dice.choice((GLASS, (0.3, 0.38, 0.45))), middle)
     facade = canvas.paint(part, colour, middle, brick)
     flank = canvas.paint(part, shade(colour, 0.72), start, brick)
     if dice.random() < 0.6:
@@ -28,15 +29,14 @@ def building(scene: Scene, x: float, start: float, end: float) -> None:
     canvas.polygon(camera.across(x, back, 0, tall, start), flank)
     canvas.polygon(camera.along(x, 0, tall, start, end), facade)
     if middle < 45:  # beyond, windows are smaller than a pixel
-        _windows(scene, x, start, end, storeys, facade)
+        _windows(scene, x, start, end, storeys, (facade, glass))
 
 
-def _windows(scene: Scene, x: float, start: float, end: float, storeys: int, facade: int) -> None:
+def _windows(scene: Scene, x: float, start: float, end: float, storeys: int, paints: tuple[int, int]) -> None:
     """A band of glass per storey, cut into windows by pillars of facade colour; at night some are lit."""
     canvas, camera, dice, style = scene
-    middle = (start + end) / 2
-    glass = canvas.paint(PART["building"], dice.choice((GLASS, (0.3, 0.38, 0.45))), middle)
-    light = canvas.paint(PART["building"], (0.95, 0.75, 0.4), middle, glow=0.5)
+    facade, glass = paints
+    light = canvas.paint(PART["building"], (0.95, 0.75, 0.4), (start + end) / 2, glow=0.5)
     columns = max(2, round((end - start) / 3))
     step = (end - start) / columns
     for storey in range(storeys):
@@ -44,9 +44,9 @@ def _windows(scene: Scene, x: float, start: float, end: float, storeys: int, fac
         if camera.point(x, low, end)[1] < 0:  # above the picture
             break
         canvas.polygon(camera.along(x, low, low + 1.5, start + 0.5, end - 0.5), glass)
-        if style.night > 0.05 and dice.random() < 0.6:
+        if dice.random() < 0.6:
             z = start + step * dice.randrange(columns)
-            canvas.polygon(camera.along(x, low, low + 1.5, z, z + step), light)
+            canvas.polygon(camera.along(x, low, low + 1.5, z, z + step), light if style.night > 0.05 else glass)
     for column in range(columns + 1):
         z = start + column * step
         pillar = camera.along(x, 0, storeys * 3.0 + 1.0, max(start, z - 0.6), min(end, z + 0.6))

@@ -13,8 +13,9 @@ Point = tuple[float, float]
 class Canvas:
     """H x W map of paint numbers with one table row per paint.
 
-    Colours are reflectances in [0, 1] of `bands` bands. A depth below 0 means "lies on the ground": its depth then
-    follows from the image row. `texture` weighs fine, middle and coarse noise; `snow` says how much snow settles.
+    Colours are reflectances in [0, 1], three or four bands. A depth below 0 means "lies on the ground":
+    its depth then follows from the image row. `texture` weighs fine, middle and coarse noise; `snow` says how
+    much of it settles.
     """
 
     def __init__(self, height: int, width: int) -> None:

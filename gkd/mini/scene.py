@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gkd.mini.camera import Camera
 from gkd.mini.canvas import Canvas
-from gkd.mini.styles import Style
+from gkd.mini.style import Style
 
 
 class Scene(NamedTuple):

@@ -1,6 +1,6 @@
 """Light, weather and sensor: what happens to a scene's colours between the ground and the file.
 
-Images are float32 (3, H, W): with channels first, numpy broadcasts maps and colours several times faster at this size.
+Images are float32 (3, H, W): with channels first, numpy broadcasts maps and colours several times faster.
 `unit` is the number of pixels of this image per pixel of the 64-pixel reference.
 """
 
@@ -11,7 +11,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from gkd.mini.styles import Style
+from gkd.mini.style import Style
 from gkd.mini.texture import enlarge, value_noise
 
 
@@ -103,7 +103,7 @@ def precipitation(rng: np.random.Generator, image: np.ndarray, style: Style, uni
     _, height, width = image.shape
     veil = np.zeros((height, width), np.float32)
     if style.rain > 0.02:
-        # Noise stretched along the columns gives streaks, of which only the peaks are kept; rows are shifted for wind.
+        # The peaks of noise stretched along the columns are the streaks; rows are shifted for wind.
         grid = rng.random((max(2, round(height / (9 * unit))), round(width / unit)), dtype=np.float32)
         slant = np.arange(height)[:, None] // max(1, round(5 * unit))
         streaks = np.take_along_axis(enlarge(grid, height, width), (np.arange(width) + slant) % width, axis=1)
@@ -118,7 +118,7 @@ def precipitation(rng: np.random.Generator, image: np.ndarray, style: Style, uni
 
 
 def record(rng: np.random.Generator, image: np.ndarray, style: Style, unit: float) -> np.ndarray:
-    """Optics and electronics: colour, vignette, blur, gamma, noise. (3, H, W) float32 in, (H, W, 3) uint8 out."""
+    """Optics and electronics: colour, vignette, blur, gamma, noise; float32 (3, H, W) to uint8 (H, W, 3)."""
     _, height, width = image.shape
     grey = (image * WEIGHTS).sum(0)
     image = grey * (1 - style.saturation) + image * style.saturation

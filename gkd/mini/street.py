@@ -15,7 +15,7 @@ from gkd.mini.canvas import Canvas
 from gkd.mini.ground import ground
 from gkd.mini.parts import PART, TRAIN_IDS
 from gkd.mini.scene import Scene
-from gkd.mini.styles import Style, jittered
+from gkd.mini.style import Style, jittered
 from gkd.mini.texture import texture
 from gkd.mini.traffic import traffic
 
@@ -25,7 +25,7 @@ FAR = 90.0  # m, where the side blocks end
 def draw_street(
     rng: np.random.Generator, style: Style, height: int = 64, width: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One street scene: uint8 image (height, width, 3), uint8 Cityscapes train ids (height, width), 255 = ignore.
+    """One street scene: uint8 image (height, width, 3) and train ids (height, width), 255 = void.
 
     Everything random comes from `rng`: equal seeds give equal bytes. Raises ValueError for an overhead style.
     """
@@ -36,7 +36,7 @@ def draw_street(
 def draw_street_parts(
     rng: np.random.Generator, style: Style, height: int = 64, width: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `draw_street`, with the map of `parts.STREET_PARTS` indices, from which every label encoding follows."""
+    """As `draw_street`, with indices of `parts.STREET_PARTS`, from which every label encoding follows."""
     if style.kind != "street":
         raise ValueError(f"style.kind: expected 'street', got {style.kind!r}; use draw_overhead for it")
     style = jittered(style, rng)
@@ -71,7 +71,10 @@ def _compose(scene: Scene) -> None:
 def _sides(scene: Scene, near: float) -> Iterator[tuple[float, Callable[[], None]]]:
     """Depth and drawing call of the blocks along both sides of the street, whose fronts stand at +-near."""
     dice, style = scene.dice, scene.style
-    kinds, weights = ("building", "wall", "fence", "hedge", "open"), (4.6, 1.7, 1.7, 1.6 * style.trees + 0.3, 2.2)
+    kinds, weights = (
+        ("building", "wall", "fence", "hedge", "open"),
+        (4.6, 1.7, 1.7, 1.6 * style.trees + 0.3, 2.2),
+    )
     for side in (-1, 1):
         start = dice.uniform(2.0, 4.0)
         while start < FAR:

@@ -30,7 +30,7 @@ PROXY_SIZE = 96
 
 @dataclass(frozen=True)
 class Sizes:
-    """Number of images of each part of the suite (acdc: of each condition; potsdam: in each of RGB and IRRG)."""
+    """Number of images of each part of the suite (acdc: per condition; potsdam: in each of RGB and IRRG)."""
 
     gtav: int = 240
     cityscapes_train: int = 160
@@ -47,8 +47,8 @@ class Sizes:
 def write_suite(root: Path, seed: int = 0, sizes: Sizes = Sizes()) -> None:  # noqa: B008 - frozen, so safe to share
     """Write every dataset of the suite under `root`. Equal arguments give equal bytes.
 
-    Every image has a random stream of its own (seed, domain, index): a change of one size changes no other image.
-    Raises FileExistsError, before anything is written, if a folder of the suite is there already: it may hold real data.
+    Every image has a random stream of its own (seed, domain, index): a change of one size changes no image.
+    Raises FileExistsError, before anything is written, if a dataset folder is there: it may hold real data.
     """
     for name in WRITERS:
         if (root / name).exists():
@@ -156,7 +156,7 @@ def _proxy(root: Path, seed: int, sizes: Sizes) -> None:
 
 
 def draw_proxy(rng: np.random.Generator, kind: str) -> np.ndarray:
-    """One proxy image, uint8 (96, 96, 3), in a broad style: part of a street, overhead, or one thing from near."""
+    """One proxy image, uint8 (96, 96, 3), in a broad style: a street, overhead, or one thing near by."""
     size = PROXY_SIZE
     if kind == "n02_overhead":
         return draw_overhead(rng, broad_style(rng, "overhead"), size)[0]

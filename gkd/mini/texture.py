@@ -23,8 +23,8 @@ def value_noise(rng: np.random.Generator, height: int, width: int, cell: float) 
 def texture(rng: np.random.Generator, paints: np.ndarray, weights: np.ndarray, scale: float, unit: float) -> np.ndarray:
     """(H, W) float32 texture: fine, middle and coarse noise, weighted per paint.
 
-    paints: (H, W) paint numbers; weights: (3, paints) float32; scale: relative grain size of the style; unit: pixels of
-    this image per pixel of the 64-pixel reference.
+    paints: (H, W) paint numbers; weights: (3, paints) float32; scale: relative grain size of the style;
+    unit: pixels of this image per pixel of the 64-pixel reference.
     """
     height, width = paints.shape
     total = np.zeros((height, width), np.float32)

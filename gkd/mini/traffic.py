@@ -48,18 +48,19 @@ def _people(scene: Scene, road: float, walk: float) -> Iterator[Job]:
     """Pedestrians (one in five on the road), riders on the road, parked two-wheelers on the pavement."""
     dice, people = scene.dice, scene.style.people
 
-    def pavement() -> float:
-        return dice.choice((-1, 1)) * (road + walk * dice.uniform(0.15, 0.95))
+    def pavement(near: float, far: float) -> float:
+        return dice.choice((-1, 1)) * (road + walk * dice.uniform(near, far))
 
     for _ in range(_count(scene, 9 * people)):
         z = dice.uniform(4.5, 14) if dice.random() < 0.5 else dice.uniform(10, 35)
-        yield z, partial(person, scene, pavement() if dice.random() < 0.8 else dice.uniform(-road, road), z)
+        x = pavement(0.15, 0.95)
+        yield z, partial(person, scene, x if dice.random() < 0.8 else dice.uniform(-road, road), z)
     for _ in range(_count(scene, 3.5 * people)):
         z = dice.uniform(4.5, 18)
         yield z, partial(two_wheeler, scene, dice.uniform(-road, road), z, True)
     for _ in range(_count(scene, 3 * people)):
         z = dice.uniform(4, 14)
-        yield z, partial(two_wheeler, scene, pavement(), z, False)
+        yield z, partial(two_wheeler, scene, pavement(0.2, 0.9), z, False)
 
 
 def _furniture(scene: Scene, road: float, walk: float) -> Iterator[Job]:

@@ -22,7 +22,10 @@ def vehicle(scene: Scene, kind: str, x: float, z: float) -> None:
     left, right = x - wide / 2, x + wide / 2
     flank = right if camera.point(right, 0, z)[0] < camera.centre else left  # the side that the camera sees
     shadow = canvas.paint(PART["road"], (0.1, 0.1, 0.11))
-    canvas.polygon(camera.flat(left - 0.2, right + 0.2, 0, z - 0.3, z + long), shadow)
+    near, far = z - 0.3, z + long
+    canvas.polygon(
+        camera.points((left - 0.2, 0, near), (right + 0.2, 0, near), (right, 0, far), (left, 0, far)), shadow
+    )
     body = _car if kind == "car" else _box
     body(canvas, camera, kind, (left, right, flank), z, shade(colour, 1.0, style.thing))
     _ends(canvas, camera, PART[kind], x, wide, z)
@@ -41,7 +44,15 @@ def _paints(canvas: Canvas, part: int, colour: Colour, z: float) -> tuple[int, .
 
 
 def _flank(
-    canvas: Canvas, camera: Camera, x: float, high: float, z: float, far: float, wide: float, side: int, tyre: int
+    canvas: Canvas,
+    camera: Camera,
+    x: float,
+    high: float,
+    z: float,
+    far: float,
+    wide: float,
+    side: int,
+    tyre: int,
 ) -> None:
     """The long side, with wheels if they are large enough to see."""
     canvas.polygon(camera.along(x, FLOOR, high, z, far), side)
@@ -63,8 +74,7 @@ def _car(
     canvas.polygon(window, glass)
     canvas.polygon(camera.flat(left + inset, right - inset, tall, rear, front), roof)
     canvas.polygon(camera.across(left, right, FLOOR, WAIST, z), end)
-    for margin, paint in ((0.05, end), (0.2, glass)):
-        low, high = WAIST + margin - 0.05, tall + 0.03 - margin * 0.65
+    for margin, low, high, paint in ((0.05, WAIST, tall, end), (0.2, WAIST + 0.03, tall - 0.1, glass)):
         a, b = left + margin, right - margin
         corners = points((a, low, z), (b, low, z), (b - 0.15, high, rear), (a + 0.15, high, rear))
         canvas.polygon(corners, paint)
@@ -100,6 +110,6 @@ def _ends(canvas: Canvas, camera: Camera, part: int, x: float, wide: float, z: f
     lamp = canvas.paint(part, colour, z, glow=1.0 if oncoming else 0.6)
     tyre = canvas.paint(part, TYRE, z)
     for sign in (-1, 1):
-        middle = x + sign * (wide / 2 - 0.22)
-        for half, low, high, paint in ((0.16, 0.63, 0.79, lamp), (0.14, 0.0, 0.25, tyre)):
+        for inset, half, low, high, paint in ((0.25, 0.16, 0.63, 0.79, lamp), (0.2, 0.14, 0.0, 0.25, tyre)):
+            middle = x + sign * (wide / 2 - inset)
             canvas.box(*camera.point(middle - half, high, z), *camera.point(middle + half, low, z), paint)
