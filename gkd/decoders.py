@@ -30,6 +30,8 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, dim: int, classes: int, width: int = 128) -> None:
         super().__init__()
+        if width <= 0 or width % 32:
+            raise ValueError(f"models.decoder_width: the conv decoder takes multiples of 32, not {width}")
         self.layers = nn.Sequential(
             nn.Conv2d(dim, width, 1),
             *_double(width, width // 2),

@@ -81,5 +81,7 @@ def distil(
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
     """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
     rows, columns = student.grid(section.image_size)
-    views = loader(data, DistillationView(section), 1, section.batch_size, seed, labelled=False)
+    views = loader(
+        data, DistillationView(section), 1, section.batch_size, seed, labelled=False, repeats=section.repeats
+    )
     return next(iter(views)), step_mask(section, rows * columns, seed, 0)

@@ -26,8 +26,8 @@ class Tokens(NamedTuple):
 class Encoder(nn.Module):
     """A timm module (`.backbone`) that normalises its own input and returns `Tokens`.
 
-    Token models (ViT-like): prefix tokens are set aside, the first of them is cls; without any, the mean of the
-    patches is. Convolutional models: the cells of the final map are the patches, their mean is cls.
+    Token models (ViT-like): prefix tokens are set aside, the class token among them is cls; without one, the mean of
+    the patches is. Convolutional models: the cells of the final map are the patches, their mean is cls.
 
     Args:
         backbone: timm model with `forward_features` and `num_features`.
@@ -111,9 +111,12 @@ class Encoder(nn.Module):
             patches = features.flatten(*axes)  # (B, N, C) or (B, C, N)
             patches = patches if channels_last else patches.transpose(1, 2)
             return Tokens(patches.mean(dim=1), patches)
-        prefix = self.backbone.num_prefix_tokens
-        patches = features[:, prefix:]  # (B, N, C)
-        return Tokens(features[:, 0] if prefix else patches.mean(dim=1), patches)
+        if isinstance(getattr(self.backbone, "norm", None), nn.Identity):
+            # timm keeps the final norm here where it pools by the mean (EVA02, BEiT).
+            features = getattr(self.backbone, "fc_norm", nn.Identity())(features)
+        patches = features[:, self.backbone.num_prefix_tokens :]  # (B, N, C)
+        has_cls = getattr(self.backbone, "cls_token", None) is not None  # else the prefix is empty, or registers alone
+        return Tokens(features[:, 0] if has_cls else patches.mean(dim=1), patches)
 
     def _mask_tokens(self, embedded: Tensor, mask: Tensor) -> Tensor:
         shape = embedded.shape[:-1]  # (B, N), or (B, rows, columns) where the model keeps the grid

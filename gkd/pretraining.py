@@ -46,9 +46,13 @@ def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.
 
 
 def pretrain(
-    spec: EncoderSpec, style_of: StyleOf, section: Pretrain, steps: int, seed: int, name: str
+    spec: EncoderSpec, style_of: StyleOf, section: Pretrain, seed: int, name: str
 ) -> tuple[Segmentor, pd.DataFrame]:
-    """Train an encoder of `spec` from scratch under a light decoder; returns the segmentor and its history."""
+    """Train an encoder of `spec` from scratch under a light decoder; returns the segmentor and its history.
+
+    `name` is that of the model in `section.steps` and `section.lr`.
+    """
+    steps, lr = section.steps[name], section.lr[name]
     torch.manual_seed(seed)
     encoder = build_encoder(spec.model_copy(update={"weights": "none"}))
     model = Segmentor(encoder, ConvDecoder(encoder.dim, STREET + OVERHEAD, 64), frozen=False)
@@ -76,6 +80,6 @@ def pretrain(
         accuracy = (full.argmax(1) == batch[1])[batch[1] != IGNORE].float().mean()
         return loss, {"loss": loss.detach(), "accuracy": accuracy}
 
-    groups = parameter_groups([model], section.lr, section.weight_decay)
-    schedule = cosine(steps, section.lr, 1e-5, warmup=min(50, steps // 10))
+    groups = parameter_groups([model], lr, section.weight_decay)
+    schedule = cosine(steps, lr, 1e-5, warmup=min(50, steps // 10))
     return model, fit(step, [model], groups, batches(), steps, schedule, name)

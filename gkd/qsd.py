@@ -63,8 +63,9 @@ class QSD(nn.Module):
         v = self._split(self.proj_v(student_tokens))  # (B, h, N, Ct/h)
         self._check(q, k)
         if k.shape[-2] == 1:
-            # softmax of a single logit is 1 whatever the query; 0 * q keeps its gradient zero rather than absent.
-            return (v + 0 * q).transpose(1, 2).flatten(2)
+            # softmax of a single logit is 1 whatever it is; 0 * logit keeps the gradients zero rather than absent.
+            logit = q if self.diagonal_bias is None else q + self._bias(q)
+            return (v + 0 * logit).transpose(1, 2).flatten(2)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q), scale=self.scale)
         return out.transpose(1, 2).flatten(2)  # (B, N, Ct)
 
@@ -173,10 +174,11 @@ def distillation_step(
     plain = student(images)
     if student.is_per_sample():
         rows = mask.any(dim=1).nonzero().squeeze(1)  # (R,)
-        masked = plain
         if len(rows):
             view = student(images[rows], mask[rows])
             masked = Tokens(plain.cls.index_copy(0, rows, view.cls), plain.patches.index_copy(0, rows, view.patches))
+        else:  # the mask token gets a zero gradient rather than none
+            masked = Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum())
     else:
         masked = student(images, mask)
     own = student.grid(images.shape[-2:])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor
 
 from gkd.baselines import pixel_kl
@@ -46,8 +47,9 @@ def learn(
     guide: Segmentor | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place with cross-entropy, plus the KL term to `guide` where one is given."""
+    accelerator = Accelerator()
     if guide is not None:
-        guide.requires_grad_(False).eval()
+        guide.requires_grad_(False).eval().to(accelerator.device)
 
     def step(_number: int, batch: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = batch
@@ -67,7 +69,7 @@ def learn(
     groups = parameter_groups([model.decoder], lr, section.weight_decay)
     if not model.frozen:
         groups += parameter_groups([model.encoder], lr * section.encoder_lr_factor, section.weight_decay)
-    return fit(step, [model], groups, batches, section.steps, poly(section.steps, section.power), name)
+    return fit(step, [model], groups, batches, section.steps, poly(section.steps, section.power), name, accelerator)
 
 
 def build_segmentor(

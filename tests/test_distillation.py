@@ -1,0 +1,124 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import Normed, tiny_vit
+
+from gkd import distillation
+from gkd.baselines import LinearHead
+from gkd.distillation import build_objective, distil, preview, step_mask
+from gkd.methods import METHODS
+from gkd.models import Encoder
+from gkd.params import Distillation
+from gkd.qsd import QSD
+
+
+@pytest.fixture(autouse=True)
+def no_workers(monkeypatch):
+    monkeypatch.setenv("GKD_WORKERS", "0")
+
+
+class Photos:
+    """A few images of coloured blocks; there is no label to look at."""
+
+    def __init__(self, count=4):
+        blocks = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        self.images = blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], None
+
+
+def section(**options):
+    return Distillation(**{"steps": 3, "batch_size": 4, "lr": 1e-2, "image_size": [32, 32], **options})
+
+
+PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
+
+
+@pytest.mark.parametrize("method", ["gkd", "mse", "gkd-diag"])
+def test_the_loss_falls_on_a_small_set(method):
+    student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
+    objective = build_objective(METHODS[method], student, teacher, {}, seed=0)
+    history = distil(student, teacher, objective, Photos(), section(steps=25, **PLAIN), 0, "run")
+    assert len(history) == 25
+    assert {"patch_loss", "fea_loss", "token_loss", "loss", "lr", "step"} == set(history)
+    for name in ("patch_loss", "fea_loss", "token_loss"):
+        assert history[name].tail(5).mean() < 0.9 * history[name].head(2).mean(), name
+
+
+def test_the_teacher_is_left_as_it_was_and_in_eval_mode():
+    teacher = Encoder(Normed(8))  # batch statistics would give a train mode away
+    before = copy.deepcopy(teacher.state_dict())
+    student = tiny_vit(24, depth=1).eval()
+    start = copy.deepcopy(student.state_dict())
+    objective = build_objective(METHODS["gkd"], student, teacher.train(), {}, seed=0)
+    distil(student, teacher, objective, Photos(), section(), 0, "run")
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    assert not teacher.training and not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+    assert not student.training and not objective.training
+    # The mask token starts from its own value and learns, as everything else does.
+    assert [key for key, value in student.state_dict().items() if torch.equal(value, start[key])] == []
+
+
+def test_a_rerun_gives_equal_bits_and_another_seed_does_not():
+    def run(seed):
+        student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(24, depth=1, seed=2)
+        objective = build_objective(METHODS["gkd-diag"], student, teacher, {}, seed)
+        history = distil(student, teacher, objective, Photos(), section(), seed, "run")
+        return {**student.state_dict(), **objective.state_dict()}, history["loss"].tolist()
+
+    (one, losses), (two, again), (_, other) = run(0), run(0), run(1)
+    assert all(torch.equal(one[key], two[key]) for key in one) and losses == again != other
+
+
+def test_objectives_follow_the_method_its_options_and_the_seed():
+    student, teacher = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
+    gkd, diag, mse = (build_objective(METHODS[m], student, teacher, {}, 0) for m in ("gkd", "gkd-diag", "mse"))
+    assert isinstance(gkd.fea_head, QSD) and gkd.fea_head.diagonal_bias is None and gkd.fea_head.scale == 1
+    assert diag.fea_head.diagonal_bias.item() == 6 and diag.fea_head.scale == pytest.approx(48**-0.5)
+    assert isinstance(mse.fea_head, LinearHead)
+    ours = build_objective(METHODS["gkd-diag"], student, teacher, {"diagonal_bias": 2.0, "num_heads": 3}, 0)
+    assert ours.fea_head.diagonal_bias.item() == 2 and ours.fea_head.num_heads == 3 and ours.fea_head.scale == 0.25
+    assert METHODS["gkd-diag"].head_options["diagonal_bias"] == 6.0
+    same, other = (build_objective(METHODS["gkd"], student, teacher, {}, seed) for seed in (0, 1))
+    assert torch.equal(gkd.fea_head.proj_q[1].weight, same.fea_head.proj_q[1].weight)
+    assert not torch.equal(gkd.fea_head.proj_q[1].weight, other.fea_head.proj_q[1].weight)
+    assert not torch.equal(gkd.fea_head.proj_q[1].weight, gkd.patch_head.proj_q[1].weight)
+
+
+def test_masks_follow_seed_and_step():
+    mask = step_mask(section(), 16, 0, 5)
+    assert mask.sum(1).tolist() == [8, 8, 0, 0]
+    assert torch.equal(mask, step_mask(section(), 16, 0, 5))
+    assert not torch.equal(mask, step_mask(section(), 16, 0, 6))
+    assert not torch.equal(mask, step_mask(section(), 16, 1, 5))
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_preview_is_the_first_batch_of_the_run(monkeypatch, repeats):
+    seen = []
+    step = distillation.distillation_step
+
+    def recorded(student, teacher, objective, images, mask):
+        seen.append((images, mask))
+        return step(student, teacher, objective, images, mask)
+
+    monkeypatch.setattr(distillation, "distillation_step", recorded)
+    student, teacher = tiny_vit(24, depth=1), tiny_vit(24, depth=1)
+    options = section(steps=1, repeats=repeats)
+    views, mask = preview(Photos(), options, student, 3)
+    distil(student, teacher, build_objective(METHODS["gkd"], student, teacher, {}, 0), Photos(), options, 3, "run")
+    ((images, used),) = seen
+    assert torch.equal(views, images) and torch.equal(mask, used)
+
+
+def test_grids_may_differ():
+    student, teacher = tiny_vit(24, patch=16, depth=1), Encoder(Normed(8))
+    objective = build_objective(METHODS["gkd"], student, teacher, {}, 0)
+    history = distil(student, teacher, objective, Photos(), section(), 0, "run")
+    assert np.isfinite(history["loss"]).all()

@@ -1,0 +1,194 @@
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import SWIN, Average, tiny_vit
+
+from gkd.models import Encoder, Tokens, resample_tokens
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3}
+NO_CLS = {**VIT, "class_token": False, "global_pool": "avg"}
+# name, options, image size, grid, dim
+MODELS = {
+    "vit": ("vit_tiny_patch16_224", VIT, (32, 32), (4, 4), 24),
+    "vit without cls": ("vit_tiny_patch16_224", NO_CLS, (32, 32), (4, 4), 24),
+    "vit with registers": ("vit_tiny_patch16_224", {**VIT, "reg_tokens": 2}, (32, 32), (4, 4), 24),
+    "registers without cls": ("vit_tiny_patch16_224", {**NO_CLS, "reg_tokens": 2}, (32, 32), (4, 4), 24),
+    "any size": ("vit_tiny_patch16_224", {**VIT, "dynamic_img_size": True}, (16, 48), (2, 6), 24),
+    "eva02": ("eva02_tiny_patch14_224", VIT, (32, 32), (4, 4), 24),
+    "resnet": ("resnet10t", {}, (64, 96), (2, 3), 512),
+    "resnet, odd size": ("resnet10t", {}, (65, 40), (3, 2), 512),
+    "efficientnet": ("tf_efficientnet_lite0", {"output_stride": 16}, (64, 96), (4, 6), 1280),
+    "swin": ("swin_tiny_patch4_window7_224", SWIN, (64, 64), (2, 2), 128),
+}
+
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS.keys())
+def case(request):
+    name, options, size, grid, dim = request.param
+    torch.manual_seed(0)
+    return Encoder.create(name, **options).eval(), torch.rand(2, 3, *size), grid, dim
+
+
+def test_tokens_and_grid(case):
+    encoder, images, grid, dim = case
+    tokens = encoder(images)
+    assert isinstance(tokens, Tokens)
+    assert tokens.cls.shape == (2, dim) and tokens.patches.shape == (2, grid[0] * grid[1], dim)
+    assert encoder.dim == dim and encoder.grid(images.shape[-2:]) == grid
+    assert encoder.mask_token.shape[0] == 1 and not encoder.mask_token.any()
+
+
+def test_a_mask_changes_its_own_sample_alone_and_nothing_is_left_behind(case):
+    encoder, images, grid, _ = case
+    mask = torch.zeros(2, grid[0] * grid[1], dtype=torch.bool)
+    mask[1, 0] = True
+    with torch.no_grad():
+        plain, masked, again = encoder(images), encoder(images, mask), encoder(images)
+        none = encoder(images, torch.zeros_like(mask))
+    torch.testing.assert_close(masked.patches[0], plain.patches[0])
+    assert (masked.patches[1] - plain.patches[1]).abs().max() > 1e-5
+    assert (masked.cls[1] - plain.cls[1]).abs().max() > 1e-6
+    torch.testing.assert_close(none, plain)
+    torch.testing.assert_close(again, plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("key", ["resnet", "swin"])
+def test_the_cells_of_a_map_become_patches_row_by_row(key):
+    name, options, size, grid, dim = MODELS[key]
+    encoder, images = Encoder.create(name, **options).eval(), torch.rand(2, 3, *size)
+    features = encoder.backbone.forward_features((images - encoder.mean) / encoder.std)
+    if key == "resnet":
+        features = features.movedim(1, -1)  # NCHW; swin keeps channels last
+    assert features.shape == (2, *grid, dim)
+    cls, patches = encoder(images)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            torch.testing.assert_close(patches[:, row * grid[1] + column], features[:, row, column])
+    torch.testing.assert_close(cls, features.mean(dim=(1, 2)))
+
+
+def test_cls_is_the_class_token_or_the_mean():
+    images = torch.rand(2, 3, 32, 32)
+    for key, has_cls in {"vit": True, "vit with registers": True, "registers without cls": False}.items():
+        encoder = Encoder.create(MODELS[key][0], **MODELS[key][1]).eval()
+        cls, patches = encoder(images)
+        backbone = encoder.backbone
+        x = (images - encoder.mean) / encoder.std
+        features = backbone.fc_norm(backbone.forward_features(x))
+        prefix = features.shape[1] - 16
+        torch.testing.assert_close(patches, features[:, prefix:])
+        torch.testing.assert_close(cls, features[:, 0] if has_cls else patches.mean(dim=1))
+
+
+@pytest.mark.parametrize("key", ["vit", "vit without cls", "eva02", "swin"])
+def test_tokens_come_after_the_final_norm(key):
+    name, options, size, _, _ = MODELS[key]
+    patches = Encoder.create(name, **options).eval()(torch.rand(2, 3, *size)).patches
+    torch.testing.assert_close(patches.mean(-1), torch.zeros(patches.shape[:2]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(patches.std(-1, correction=0), torch.ones(patches.shape[:2]), rtol=0, atol=0.02)
+
+
+def test_the_encoder_normalises_with_the_statistics_of_its_model():
+    encoder = Encoder.create("deit_tiny_patch16_224", **VIT).eval()
+    assert encoder.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert encoder.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    assert Encoder.create("vit_tiny_patch16_224", **VIT).mean.unique().tolist() == [0.5]
+    images = 4 * torch.randn(2, 3, 32, 32)  # far outside [0, 1]: nothing is clamped
+    raw = Encoder(encoder.backbone)
+    torch.testing.assert_close(encoder(images), raw((images - encoder.mean) / encoder.std))
+
+
+def test_the_state_is_the_backbone_and_the_mask_token():
+    encoder = Encoder.create("vit_tiny_patch16_224", **VIT)
+    assert set(encoder.state_dict()) == {"mask_token", *(f"backbone.{key}" for key in encoder.backbone.state_dict())}
+    assert encoder.mask_token.shape == (1, 24)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed size", "any size"])
+def test_the_mask_token_replaces_the_embedding_before_positions(dynamic):
+    encoder = tiny_vit(24, depth=1, dynamic_img_size=dynamic)
+    encoder.backbone.blocks = torch.nn.Identity()  # so that a patch stays alone
+    encoder.backbone.norm = torch.nn.Sequential()
+    mask = torch.zeros(1, 16, dtype=torch.bool)
+    mask[0, [3, 9]] = True
+    images = torch.rand(1, 3, 32, 32)
+    plain, masked = encoder(images).patches[0], encoder(images, mask).patches[0]
+    positions = encoder.backbone.pos_embed[0, 1:]
+    torch.testing.assert_close(masked[mask[0]], (encoder.mask_token + positions)[mask[0]])
+    torch.testing.assert_close(masked[~mask[0]], plain[~mask[0]])
+
+
+def test_masked_pixels_of_a_convolutional_model_take_the_mean_colour():
+    encoder = Encoder(Average(8), mean=(0.2, 0.4, 0.6), std=(0.5, 0.25, 1.0))
+    mask = torch.zeros(2, 6, dtype=torch.bool)
+    mask[1, 4] = True
+    images = torch.rand(2, 3, 16, 24)
+    masked, plain = encoder(images, mask).patches, encoder(images).patches
+    assert not masked[1, 4].any()  # zero once normalised
+    torch.testing.assert_close(masked[~mask], plain[~mask])
+
+
+def test_an_unknown_name_lists_the_nearest():
+    with pytest.raises(ValueError, match="no model named 'vit_smal_patch16_224'.*Nearest: .*vit_small_patch16_224"):
+        Encoder.create("vit_smal_patch16_224")
+    with pytest.raises(ValueError, match="Nearest: none"):
+        Encoder.create("§§§§")
+
+
+def test_missing_hub_weights_say_what_to_download(monkeypatch):
+    def offline(*_args, **_options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(OSError, match="resnet10t.*ConnectionError.*huggingface.co/timm/resnet10t"):
+        Encoder.create("resnet10t", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "training", "expected"),
+    [
+        ("vit_tiny_patch16_224", VIT, True, True),
+        ("vit_tiny_patch16_224", {**VIT, "depth": 2, "drop_path_rate": 0.1}, True, False),
+        ("vit_tiny_patch16_224", {**VIT, "depth": 2, "drop_path_rate": 0.1}, False, True),
+        ("vit_tiny_patch16_224", {**VIT, "proj_drop_rate": 0.1}, True, False),
+        ("resnet10t", {}, True, False),
+        ("resnet10t", {}, False, True),
+    ],
+)
+def test_which_encoders_treat_samples_apart(name, options, training, expected):
+    assert Encoder.create(name, **options).train(training).is_per_sample() is expected
+
+
+def tokens_of(maps):
+    return Tokens(torch.zeros(len(maps), maps.shape[1]), maps.flatten(2).transpose(1, 2))
+
+
+def test_equal_grids_are_left_alone():
+    tokens = tokens_of(torch.rand(1, 2, 3, 4))
+    assert resample_tokens(tokens, (3, 4), (3, 4)) is tokens
+
+
+@settings(max_examples=30)
+@given(st.tuples(*[st.integers(1, 9)] * 4), st.floats(-2, 2, width=32))
+def test_resampling_keeps_constants_and_cls(sizes, value):
+    grid, target = sizes[:2], sizes[2:]
+    cls = torch.rand(2, 3)
+    tokens = Tokens(cls, torch.full((2, grid[0] * grid[1], 3), value))
+    out = resample_tokens(tokens, grid, target)
+    assert out.cls is cls
+    torch.testing.assert_close(out.patches, torch.full((2, target[0] * target[1], 3), value))
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 4))
+def test_resampling_to_a_finer_grid_follows_a_ramp_and_keeps_rows_and_columns_apart(rows, columns, times):
+    y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
+    tokens = tokens_of(torch.stack([y, x])[None])
+    out = resample_tokens(tokens, (rows, columns), (rows * times, columns * times)).patches[0]
+    fine = torch.meshgrid(
+        (torch.arange(rows * times) + 0.5) / times, (torch.arange(columns * times) + 0.5) / times, indexing="ij"
+    )
+    expected = [fine[0].clamp(0.5, rows - 0.5), fine[1].clamp(0.5, columns - 0.5)]
+    torch.testing.assert_close(out, torch.stack(expected, dim=-1).flatten(0, 1))
