@@ -43,13 +43,15 @@ lab: $(INSTALLED) ## open JupyterLab in notebooks/
 # An existing data/ is never overwritten; written aside first, so that a stopped run leaves no half of it.
 data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is missing, and compare it with data.dvc
 	test -d data || { rm -rf .scratch/data && $(BIN)/python -m gkd.mini --out .scratch/data && mv .scratch/data data; }
-	$(BIN)/dvc status data.dvc
+	$(BIN)/dvc commit --quiet --force data.dvc
+	@git diff --quiet data.dvc && echo "data/ is the suite that data.dvc names" || \
+		echo "data/ differs from the committed suite: see git diff data.dvc"
 
-grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, longer training (about three hours on two cores)
-	$(call with_profile,grid,$(BIN)/gkd grid)
+grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method, longer training; tables to docs/results/mini
+	$(call with_profile,grid,$(BIN)/gkd repro --jobs 2 && $(call publish,grid,mini))
 
-camvid: workspace $(INSTALLED) data ## the pipeline on real photos; GKD_CAMVID_ROOT names their folder
-	$(call with_profile,camvid,$(BIN)/dvc repro)
+camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
+	$(call with_profile,camvid,$(BIN)/dvc repro && $(call publish,camvid,camvid))
 
 lint: $(INSTALLED) ## check style, and that the notebooks are stored without outputs
 	$(BIN)/ruff check .
@@ -60,10 +62,14 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
-# $(call with_profile,NAME,COMMAND): the command under another profile, then the default plan again,
-# also after a failure or Ctrl-C.
-with_profile = trap : INT TERM; $(BIN)/gkd plan --profile $(1) && $(2); status=$$?; \
-	$(BIN)/gkd plan --profile mini && exit $$status
+# $(call with_profile,NAME,COMMAND): the command under another profile, then the default plan and its dvc.lock again,
+# also after a failure or Ctrl-C. What the other profile made stays in results/ and in DVC's cache.
+with_profile = trap : INT TERM; mkdir -p .scratch && cp dvc.lock .scratch/default.lock && \
+	$(BIN)/gkd plan --profile $(1) && $(2); status=$$?; \
+	$(BIN)/gkd plan --profile mini && cp .scratch/default.lock dvc.lock && exit $$status
+
+# $(call publish,PROFILE,NAME): copy a profile's tables, numbers only, to where git keeps them.
+publish = mkdir -p docs/results/$(2) && cp results/report/$(1)/tables/* docs/results/$(2)/
 
 workspace:
 	@command -v git >/dev/null || { echo "git is not on PATH; DVC needs it: install git." >&2; exit 1; }

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from gkd.benchmarks import SOURCES, Domain, targets_of
 from gkd.datasets import DATASETS, problem, root_of
+from gkd.methods import method
+from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
 from gkd.workspace import training_domain
 
@@ -27,7 +29,7 @@ def check(params: Params) -> Found:
         ValueError: the proxy set is absent although a method needs it.
     """
     messages, sources, missing = [], [], []
-    if "f2l" in params.plan.settings:
+    if _needs_proxy(params):
         wrong = problem(PROXY.dataset, PROXY.split, params.roots)
         if wrong is not None:
             raise ValueError(f"the proxy set of task-agnostic distillation is not usable.\n{wrong}{_hint(PROXY)}")
@@ -39,12 +41,15 @@ def check(params: Params) -> Found:
         if wrong is not None:
             messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
             continue
+        targets = {domain.name: problem(domain.dataset, domain.split, params.roots) for domain in targets_of(source)}
+        absent = {name: wrong for name, wrong in targets.items() if wrong is not None}
+        if len(absent) == len(targets):
+            nothing = "\n".join(absent.values())
+            messages.append(f"source {source} is left out: none of its target domains is there.\n{nothing}")
+            continue
         sources.append(source)
-        for domain in targets_of(source):
-            wrong = problem(domain.dataset, domain.split, params.roots)
-            if wrong is not None:
-                missing.append(domain.name)
-                messages.append(f"target {domain.name} is left out; reports mark it as missing.\n{wrong}")
+        missing += absent
+        messages += [f"target {name} is left out; reports mark it as missing.\n{w}" for name, w in absent.items()]
     return Found(sources, missing, messages)
 
 
@@ -53,7 +58,7 @@ def dependency(params: Params) -> str:
 
     Manifests list relative names and sizes, so that a large dataset is neither copied nor hashed at every run.
     """
-    domains = [PROXY] if "f2l" in params.plan.settings else []
+    domains = [PROXY] if _needs_proxy(params) else []
     for source in params.plan.sources:
         domains += [training_domain(params, source), SOURCES[source].validation, *targets_of(source)]
     folders = {DATASETS[d.dataset].folder: root_of(d.dataset, params.roots) for d in domains}
@@ -61,6 +66,8 @@ def dependency(params: Params) -> str:
         return "data"
     target = ROOT / "manifests"
     target.mkdir(exist_ok=True)
+    for other in set(target.glob("*.csv")) - {target / f"{folder}.csv" for folder in folders}:
+        other.unlink()  # of an earlier plan: it would count as a change of this one's data
     for folder, root in folders.items():
         if root.is_dir():
             files = sorted(p for p in root.rglob("*") if p.is_file())
@@ -69,5 +76,11 @@ def dependency(params: Params) -> str:
     return "manifests"
 
 
+def _needs_proxy(params: Params) -> bool:
+    return "f2l" in params.plan.settings and any(method(name).distils for name in params.plan.methods)
+
+
 def _hint(domain: Domain) -> str:
+    if DATASETS[domain.dataset].folder not in WRITERS:
+        return ""
     return f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it."

@@ -48,7 +48,7 @@ def plan(
 
 
 @app.command()
-def repro(jobs: int = typer.Option(2, help="Members that run at the same time.")) -> None:
+def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro` of the whole plan, with independent members side by side.
 
     DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes every

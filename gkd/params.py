@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = ROOT / ".scratch"
@@ -28,11 +28,18 @@ class _Section(BaseModel):
 class Plan(_Section):
     """Which members exist: the product of these, shaped by the methods table."""
 
-    settings: list[str]
-    methods: list[str]
-    sources: list[str]
+    settings: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    sources: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
+
+    @field_validator("settings", "methods", "sources", "seeds")
+    @classmethod
+    def _without_repeats(cls, values: list) -> list:
+        if len(set(values)) < len(values):
+            raise ValueError("each value may stand there once")
+        return values
 
 
 class EncoderSpec(_Section):
@@ -108,9 +115,9 @@ class Evaluate(_Section):
 class Pretrain(_Section):
     """Supervised pretraining of the miniature models on scenes drawn in memory (stand-ins for hub weights)."""
 
-    steps: dict[str, int]
+    steps: dict[str, int]  # by model: teacher, student_broad, student_narrow
     batch_size: int
-    lr: float
+    lr: dict[str, float]
     weight_decay: float = 0.05
     pool: int  # scenes drawn, per kind
 
@@ -169,22 +176,25 @@ def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Param
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ParamsError(f"{path.name} is not valid YAML: {error}") from error
-    file = _check(File, content, path.name)
+    file = _check(File, content, path.name, ())
     name = file.profile if profile is None else profile
     if name not in file.profiles:
         raise ParamsError(f"{path.name}: no profile {name!r}; there are {', '.join(file.profiles)}")
-    section = file.profiles[name]
-    return _check(Params, {**section, "profile": name, "roots": file.roots}, f"{path.name}: profiles.{name}")
+    where = ("profiles", name)
+    section = _check(Profile, file.profiles[name], path.name, where)
+    return Params(**dict(section), profile=name, roots=file.roots)
 
 
-def _check(kind: type[BaseModel], content: Any, where: str) -> Any:
+def _check(kind: type[BaseModel], content: Any, file: str, where: tuple[str, ...]) -> Any:
+    if not isinstance(content, dict):
+        raise ParamsError(f"{file}: expected a mapping of parameters (given: {content!r})")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
+            key = ".".join(str(part) for part in (*where, *item["loc"]))
             given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
             hint = "unknown key; check its spelling" if item["type"] == "extra_forbidden" else item["msg"]
-            lines.append(f"{where}.{key}: {hint}{given}")
+            lines.append(f"{file}: {key}: {hint}{given}")
         raise ParamsError("\n".join(lines)) from None

@@ -89,9 +89,7 @@ def build(
         data: what the stages that read datasets depend on: the versioned folder, or the manifests.
     """
     sources = list(params.plan.sources) if sources is None else sources
-    for key in params.plan.sources:
-        if key not in SOURCES:
-            raise ValueError(f"plan.sources: unknown source {key!r}; known: {', '.join(SOURCES)}")
+    _check_names(params)
     methods = [method(name) for name in params.plan.methods]
     if any(m.guided for m in methods) and "teacher" not in params.plan.methods:
         raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
@@ -118,6 +116,21 @@ def build(
                 plan["evaluate"][name] = {**who, **models}
     plan["report"] = _report_inputs(params, list(plan["evaluate"]))
     return plan
+
+
+def _check_names(params: Params) -> None:
+    """Names that gkd.params cannot check, since it knows neither methods nor domains."""
+    domains = [domain for source in SOURCES.values() for domain in (source.validation, *targets_of(source.name))]
+    checks = {
+        "plan.sources": (params.plan.sources, SOURCES),
+        "plan.methods": (params.plan.methods, METHODS),
+        "heads": (params.heads, METHODS),
+        "evaluate.bounds": (params.evaluate.bounds, dict.fromkeys(domain.name for domain in domains)),
+    }
+    for key, (names, known) in checks.items():
+        for name in names:
+            if name not in known:
+                raise ValueError(f"profiles.{params.profile}.{key}: unknown name {name!r}; known: {', '.join(known)}")
 
 
 def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
@@ -162,11 +175,6 @@ def _add_training(
             "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
             "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
         }
-
-
-def evaluated_domains(sources: list[str]) -> list[str]:
-    """Names of all target domains of the sources, in table order."""
-    return list(dict.fromkeys(domain.name for source in sources for domain in targets_of(source)))
 
 
 def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:

@@ -152,5 +152,8 @@ def paper_table(paper: pd.DataFrame, params: Params) -> pd.DataFrame | None:
         if source in names:
             domains = [d.name for b in _benchmarks(params) if b.source == source for d in b.targets]
             columns = domains + [name for name, parts_ in AVERAGES.items() if set(parts_) <= set(domains)]
-            parts.append(published(paper, columns, "F2L", names[source], "ViT-S", methods).drop(columns="origin"))
-    return pd.concat(parts, axis=1).assign(origin="printed") if parts else None
+            parts.append(published(paper, columns, "F2L", names[source], "ViT-S", methods))
+    if not parts:
+        return None
+    origins = pd.concat([part.pop("origin") for part in parts], axis=1)
+    return pd.concat(parts, axis=1).assign(origin=origins.agg(lambda row: ", ".join(dict.fromkeys(row)), axis=1))

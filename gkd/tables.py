@@ -69,32 +69,6 @@ def as_text(numbers: pd.DataFrame, decimals: int = 1) -> pd.DataFrame:
     return _wide(numbers.assign(text=numbers.apply(cell, axis=1)), "text")
 
 
-def summary(
-    rows: pd.DataFrame,
-    averages: Averages,
-    methods: Sequence[str],
-    domains: Sequence[str],
-    metric: str = "miou",
-    decimals: int = 1,
-) -> pd.DataFrame:
-    """`as_text` of `statistics`: the table of one setting and source, methods x domains and averages."""
-    return as_text(statistics(rows, averages, methods, domains, metric), decimals)
-
-
-def benchmark_table(
-    rows: pd.DataFrame,
-    targets: Sequence[str],
-    methods: Sequence[str],
-    setting: str,
-    source: str,
-    average: str | None = None,
-    metric: str = "miou",
-) -> pd.DataFrame:
-    """Statistics of one benchmark: its `targets`, and their mean under the name `average` if one is given."""
-    own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
-    return statistics(own, {average: targets} if average else {}, methods, targets, metric)
-
-
 def paper_rows(path: Path) -> pd.DataFrame:
     """Published numbers, one a row; `origin` is printed, digitised (from a figure) or secondary (others' text)."""
     paper = pd.read_csv(path, keep_default_na=False, dtype={"miou": float})
@@ -151,11 +125,6 @@ def published(
             table.loc[f"{label} (paper)", column] = text
         table.loc[f"{label} (paper)", "origin"] = ", ".join(origins)
     return table
-
-
-def beside(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Our text table and the published one below it; the column `origin` is "this run" for ours."""
-    return pd.concat([ours.assign(origin="this run"), paper])
 
 
 def write(

@@ -80,12 +80,6 @@ def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
     return table[label]
 
 
-def overlay(photo: np.ndarray, label: np.ndarray, palette: np.ndarray, alpha: float = 0.55) -> np.ndarray:
-    """Label colours blended over a photo (H, W, 3) uint8 of the same size; ignored pixels show the photo."""
-    blended = (1 - alpha) * photo + alpha * colorize(label, palette)
-    return np.where((np.asarray(label) == 255)[..., None], photo, np.round(blended)).astype(np.uint8)
-
-
 def loss_curves(
     history: pd.DataFrame, by: str | None = None, columns: Sequence[str] | None = None, smooth: int = 1
 ) -> Figure:

@@ -50,7 +50,9 @@ class Workspace:
         file = ROOT / path
         if file.exists():
             return file
-        if self.results != SCRATCH_RESULTS or not path.startswith(SCRATCH_RESULTS):
+        if not path.startswith(self.results + "/"):
+            raise FileNotFoundError(f"{path} is missing: no stage of the plan makes it, `git checkout {path}` may")
+        if self.results != SCRATCH_RESULTS:
             raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
         stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
         run_notebook(stage, {"profile": self.profile, **parameters})

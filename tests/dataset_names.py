@@ -1,0 +1,29 @@
+"""Datasets of empty files under official names: planning lists files and opens none."""
+
+from pathlib import Path
+
+NAMES = {
+    "proxy": ["train/n01/a.JPEG"],
+    "gtav": [f"{folder}/{i:05}.png" for folder in ("images", "labels") for i in (1, 2)],
+    "cityscapes": [
+        f"{folder}/{split}/ulm/ulm_000000_000019_{end}.png"
+        for split in ("train", "val")
+        for folder, end in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelTrainIds"))
+    ],
+    "bdd100k": ["images/10k/val/a-b.jpg", "labels/sem_seg/masks/val/a-b.png"],
+    "mapillary": ["validation/images/k.jpg", "validation/v1.2/labels/k.png"],
+    "camvid": [
+        f"{name}{end}"
+        for name in ("train/{}/0006R0_f1", "train/{}/0001TP_1", "val/{}/0016E5_1")
+        for end in (".jpg", ".png")
+    ],
+}
+
+
+def touch(data: Path, *folders: str) -> None:
+    """Create the named datasets under `data`."""
+    for folder in folders:
+        for name in NAMES[folder]:
+            file = data / folder / name.format("images" if name.endswith(".jpg") else "labels")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()

@@ -1,0 +1,181 @@
+"""dvc.yaml against the notebooks and the package: names, parameters, and what each stage depends on."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gkd.params import ROOT, load
+from gkd.plan import FILLER
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+# They say where things lie and what is planned, or draw: a change of theirs must not retrain anything.
+UNTRACKED = {"params", "plan", "workspace", "availability", "viz", "tables", "reporting", "explore", "cli"}
+DRAWING = {"viz", "tables", "reporting"}  # what the report is made by
+# Imported by a module that the stage needs, for what other stages do: distillation reads no labels, task learning
+# has no heads, and evaluation does not train.
+UNUSED = {
+    "task_agnostic": {"labels"},
+    "domain_agnostic": {"labels"},
+    "task_learning": {"qsd"},
+    "evaluate": {"baselines", "loading", "qsd", "transforms"},
+}
+# What functions of gkd.workspace, itself not tracked, lead to.
+LEADS_TO = {"open_domain": "datasets", "training_domain": "benchmarks"}
+
+
+def cells(stage: str) -> list[str]:
+    """Source of the code cells of a stage's notebook."""
+    content = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
+    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+def parameters(stage: str) -> dict[str, Any]:
+    """Names and defaults of the `parameters` cell."""
+    content = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
+    (cell,) = [c for c in content["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    assignments = ast.parse("".join(cell["source"])).body
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}  # type: ignore[attr-defined]
+
+
+def command(stage: str) -> str:
+    return " ".join(STAGES[stage]["cmd"])
+
+
+def modules(source: str) -> set[str]:
+    """Top-level modules and packages of gkd that a piece of code imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "gkd":
+            names |= {f"gkd.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[1] for name in names if name.startswith("gkd.")}
+
+
+def files(module: str) -> list[Path]:
+    """The files of a module or package."""
+    folder = ROOT / "gkd" / module
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+def direct(stage: str) -> set[str]:
+    """Modules that a stage's notebook calls."""
+    text = "\n".join(cells(stage))
+    return modules(text) | {module for name, module in LEADS_TO.items() if f"{name}(" in text}
+
+
+def used(stage: str) -> set[str]:
+    """Modules that a stage's notebook imports, directly or through others, without those that are not tracked."""
+    untracked = UNTRACKED - DRAWING if stage == "report" else UNTRACKED
+    found: set[str] = set()
+    todo = direct(stage) - untracked
+    while todo:
+        module = todo.pop()
+        found.add(module)
+        todo |= set().union(*(modules(file.read_text()) for file in files(module))) - untracked - found
+    return found - UNUSED.get(stage, set())
+
+
+def test_stages_are_those_of_the_plan_and_have_a_notebook() -> None:
+    assert list(STAGES) == ["pretrain", "task_agnostic", "domain_agnostic", "task_learning", "evaluate", "report"]
+    notebooks = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb") if not file.stem.startswith("explore_")}
+    assert notebooks == set(STAGES)
+    members = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "foreach" in stage}
+    assert members == {name: f"${{{name}}}" for name in list(STAGES)[1:5]}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_its_notebook_and_writes_its_own_folder(stage: str) -> None:
+    text = command(stage)
+    assert re.findall(r"notebooks/(\w+)\.ipynb", text) == [stage]
+    assert f"notebooks/{stage}.ipynb" in STAGES[stage]["deps"]
+    profile = "mini" if stage == "pretrain" else "${profile}"
+    folder = f"results/{stage}/{profile}" + ("/${key}" if "foreach" in DVC["stages"][stage] else "")
+    assert f" {folder}/notebook.ipynb -p " in text and f"mkdir -p {folder} " in text
+    assert "papermill -k python3 --log-output --no-progress-bar " in text
+    written = [path for kind in ("outs", "metrics", "plots") for path in paths(stage, kind)]
+    assert all(path.startswith((f"{folder}/", "weights/mini/")) for path in written)
+    assert f"{folder}/metrics.json" in written
+    # Nobody may depend on it, since its time stamps change its hash.
+    assert not [dep for other in STAGES.values() for dep in other["deps"] if dep.endswith("/notebook.ipynb")]
+
+
+def paths(stage: str, kind: str) -> list[str]:
+    return [next(iter(out)) if isinstance(out, dict) else out for out in STAGES[stage].get(kind, [])]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_parameters_that_are_passed_exist_in_the_notebook(stage: str) -> None:
+    names = re.findall(r"-p (\w+) ", command(stage))
+    assert sorted(names) == sorted(parameters(stage)), "papermill adds an unknown name and leaves the default as it is"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_notebooks_opened_by_hand_are_small_and_write_to_scratch(stage: str) -> None:
+    defaults, plan = parameters(stage), load("tiny").plan
+    assert (defaults.pop("profile"), defaults.pop("results")) == ("tiny", ".scratch/results")
+    assert defaults.pop("weights", ".scratch/weights") == ".scratch/weights"
+    known = {
+        "setting": plan.settings,
+        "method": plan.methods,
+        "source": plan.sources,
+        "seed": plan.seeds,
+        "sources": [",".join(plan.sources)],
+        "methods": [",".join(plan.methods)],
+        "targets": ["cityscapes,bdd100k,mapillary"],
+    }
+    assert all(value in known[name] for name, value in defaults.items())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_modules_that_it_uses_and_on_no_others(stage: str) -> None:
+    listed = {Path(dep).stem for dep in STAGES[stage]["deps"] if dep.startswith("gkd/")}
+    assert (used(stage) - listed, listed - used(stage)) == (set(), set()), "(lacking, too much)"
+    assert not UNUSED.get(stage, set()) & direct(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dependencies_exist(stage: str) -> None:
+    fixed = [dep for dep in STAGES[stage]["deps"] if "${" not in dep]
+    assert [dep for dep in fixed if not (ROOT / dep).exists()] == []
+    assert len(set(fixed)) == len(fixed)
+    # What stands in for an absent input is a dependency anyway, so it adds none.
+    if any("${item" in dep for dep in STAGES[stage]["deps"]):
+        assert FILLER in fixed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_parameters_that_are_tracked_exist(stage: str) -> None:
+    tracked = [key.split(".")[2:] for key in STAGES[stage]["params"]]
+    profile = load("mini").model_dump()
+    for first, *rest in tracked:
+        assert first in profile and (not rest or rest[0] in profile[first])
+    own = {name for name in ("pretrain", *list(STAGES)[1:]) if name == stage}
+    assert own <= {key[0] for key in tracked}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_metrics_are_kept_by_git_and_nothing_persists(stage: str) -> None:
+    metrics = STAGES[stage]["metrics"]
+    assert all(list(metric.values()) == [{"cache": False}] for metric in metrics)
+    for out in STAGES[stage].get("outs", []):
+        options = next(iter(out.values())) if isinstance(out, dict) else {}
+        assert "persist" not in options
+        # An uncached executed notebook would turn off the run cache for its stage.
+        assert not (options.get("cache") is False and "notebook.ipynb" in str(out))
+
+
+def test_pretraining_is_frozen_and_its_weights_are_committed() -> None:
+    assert DVC["stages"]["pretrain"]["frozen"] is True
+    models = load("mini").models
+    wanted = {spec.file for spec in (models.teacher, *models.students.values())}
+    assert set(paths("pretrain", "outs")) == wanted
+    assert all(list(out.values()) == [{"cache": False}] for out in STAGES["pretrain"]["outs"])

@@ -1,0 +1,105 @@
+"""The package as a whole: imports are quick, silent, without cycles, and run one way."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gkd.params import ROOT
+
+# The order of docs/development.md: a module imports from its own line and from those above it.
+LAYERS = (
+    ("params", "labels"),
+    ("datasets", "mini", "benchmarks", "transforms"),
+    ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
+    ("methods", "plan", "training", "evaluation", "distillation", "task", "pretraining", "workspace", "availability"),
+    ("tables", "viz", "reporting"),
+    ("explore", "cli"),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# What planning, drawing and the command line need before any work starts.
+LIGHT = ("params", "labels", "datasets", "mini.suite", "benchmarks", "methods", "plan", "workspace", "availability")
+LIGHT += ("tables", "reporting", "cli")
+
+
+def module_name(file: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for file in sorted((ROOT / "gkd").rglob("*.py"))}
+
+
+def imported(file: Path) -> set[str]:
+    """Modules of gkd that a file imports, at any depth. `from gkd.a import b` means gkd.a.b where that is a module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else str(node.module) for name in names}
+    return found & set(FILES)
+
+
+IMPORTS = {name: imported(file) for name, file in FILES.items()}
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def part(module: str) -> str:
+    """The part of the house that a module belongs to: gkd.mini.styles -> mini."""
+    return module.split(".")[1]
+
+
+def test_every_module_has_its_place() -> None:
+    assert {part(name) for name in FILES if name != "gkd"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name != "gkd"])
+def test_imports_run_one_way(module: str) -> None:
+    wrong = {other for other in IMPORTS[module] - {"gkd"} if LEVEL[part(other)] > LEVEL[part(module)]}
+    assert not wrong, f"{module} imports {sorted(wrong)} from further down the list"
+
+
+def test_no_import_cycles() -> None:
+    left = {name: set(others) for name, others in IMPORTS.items()}
+    while free := [name for name, others in left.items() if not others & set(left)]:
+        for name in free:
+            del left[name]
+    assert not left, f"modules that import each other in a circle, or lead to one: {sorted(left)}"
+
+
+def test_the_package_is_imported_within_a_second(tmp_path: Path) -> None:
+    code = "import time; t = time.perf_counter(); import gkd; print(time.perf_counter() - t)"
+    assert float(python(code, tmp_path).stdout) < 1
+
+
+def test_light_modules_do_without_torch(tmp_path: Path) -> None:
+    names = ", ".join(f"gkd.{name}" for name in LIGHT)
+    done = python(f"import sys, {names}; print(sorted({{'torch', 'timm'}} & set(sys.modules)))", tmp_path)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_importing_has_no_side_effects(tmp_path: Path) -> None:
+    modules = [name for name in FILES if not name.endswith("__main__")]
+    code = f"""
+import importlib, json, os, random, sys
+import matplotlib, numpy, torch
+state = lambda: (os.getcwd(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.initial_seed(),
+                 torch.get_num_threads(), torch.get_default_dtype(), matplotlib.rcParams.copy())
+before = state()
+for name in {modules}:
+    importlib.import_module(name)
+print(json.dumps(before == state()))
+"""
+    done = python(code, tmp_path)
+    assert (json.loads(done.stdout), done.stderr) == (True, "")
+    assert not list(tmp_path.iterdir())

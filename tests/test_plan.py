@@ -1,0 +1,226 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gkd.methods import METHODS
+from gkd.params import ROOT, Params, load
+from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, build, chains, write
+
+STAGES = ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")
+PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
+COMMITTED = yaml.safe_load((ROOT / "plan.yaml").read_text())
+
+
+def with_plan(profile: str = "mini", **changes: Any) -> Params:
+    params = load(profile)
+    return params.model_copy(update={"plan": params.plan.model_copy(update=changes)})
+
+
+def members(plan: dict[str, Any]) -> int:
+    """Members that `dvc repro` runs, the report among them."""
+    return sum(len(plan[stage]) for stage in STAGES) + 1
+
+
+def inputs(item: dict[str, Any]) -> list[str]:
+    """Files that a member reads."""
+    return [value for value in item.values() if isinstance(value, str) and "/" in value and value != FILLER]
+
+
+def outputs(plan: dict[str, Any], profile: str) -> set[str]:
+    """Files that members read from each other, by the stage that writes them (dvc.yaml, `outs`)."""
+    files = {f"results/task_agnostic/{profile}/{name}/encoder.safetensors" for name in plan["task_agnostic"]}
+    for name, item in plan["domain_agnostic"].items():
+        folder = f"results/domain_agnostic/{profile}/{name}"
+        files |= {f"{folder}/encoders/{source}.safetensors" for source in item["sources"].split(",")}
+        files.add(f"{folder}/attention.npz")
+    files |= {f"results/task_learning/{profile}/{name}/model.safetensors" for name in plan["task_learning"]}
+    ends = ("scores.csv", "predictions.npz")
+    return files | {f"results/evaluate/{profile}/{name}/{end}" for name in plan["evaluate"] for end in ends}
+
+
+def test_the_committed_plan_is_that_of_the_table() -> None:
+    assert build(load(), data=COMMITTED["data"]) == COMMITTED, "run `gkd plan` and commit plan.yaml"
+
+
+def test_the_committed_plan_is_mini_on_the_embedded_suite() -> None:
+    assert (load().profile, COMMITTED["data"]) == ("mini", "data"), "before a commit: `gkd plan --profile mini`"
+
+
+@pytest.mark.parametrize(("profile", "most"), [("tiny", 8), ("mini", 30)])
+def test_members_are_few(profile: str, most: int) -> None:
+    assert 0 < members(build(load(profile))) <= most
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_input_is_written_by_a_member_or_committed(profile: str) -> None:
+    params = load(profile)
+    plan = build(params)
+    models = (params.models.teacher, *params.models.students.values())
+    available = outputs(plan, profile) | {model.file for model in models}
+    read = {file for stage in STAGES for item in plan[stage].values() for file in inputs(item)}
+    report = plan["report"]
+    read |= {file for file in (report["attention"], *report["predictions"], *report["scores"]) if file != FILLER}
+    assert read <= available
+    assert (len(report["predictions"]), len(report["scores"])) == (PICTURE_SLOTS, REPORT_SLOTS)
+
+
+def test_names_and_inputs_of_a_chain() -> None:
+    plan = build(load("mini"))
+    start = plan["task_agnostic"]["f2l-gkd-0"]
+    assert start["init"] == "weights/mini/student_narrow.safetensors"
+    assert start["teacher"] == "weights/mini/teacher.safetensors"
+    middle = plan["domain_agnostic"]["f2l-gkd-0"]
+    assert middle["init"] == "results/task_agnostic/mini/f2l-gkd-0/encoder.safetensors"
+    assert middle["sources"] == "gtav,cityscapes,potsdam"
+    end = plan["task_learning"]["f2l-gkd-gtav-0"]
+    assert end["init"] == "results/domain_agnostic/mini/f2l-gkd-0/encoders/gtav.safetensors"
+    assert end["guide"] == FILLER
+    score = plan["evaluate"]["f2l-gtav-0"]
+    assert score["gkd"] == "results/task_learning/mini/f2l-gkd-gtav-0/model.safetensors"
+    assert score["targets"] == "cityscapes,bdd100k,mapillary"
+
+
+def test_only_methods_that_distil_have_distillation_members() -> None:
+    plan = build(with_plan(methods=list(METHODS)))
+    for stage in STAGES[:2]:
+        assert {item["method"] for item in plan[stage].values()} == {"mse", "gkd", "gkd-diag"}
+    assert {item["method"] for item in plan["task_learning"].values()} == set(METHODS)
+
+
+def test_f2f_skips_task_agnostic_distillation() -> None:
+    plan = build(with_plan(settings=["f2f"]))
+    assert plan["task_agnostic"] == {}
+    init = {item["init"] for item in plan["domain_agnostic"].values()}
+    assert init == {"weights/mini/student_broad.safetensors"}
+
+
+def test_the_teachers_segmentor_is_made_once_for_both_settings() -> None:
+    plan = build(with_plan(settings=["f2l", "f2f"], sources=["gtav"]))
+    names = [name for name, item in plan["task_learning"].items() if item["method"] == "teacher"]
+    assert names == ["f2l-teacher-gtav-0"]
+    teacher = "results/task_learning/mini/f2l-teacher-gtav-0/model.safetensors"
+    assert {plan["task_learning"][f"{setting}-kd-gtav-0"]["guide"] for setting in ("f2l", "f2f")} == {teacher}
+    assert {item["teacher"] for item in plan["evaluate"].values()} == {teacher}
+
+
+def test_a_method_that_is_not_planned_is_filled_in() -> None:
+    item = build(with_plan(methods=["none"]))["evaluate"]["f2l-gtav-0"]
+    filled = {name for name in METHODS if item[name.replace("-", "_")] == FILLER}
+    assert filled == set(METHODS) - {"none"}
+    assert build(with_plan(methods=["none"]))["report"]["attention"] == FILLER
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_slot_in_the_evaluation_stage(method: str) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert f"${{item.{method.replace('-', '_')}}}" in stages["evaluate"]["do"]["deps"]
+
+
+def test_absent_sources_and_targets_are_left_out() -> None:
+    plan = build(load("mini"), sources=["gtav"], missing=["bdd100k"], data="manifests")
+    assert list(plan["evaluate"]) == ["f2l-gtav-0"]
+    assert plan["evaluate"]["f2l-gtav-0"]["targets"] == "cityscapes,mapillary"
+    assert {item["source"] for item in plan["task_learning"].values()} == {"gtav"}
+    assert {item["sources"] for item in plan["domain_agnostic"].values()} == {"gtav"}
+    assert plan["data"] == "manifests"
+
+
+def test_kd_without_the_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match="plan.methods: kd needs the row 'teacher'"):
+        build(with_plan(methods=["none", "kd"]))
+
+
+def test_more_evaluations_than_the_report_reads_are_refused() -> None:
+    assert len(build(with_plan(seeds=list(range(8))))["evaluate"]) == REPORT_SLOTS
+    with pytest.raises(ValueError, match=f"the plan has 27 evaluations .* reads {REPORT_SLOTS}"):
+        build(with_plan(seeds=list(range(9))))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: teacher, none"),
+        (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: gtav, cityscapes"),
+        (lambda: with_plan(settings=["f2g"]), "mini.models.students has no 'f2g' .only: f2l, f2f."),
+        (lambda: load("mini").model_copy(update={"heads": {"gdk": {}}}), "mini.heads: unknown name 'gdk'"),
+        (
+            lambda: load("mini").model_copy(
+                update={"evaluate": load("mini").evaluate.model_copy(update={"bounds": {"acdc": [2, 2]}})}
+            ),
+            "mini.evaluate.bounds: unknown name 'acdc'; known: .*acdc-night",
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused(change: Callable[[], Params], message: str) -> None:
+    with pytest.raises(ValueError, match=f"profiles.{message}"):
+        build(change())
+
+
+def test_writing_says_whether_the_file_changed(tmp_path: Path) -> None:
+    file, plan = tmp_path / "plan.yaml", build(load("tiny"))
+    assert write(plan, file) is True
+    assert yaml.safe_load(file.read_text()) == plan
+    assert write(plan, file) is False
+    assert write(build(load("mini")), file) is True
+
+
+def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), min_size=1, unique=True)
+
+
+@settings(max_examples=25)
+@given(
+    chosen=sublist(["f2l", "f2f"]),
+    methods=sublist(list(METHODS)),
+    sources=sublist(["gtav", "cityscapes", "potsdam"]),
+    seeds=sublist([0, 1, 2, 11]),
+    jobs=st.integers(1, 4),
+)
+def test_chains_deal_every_member_once_and_keep_shared_inputs_together(
+    tmp_path_factory: pytest.TempPathFactory, chosen: Any, methods: Any, sources: Any, seeds: Any, jobs: int
+) -> None:
+    methods = methods if "teacher" in methods else ["teacher", *methods]
+    plan = build(with_plan(settings=chosen, methods=methods, sources=sources, seeds=seeds))
+    expected = sum(1 if m == "teacher" else len(chosen) for m in methods) * len(sources) * len(seeds)
+    assert len(plan["task_learning"]) == expected
+    assert len(plan["evaluate"]) == len(list(product(chosen, sources, seeds)))
+    file = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    write(plan, file)
+    dealt = chains(file, jobs)
+    assert len(dealt) == jobs
+    targets = [target for group in dealt for target in group]
+    assert sorted(targets) == sorted(f"task_learning@{name}" for name in plan["task_learning"])
+    # Two jobs that wait for the same upstream member would meet at its lock.
+    job_of = {target.removeprefix("task_learning@"): job for job, group in enumerate(dealt) for target in group}
+    waiting: dict[str, set[int]] = {}
+    for name, job in job_of.items():
+        for path in inputs({key: plan["task_learning"][name][key] for key in ("init", "guide")}):
+            if path.startswith("results/"):
+                _, stage, _, producer, *_ = path.split("/")
+                own = {job_of[producer]} if stage == "task_learning" else set()
+                waiting.setdefault(f"{stage}@{producer}", own).add(job)
+    assert all(len(jobs_waiting) == 1 for jobs_waiting in waiting.values())
+
+
+# Empty stages, and the plan with most members.
+@pytest.mark.parametrize("profile", ["camvid", "grid"])
+def test_dvc_reads_the_plan(profile: str, tmp_path: Path) -> None:
+    plan = build(load(profile))
+    write(plan, tmp_path / "plan.yaml")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    text = (ROOT / "params.yaml").read_text().replace(f"\nprofile: {load().profile}\n", f"\nprofile: {profile}\n")
+    (tmp_path / "params.yaml").write_text(text)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    listed = subprocess.run([*dvc, "stage", "list", "--name-only"], cwd=tmp_path, capture_output=True, text=True)
+    expected = {f"{stage}@{name}" for stage in STAGES for name in plan[stage]} | {"report", "pretrain"}
+    assert (set(listed.stdout.split()), listed.returncode) == (expected, 0), listed.stderr
