@@ -32,12 +32,13 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 repro: workspace $(INSTALLED) data ## install, make the data and run the pipeline: result tables and figures
+	$(BIN)/gkd plan
 	$(BIN)/dvc repro
 
 test: workspace $(INSTALLED) ## run the tests, an end-to-end run among them
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-lab: $(INSTALLED) ## open JupyterLab in notebooks/
+lab: workspace $(INSTALLED) data ## open JupyterLab in notebooks/
 	$(BIN)/jupyter-lab notebooks $(LAB_ARGS)
 
 # An existing data/ is never overwritten; written aside first, so that a stopped run leaves no half of it.

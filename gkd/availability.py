@@ -9,7 +9,6 @@ from gkd.datasets import DATASETS, problem, root_of
 from gkd.methods import method
 from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
-from gkd.workspace import training_domain
 
 PROXY = Domain("proxy", "proxy", "train")
 
@@ -36,7 +35,7 @@ def check(params: Params) -> Found:
     for source in params.plan.sources:
         if source not in SOURCES:
             raise ValueError(f"plan.sources: unknown source {source!r}; known: {', '.join(SOURCES)}")
-        needed = [training_domain(params, source), SOURCES[source].validation]
+        needed = [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation]
         wrong = next(filter(None, (problem(d.dataset, d.split, params.roots) for d in needed)), None)
         if wrong is not None:
             messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
@@ -60,7 +59,7 @@ def dependency(params: Params) -> str:
     """
     domains = [PROXY] if _needs_proxy(params) else []
     for source in params.plan.sources:
-        domains += [training_domain(params, source), SOURCES[source].validation, *targets_of(source)]
+        domains += [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation, *targets_of(source)]
     folders = {DATASETS[d.dataset].folder: root_of(d.dataset, params.roots) for d in domains}
     if all(root == ROOT / "data" / folder for folder, root in folders.items()):
         return "data"

@@ -22,6 +22,13 @@ class Source:
     train: Domain
     validation: Domain
     label_space: str
+    full_split: str = ""  # what the paper trains on, where that leaves no validation part; "" = that of `train`
+
+    def training(self, hold_out: bool) -> Domain:
+        """The training images: without the validation part, or all that the paper trains on."""
+        if hold_out or not self.full_split:
+            return self.train
+        return Domain(self.train.name, self.train.dataset, self.full_split)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,14 +56,20 @@ _ISPRS = (Domain("potsdam-irrg", "potsdam-irrg", "val"), Domain("vaihingen-irrg"
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
-        # The paper trains on every image ("all"); we hold out a tenth, see gkd.datasets.gtav.
-        Source("gtav", Domain("gtav-train", "gtav", "train"), Domain("gtav-val", "gtav", "val"), "cityscapes"),
+        Source(
+            "gtav",
+            Domain("gtav-train", "gtav", "train"),
+            Domain("gtav-val", "gtav", "val"),
+            "cityscapes",
+            full_split="all",
+        ),
         Source("cityscapes", Domain("cityscapes-train", "cityscapes", "train"), _CITYSCAPES, "cityscapes"),
         Source(
             "potsdam",
-            Domain("potsdam-rgb-train", "potsdam-rgb", "train"),
-            Domain("potsdam-rgb-val", "potsdam-rgb", "val"),
+            Domain("potsdam-rgb-fit", "potsdam-rgb", "fit"),
+            Domain("potsdam-rgb-hold-out", "potsdam-rgb", "hold-out"),
             "isprs",
+            full_split="train",
         ),
         Source("camvid", Domain("camvid-day", "camvid", "day"), Domain("camvid-val", "camvid", "val"), "camvid"),
     )

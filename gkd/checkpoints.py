@@ -94,10 +94,21 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
     module.load_state_dict(dict(state))
 
 
-def build_encoder(spec: EncoderSpec, init: Path | None = None) -> Encoder:
-    """The encoder of `spec`, with its own weights, or with those of the checkpoint `init` if it is given."""
+def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) -> Encoder:
+    """The encoder of `spec`, with its own weights, or with those of the checkpoint `init` if it is given.
+
+    `seed` is of the random weights where `spec.weights` is "none". Weights files are ours (`save`), or plain timm
+    ones, which timm's own filter fits to the options (patch size, position embedding).
+    """
+    torch.manual_seed(seed)
+    if init is None and spec.file is not None and not _is_ours(ROOT / spec.file):
+        overlay = {"pretrained_cfg_overlay": {"file": str(ROOT / spec.file)}}
+        encoder = Encoder.create(spec.name, pretrained=True, **overlay, **spec.options)
+        encoder.keep_statistics = True
+        return encoder
     hub = spec.weights == "hub" and init is None
     encoder = Encoder.create(spec.name, pretrained=hub, **spec.options)
+    encoder.keep_statistics = init is not None or spec.weights != "none"
     if init is not None:
         load(init, {"encoder": encoder})
     elif spec.weights.startswith("package:"):
@@ -105,6 +116,10 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None) -> Encoder:
     elif spec.file is not None:
         load(ROOT / spec.file, {"encoder": encoder})
     return encoder
+
+
+def _is_ours(path: Path) -> bool:
+    return any(key.startswith("encoder.") for key in read(path)[0])
 
 
 def package_weights(package: str) -> dict[str, Tensor]:

@@ -55,21 +55,24 @@ def slide(
     stride: int,
     multiple: int = 1,
     batch_size: int = 1,
+    fill: Sequence[float] = (0, 0, 0),
 ) -> Tensor:
     """Class scores (K, H, W) of one photo (3, H, W), averaged over overlapping windows, at least float32.
 
     `model` maps (B, 3, h, w) to (B, K, h', w') at any resolution; its scores are resized bilinearly to the
-    window. A side shorter than the window gives a window of that side. Windows are padded with zeros at the
-    bottom and on the right to the next multiple of `multiple`, and the scores of the padding are dropped.
+    window. A side shorter than the window gives a window of that side. Windows are padded with the colour `fill`
+    at the bottom and on the right to the next multiple of `multiple`, and the scores of the padding are dropped.
     `multiple` is the patch size; a backbone with a fixed input size takes `multiple=window`.
     """
     height, width = image.shape[-2:]
     h, w = min(window, height), min(window, width)
-    pad = (0, -w % multiple, 0, -h % multiple)  # left, right, top, bottom
+    full = image.new_tensor(fill).view(3, 1, 1).repeat(1, h + -h % multiple, w + -w % multiple)  # (3, h+, w+)
     corners = [(y, x) for y in window_starts(height, window, stride) for x in window_starts(width, window, stride)]
     total: Tensor | None = None
     for chunk in _chunks(corners, batch_size):
-        crops = torch.stack([F.pad(image[:, y : y + h, x : x + w], pad) for y, x in chunk])  # (B, 3, h+, w+)
+        crops = full.repeat(len(chunk), 1, 1, 1)  # (B, 3, h+, w+)
+        for crop, (y, x) in zip(crops, chunk, strict=True):
+            crop[:, :h, :w] = image[:, y : y + h, x : x + w]
         logits = model(crops)  # (B, K, h', w')
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = F.interpolate(logits, size=crops.shape[-2:], mode="bilinear", align_corners=False)[..., :h, :w]
@@ -130,13 +133,6 @@ def scores(confusion: np.ndarray) -> Scores:
     )
 
 
-def domain_average(values: Sequence[float]) -> float:
-    """Mean over domains of per-domain scores, each rounded to two decimals first (protocol section 4)."""
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"a domain average needs a finite score from every domain, got {list(values)}")
-    return float(np.mean(np.round(values, 2)))
-
-
 @torch.inference_mode()
 def predict(
     model: Callable[[Tensor], Tensor],
@@ -148,13 +144,14 @@ def predict(
     multiple: int = 1,
     batch_size: int = 1,
     device: str | torch.device = "cpu",
+    fill: Sequence[float] = (0, 0, 0),
 ) -> np.ndarray:
     """Class map `size` = (height, width) int64 of one photo (H, W, 3) uint8; see `evaluate` for the rest."""
     picture = Image.fromarray(photo)
     if bound is not None:
         picture = picture.resize(keep_ratio_size(*picture.size, bound), Image.Resampling.BILINEAR)
     image = torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1) / 255  # (3, h, w)
-    averaged = slide(model, image, window, stride, multiple, batch_size)[None]  # (1, K, h, w)
+    averaged = slide(model, image, window, stride, multiple, batch_size, fill)[None]  # (1, K, h, w)
     averaged = F.interpolate(averaged, size=size, mode="bilinear", align_corners=False)
     return averaged[0].argmax(dim=0).cpu().numpy()
 
@@ -169,11 +166,14 @@ def evaluate(
     multiple: int = 1,
     batch_size: int = 1,
     device: str | torch.device = "cpu",
+    fill: Sequence[float] = (0, 0, 0),
+    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Confusion matrix (K, K) int64 of `model` over one domain, at single scale and without flips.
 
     `bound` (width, height) in pixels is the evaluation size, None the native one; `window`, `stride`,
-    `multiple` and `batch_size` are those of `slide`. The model is moved to `device`, runs in eval mode, and
+    `multiple`, `batch_size` and `fill` are those of `slide`. `progress` is called with the number of photos done
+    and 1 after each. The model is moved to `device`, runs in eval mode, and
     each module is left in its former mode.
     """
     modes = {module: module.training for module in model.modules()}  # a frozen encoder stays in eval mode
@@ -182,11 +182,13 @@ def evaluate(
     try:
         for index in range(len(data)):
             photo, label = data[index]
-            guess = predict(model, photo, label.shape, bound, window, stride, multiple, batch_size, device)
+            guess = predict(model, photo, label.shape, bound, window, stride, multiple, batch_size, device, fill)
             try:
                 confusion += confusion_matrix(guess, label, classes)
             except ValueError as error:
                 raise ValueError(f"sample {index}: {error}") from error
+            if progress is not None:
+                progress(index + 1, 1)
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -44,6 +44,9 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         # Zeros, as published: a masked patch starts as its position alone.
         self.mask_token = nn.Parameter(torch.zeros(1, _embedding_dim(backbone)))
+        # Set for pretrained weights: batch norm then keeps its running statistics in training, too. Batches of a few
+        # crops, half of them masked, would spoil them, and the frozen encoder is used with them afterwards.
+        self.keep_statistics = False
 
     @classmethod
     def create(cls, name: str, pretrained: bool = False, **options: object) -> Encoder:
@@ -77,6 +80,15 @@ class Encoder(nn.Module):
             return self._tokens(self.backbone.forward_features(x))
         finally:
             handle.remove()
+
+    def train(self, mode: bool = True) -> Encoder:
+        """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
+        super().train(mode)
+        if self.keep_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     @property
     def is_token_model(self) -> bool:

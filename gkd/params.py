@@ -7,13 +7,12 @@ params.task_agnostic.steps, params.models.teacher.name
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRATCH = ROOT / ".scratch"
 
 
 class ParamsError(ValueError):
@@ -28,7 +27,7 @@ class _Section(BaseModel):
 class Plan(_Section):
     """Which members exist: the product of these, shaped by the methods table."""
 
-    settings: list[str] = Field(min_length=1)
+    settings: list[Literal["f2l", "f2f"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
@@ -87,6 +86,16 @@ class Distillation(Optim):
     repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
 
 
+class DomainDistillation(Distillation):
+    """domain_agnostic: as many steps for each source, unless `source_steps` says otherwise."""
+
+    source_steps: dict[str, int] = {}
+
+    def for_source(self, source: str) -> DomainDistillation:
+        """The section with the steps of one source."""
+        return self.model_copy(update={"steps": self.source_steps.get(source, self.steps)})
+
+
 class TaskLearning(_Section):
     """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
 
@@ -126,7 +135,6 @@ class Report(_Section):
     """Tables and figures."""
 
     qualitative: int = Field(3, gt=0)  # images per domain in the qualitative grid
-    attention_query: list[int] = [4, 4]
 
 
 class Profile(_Section):
@@ -137,12 +145,20 @@ class Profile(_Section):
     plan: Plan
     models: Models
     pretrain: Pretrain | None = None
-    task_agnostic: Distillation
-    domain_agnostic: Distillation
+    task_agnostic: Distillation | None = None  # F2F alone does without
+    domain_agnostic: DomainDistillation
     task_learning: TaskLearning
     evaluate: Evaluate
     report: Report = Report()
     heads: dict[str, dict[str, Any]] = {}  # options of the distillation heads, by method
+
+    @model_validator(mode="after")
+    def _choice_needs_a_hold_out(self) -> Profile:
+        if not self.plan.hold_out and len(self.task_learning.lrs) > 1:
+            raise ValueError(
+                "task_learning.lrs: a choice needs plan.hold_out: true, else it is made on training images"
+            )
+        return self
 
 
 class File(_Section):

@@ -17,6 +17,8 @@ from gkd.plan import FILLER, RESULTS, build, member, output
 from gkd.tables import as_text, published, statistics
 from gkd.workspace import Workspace
 
+UNSEEN = "Mean (unseen)"
+
 
 class Table(NamedTuple):
     """A table ready to be written: its file name, caption, numbers and text."""
@@ -47,7 +49,8 @@ def benchmark_tables(rows: pd.DataFrame, params: Params) -> list[Table]:
             domains = [source.validation.name, *targets]
             numbers = _labelled(statistics(own, averages, params.plan.methods, domains))
             caption = f"{benchmark.title}, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
-            caption += f" {source.validation.name} is the source's own validation part, not a target."
+            part = "the source's own validation part" if params.plan.hold_out else "of the source"
+            caption += f" {source.validation.name} is {part}, not a target."
             tables.append(Table(f"{benchmark.name}-{setting}", caption, numbers, as_text(numbers)))
     return tables
 
@@ -60,21 +63,42 @@ def summary_table(rows: pd.DataFrame, params: Params, setting: str) -> Table:
         averages = {name: names for name, names in AVERAGES.items() if set(names) <= set(domains)}
         own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
         parts.append(statistics(own, averages, params.plan.methods, domains))
-    numbers = _labelled(pd.concat(parts, ignore_index=True))
+    numbers = _labelled(pd.concat([*parts, _unseen(rows[rows["setting"] == setting], params)], ignore_index=True))
     caption = f"Unseen target domains, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
     return Table(f"summary-{setting}", caption, numbers, as_text(numbers))
 
 
+def choices(rows: pd.DataFrame) -> pd.DataFrame:
+    """The learning rate of each trained decoder, with the mIoU on the source's validation part that chose it."""
+    validation = {name: source.validation.name for name, source in SOURCES.items()}
+    own = rows[rows["domain"] == rows["source"].map(validation)]
+    columns = ["setting", "method", "source", "seed", "lr", "miou"]
+    return own[columns].rename(columns={"miou": "validation_miou"}).sort_values(columns[:4], ignore_index=True)
+
+
 def radar_values(table: Table) -> pd.DataFrame:
     """Means, methods (labelled) x target domains without the averages, for `gkd.viz.radar`."""
-    numbers = table.numbers[~table.numbers["column"].isin(list(AVERAGES))]
+    numbers = table.numbers[~table.numbers["column"].isin([*AVERAGES, UNSEEN])]
     wide = numbers.pivot(index="method", columns="column", values="mean")
     return wide.reindex(index=numbers["method"].unique(), columns=numbers["column"].unique())
 
 
 def unseen_mean(table: Table) -> pd.Series:
-    """Mean over all target domains of each method, NaN where one is missing."""
-    return radar_values(table).mean(axis=1, skipna=False)
+    """Mean over all target domains of each method (labelled), NaN where one is missing."""
+    return table.numbers[table.numbers["column"] == UNSEEN].set_index("method")["mean"]
+
+
+def _unseen(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Statistics over seeds of the plain mean over every target domain of the profile, as one more column."""
+    pairs = [(b.source, domain.name) for b in _benchmarks(params) for domain in b.targets]
+    wide = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou").reindex(columns=pairs)
+    means = wide.mean(axis=1, skipna=False)
+    records = []
+    for method in params.plan.methods:
+        own = means[means.index.get_level_values("method") == method]
+        values = own.dropna()
+        records.append((method, UNSEEN, values.mean(), values.std(ddof=1), len(values), len(own)))
+    return pd.DataFrame(records, columns=["method", "column", "mean", "std", "seeds", "planned"])
 
 
 def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:

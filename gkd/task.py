@@ -22,7 +22,7 @@ from gkd.evaluation import evaluate, predict, scores
 from gkd.labels import IGNORE
 from gkd.loading import loader
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
-from gkd.training import fit, parameter_groups, poly
+from gkd.training import Progress, fit, parameter_groups, poly
 from gkd.transforms import LabelledView
 
 
@@ -55,7 +55,8 @@ def learn(
         images, labels = batch
         logits = model(images)  # (B, K, h, w)
         full = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(full, labels, ignore_index=IGNORE)
+        labelled = (labels != IGNORE).sum().clamp(min=1)  # a batch may be all void
+        loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
         metrics = {"ce_loss": loss.detach()}
         if guide is not None:
             with torch.no_grad():
@@ -76,7 +77,7 @@ def build_segmentor(
     params: Params, spec: EncoderSpec, classes: int, frozen: bool, seed: int, init: Path | None = None
 ) -> Segmentor:
     """Encoder of `spec` (from the checkpoint `init` if given) under a decoder initialised from `seed`."""
-    encoder = build_encoder(spec, init)
+    encoder = build_encoder(spec, init, seed)
     torch.manual_seed(seed)
     decoder = build_decoder(params.models.decoder, encoder.dim, classes, params.models.decoder_width)
     return Segmentor(encoder, decoder, frozen)
@@ -90,13 +91,18 @@ def _protocol(model: Segmentor, protocol: Evaluate, domain: str) -> dict[str, An
         "stride": protocol.stride,
         "multiple": model.encoder.stride,
         "batch_size": protocol.batch_size,
-        "device": next(model.parameters()).device,
+        "device": Accelerator().device,
+        "fill": model.encoder.mean.flatten().tolist(),
     }
 
 
-def measure(model: Segmentor, data: Any, classes: int, protocol: Evaluate, domain: str) -> np.ndarray:
-    """Confusion matrix (K, K) of `model` on one domain by the evaluation protocol of the profile."""
-    return evaluate(model, data, classes, **_protocol(model, protocol, domain))
+def measure(model: Segmentor, data: Any, classes: int, protocol: Evaluate, domain: str, name: str) -> np.ndarray:
+    """Confusion matrix (K, K) of `model` on one domain by the evaluation protocol of the profile.
+
+    `name` is shown in the progress lines.
+    """
+    progress = Progress(f"{name} on {domain}", len(data))
+    return evaluate(model, data, classes, **_protocol(model, protocol, domain), progress=progress)
 
 
 def show(
@@ -105,17 +111,17 @@ def show(
     """Photos, labels and predicted class maps of `count` samples, spread evenly over the domain."""
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
     samples = [data[int(row)] for row in rows]
-    model.eval()
+    options = _protocol(model, protocol, domain)
+    model.to(options["device"]).eval()
     with torch.inference_mode():
-        maps = [predict(model, photo, label.shape, **_protocol(model, protocol, domain)) for photo, label in samples]
+        maps = [predict(model, photo, label.shape, **options) for photo, label in samples]
     return [photo for photo, _ in samples], [label for _, label in samples], maps
 
 
-def score_row(setting: str, method: str, source: str, seed: int, domain: str, confusion: np.ndarray) -> dict[str, Any]:
-    """One row of scores.csv (see gkd.tables)."""
+def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:
+    """One row of scores.csv (see gkd.tables): `who` has setting, method, source and seed; `lr` is the chosen one."""
     result = scores(confusion)
-    who = {"setting": setting, "method": method, "source": source, "seed": seed, "domain": domain}
-    return {**who, "miou": result.miou, "macc": result.macc, "aacc": result.aacc}
+    return {**who, "domain": domain, "miou": result.miou, "macc": result.macc, "aacc": result.aacc, "lr": lr}
 
 
 def choose(
@@ -137,7 +143,7 @@ def choose(
     for lr in section.lrs:
         candidate = copy.deepcopy(model)
         history = learn(candidate, data, section, lr, seed, f"{name} lr {lr:g}", guide)
-        confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name)
+        confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name, name)
         runs.append((scores(confusion).miou, lr, candidate, history, confusion))
         print(f"{name} lr {lr:g}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
     _, lr, best, history, confusion = max(runs, key=lambda run: run[0])

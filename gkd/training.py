@@ -93,7 +93,7 @@ def fit(
         accelerator.backward(loss)
         optimizer.step()
         history.append({"step": number, "lr": bases[0] * factor, **{k: float(v) for k, v in metrics.items()}})
-        progress(number + 1, float(loss.detach()), _batch_size(batch))
+        progress(number + 1, _batch_size(batch), float(loss.detach()))
     for module in modules:
         module.eval()
     return pd.DataFrame(history)
@@ -107,7 +107,7 @@ class Progress:
         self.start = self.last = time.monotonic()
         self.images = 0
 
-    def __call__(self, done: int, loss: float, images: int) -> None:
+    def __call__(self, done: int, images: int, loss: float | None = None) -> None:
         """Count one step; print at most every few seconds, and at the end."""
         self.images += images
         now = time.monotonic()
@@ -115,9 +115,10 @@ class Progress:
             return
         self.last = now
         elapsed = max(now - self.start, 1e-9)
+        shown = "" if loss is None else f"  loss {loss:.4f}"
         left = elapsed / done * (self.total - done)
         print(
-            f"{self.name}  step {done}/{self.total}  loss {loss:.4f}  {self.images / elapsed:.1f} images/s  "
+            f"{self.name}  step {done}/{self.total}{shown}  {self.images / elapsed:.1f} images/s  "
             f"{int(left) // 60}:{int(left) % 60:02d} left",
             flush=True,
         )

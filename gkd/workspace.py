@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gkd.benchmarks import SOURCES, Domain
+from gkd.benchmarks import Domain
 from gkd.datasets import SegmentationData, open_split, problem
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
@@ -85,9 +85,3 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
     return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
-
-
-def training_domain(params: Params, source: str) -> Domain:
-    """The source's training images: all of GTAV where the profile holds nothing out, as published."""
-    domain = SOURCES[source].train
-    return domain if params.plan.hold_out or source != "gtav" else Domain(domain.name, domain.dataset, "all")
