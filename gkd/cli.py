@@ -22,7 +22,7 @@ def plan(
     profile: str = typer.Option(None, help="A profile of params.yaml; the active one by default."),
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
-    # Imported here, so that `gkd --help` does not wait for torch.
+    # Imported here, so that `gkd --help` answers at once.
     from gkd import availability
     from gkd.params import ROOT, load
     from gkd.plan import build, write

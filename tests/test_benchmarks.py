@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from gkd.benchmarks import AVERAGES, BENCHMARKS, SOURCES, Domain, benchmarks_of, targets_of
-from gkd.datasets import DATASETS
+from gkd.datasets import DATASETS, open_split
 from gkd.params import ROOT
 
 PAPER = ROOT.parent / "shared" / "spec" / "paper_numbers.csv"
@@ -70,3 +70,28 @@ def test_names_are_those_of_the_published_tables() -> None:
         rows = [row for row in csv.DictReader(file) if row["table"] == "Table 1" and row["target"] != "all"]
     names = {target.name for target in DOMAINS} | {name.lower() for name in AVERAGES}
     assert rows and {row["target"].lower() for row in rows} <= names
+
+
+def test_the_paper_trains_on_all_of_gtav_and_potsdam():
+    assert [SOURCES[name].training(hold_out=True) for name in SOURCES] == [SOURCES[name].train for name in SOURCES]
+    splits = {name: source.training(hold_out=False).split for name, source in SOURCES.items()}
+    assert splits == {"gtav": "all", "cityscapes": "train", "potsdam": "train", "camvid": "day"}
+
+
+def test_learning_rates_are_chosen_on_no_ground_that_a_target_shows(tmp_path):
+    names = [f"{tile}_{x}_0_{x + 64}_64.png" for tile in ("2_10", "3_11", "5_12", "6_7", "7_8") for x in (0, 64)]
+    for channels in ("RGB", "IRRG"):
+        for folder in ("img_dir/train", "ann_dir/train", "img_dir/val", "ann_dir/val"):
+            (tmp_path / channels / folder).mkdir(parents=True)
+            for name in names if folder.endswith("train") else ["2_13_0_0_64_64.png"]:
+                (tmp_path / channels / folder / name).touch()
+    roots = {"potsdam": str(tmp_path)}
+
+    def crops(domain):
+        return {sample.image.name for sample in open_split(domain.dataset, domain.split, roots).samples}
+
+    source = SOURCES["potsdam"]
+    target = next(domain for domain in targets_of("potsdam") if domain.name == "potsdam-irrg")
+    assert crops(source.validation) == {name for name in names if name.startswith(("3_11", "5_12", "7_8"))}
+    assert not crops(source.validation) & crops(source.train)
+    assert not (crops(source.validation) | crops(source.train)) & crops(target)

@@ -1,10 +1,12 @@
 import errno
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from tiny_models import tiny_vit
 from torch import nn
 
@@ -220,3 +222,26 @@ def test_the_efficientnet_packages_fit(size):
     # Running variances of a trained network: not negative, as means are, and not the ones of a fresh one.
     variances = [v for k, v in encoder.backbone.state_dict().items() if k.endswith("running_var")]
     assert all((v >= 0).all() for v in variances) and any((v != 1).any() for v in variances)
+
+
+def test_plain_timm_weights_are_fitted_by_timm(tmp_path):
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=3, **options)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    spec = EncoderSpec(
+        name="vit_tiny_patch16_224",
+        options={**options, "img_size": 64, "patch_size": 16},
+        weights=str(tmp_path / "model.safetensors"),
+    )
+    encoder = build_encoder(spec)
+    assert torch.equal(encoder.backbone.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
+    assert encoder.backbone.pos_embed.shape == (1, 17, 16)
+    assert encoder.backbone.patch_embed.proj.weight.shape == (16, 3, 16, 16)
+
+
+def test_random_weights_follow_the_seed():
+    spec = EncoderSpec(
+        name="vit_tiny_patch16_224", options={"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    )
+    first, again, other = (build_encoder(spec, seed=seed).backbone.pos_embed for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)

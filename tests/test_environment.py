@@ -165,6 +165,9 @@ def stubbed(checkout: Path) -> Path:
         script = checkout / "env/bin" / name
         script.write_text(f'#!/bin/sh\necho {name} "$@" >> log\ntest "$1" != "$FAIL"\n')
         script.chmod(0o755)
+    (checkout / "dvc.lock").write_text("default")
+    (checkout / "results/report/camvid/tables").mkdir(parents=True)
+    (checkout / "results/report/camvid/tables/summary-f2f.csv").write_text("numbers")
     return checkout
 
 
@@ -172,12 +175,14 @@ def stubbed(checkout: Path) -> Path:
 def test_camvid_restores_the_default_plan_also_after_a_failure(stubbed, fail):
     run = make("camvid", "VENV=env", cwd=stubbed, FAIL=fail)
     assert (stubbed / "log").read_text().splitlines() == [
-        "dvc status data.dvc",
+        "dvc commit --quiet --force data.dvc",
         "gkd plan --profile camvid",
         "dvc repro",
         "gkd plan --profile mini",
     ]
     assert (run.returncode != 0) == bool(fail)
+    assert (stubbed / "dvc.lock").read_text() == "default"
+    assert (stubbed / "docs/results/camvid/summary-f2f.csv").exists() != bool(fail)
 
 
 def test_commands_of_the_environment_come_first_on_path(stubbed):

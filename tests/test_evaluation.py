@@ -9,7 +9,6 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from gkd.evaluation import (
     confusion_matrix,
-    domain_average,
     evaluate,
     keep_ratio_size,
     predict,
@@ -220,13 +219,6 @@ def test_a_domain_without_labels_is_an_error():
         scores(np.zeros((3, 3), int))
 
 
-def test_domain_average_takes_rounded_values():
-    assert domain_average([48.5, 48.2, 53.2]) == pytest.approx(49.9667, abs=1e-4)  # Table 1, printed as 49.9
-    assert domain_average([10.004, 20.004]) == 15.0
-    with pytest.raises(ValueError, match="finite score from every domain"):
-        domain_average([48.5, float("nan")])
-
-
 class Brightness(nn.Module):
     """Class 1 where the photo is bright, class 0 elsewhere; refuses to run in training mode."""
 
@@ -261,3 +253,14 @@ def test_evaluate_names_the_sample_with_a_bad_label():
     sample = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=r"sample 1: label holds 9\.\.9"):
         evaluate(Brightness(), [(sample, np.zeros((8, 8), int)), (sample, np.full((8, 8), 9))], 2, None, 8, 8)
+
+
+def test_windows_are_padded_with_the_given_colour():
+    seen = []
+    image = torch.full((3, 5, 6), 0.5)
+    slide(lambda crops: seen.append(crops) or crops[:, :2], image, 8, 4, multiple=8, fill=(0.1, 0.2, 0.3))
+    assert seen[0].shape == (1, 3, 8, 8)
+    assert (seen[0][:, :, :5, :6] == 0.5).all()
+    for channel, value in enumerate((0.1, 0.2, 0.3)):
+        assert torch.equal(seen[0][0, channel, 5:], torch.full((3, 8), value))
+        assert torch.equal(seen[0][0, channel, :5, 6:], torch.full((5, 2), value))

@@ -192,3 +192,14 @@ def test_resampling_to_a_finer_grid_follows_a_ramp_and_keeps_rows_and_columns_ap
     )
     expected = [fine[0].clamp(0.5, rows - 0.5), fine[1].clamp(0.5, columns - 0.5)]
     torch.testing.assert_close(out, torch.stack(expected, dim=-1).flatten(0, 1))
+
+
+def test_pretrained_batch_norm_keeps_its_statistics_in_training():
+    encoder = Encoder(timm.create_model("resnet10t", num_classes=0)).train()
+    assert not encoder.is_per_sample()
+    encoder.keep_statistics = True
+    encoder.train()
+    assert encoder.is_per_sample() and encoder.backbone.training
+    before = {name: value.clone() for name, value in encoder.named_buffers()}
+    encoder(torch.rand(2, 3, 64, 64))
+    assert all(torch.equal(before[name], value) for name, value in encoder.named_buffers())

@@ -38,12 +38,29 @@ def test_every_committed_profile_loads(profile: str) -> None:
     params = load(profile)
     assert isinstance(params, Params) and params.profile == profile
     given = yaml.safe_load(COMMITTED)["profiles"][profile]
-    assert params.task_agnostic.lr == given["task_agnostic"]["lr"]
+    assert params.task_learning.lrs == given["task_learning"]["lrs"]
     assert params.plan.methods == given["plan"]["methods"]
 
 
 def test_committed_profiles_are_those_of_the_design() -> None:
     assert {"tiny", "mini", "camvid", "paper"} <= set(PROFILES)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", ["task_agnostic", "domain_agnostic", "task_learning"])
+def test_no_parameter_of_training_hides_in_a_default_that_dvc_does_not_see(profile: str, name: str) -> None:
+    section = getattr(load(profile), name)
+    if section is not None:
+        assert set(type(section).model_fields) - {"source_steps"} <= section.model_fields_set
+
+
+def test_a_choice_on_training_images_is_refused(changed: Callable) -> None:
+    def edit(content: dict) -> None:
+        stage(content, "plan").update(hold_out=False)
+        stage(content, "task_learning").update(lrs=[1.0e-3, 3.0e-3])
+
+    with pytest.raises(ParamsError, match="task_learning.lrs: a choice needs plan.hold_out: true"):
+        load("mini", changed(edit))
 
 
 def test_the_active_profile_is_that_of_the_file() -> None:
@@ -102,7 +119,7 @@ def test_a_float_without_a_point_is_text_and_refused(tmp_path: Path) -> None:
         load("tiny", file)
 
 
-@pytest.mark.parametrize("key", ["task_agnostic", "plan", "models"])
+@pytest.mark.parametrize("key", ["task_learning", "plan", "models"])
 def test_a_missing_section_is_named(changed: Callable, key: str) -> None:
     file = changed(lambda content: content["profiles"]["mini"].pop(key))
     with pytest.raises(ParamsError, match=re.escape(f"params.yaml: profiles.mini.{key}: ") + "Field required"):

@@ -12,7 +12,9 @@ from gkd.methods import METHODS
 from gkd.params import ROOT, Params, load
 from gkd.plan import output
 from gkd.reporting import (
+    UNSEEN,
     benchmark_tables,
+    choices,
     inputs,
     paper_table,
     radar_values,
@@ -71,7 +73,9 @@ def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
     params = load("mini")
     table = summary_table(rows(params), params, "f2l")
     unseen = [domain.name for source in params.plan.sources for domain in targets_of(source)]
-    assert [name for name in table.text.columns if name not in AVERAGES] == unseen
+    assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
+    mean = np.mean([score("kd", domain) for domain in unseen])
+    assert table.text.loc["Vanilla KD", UNSEEN] == f"{mean:.1f}"
     assert set(AVERAGES) <= set(table.text.columns)
     assert "gtav-val" not in table.text.columns
     expected = np.mean([score("kd", domain) for domain in DRIVING])
@@ -97,6 +101,7 @@ def test_what_was_not_measured_is_missing_and_the_rest_stands(absent: str, missi
     params = load("mini")
     measured = rows(params, without=(absent,))
     text = summary_table(measured, params, "f2l").text
+    missing = missing | {UNSEEN}
     assert {name for name in text.columns if (text[name] == "missing").all()} == missing
     assert not (text.drop(columns=list(missing)) == "missing").any(axis=None)
     tables = benchmark_tables(measured, params)
@@ -200,3 +205,16 @@ def test_the_papers_numbers_are_labelled_and_cover_the_columns() -> None:
     known = {"printed", "digitised", "secondary"}
     assert all(set(text.split(", ")) <= known | {""} for text in table["origin"])
     assert paper_table(paper, load("camvid")) is None
+
+
+def test_choices_are_the_learning_rates_with_the_validation_score_that_chose_them() -> None:
+    params = load("mini")
+    validation = SOURCES["gtav"].validation.name
+    who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "macc": 0.0, "aacc": 0.0, "lr": 3.0e-3}
+    table = choices(
+        pd.DataFrame([{**who, "domain": validation, "miou": 41.5}, {**who, "domain": "bdd100k", "miou": 9.0}])
+    )
+    assert params.task_learning.lrs == [3.0e-3]
+    assert table.to_dict("records") == [
+        {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "lr": 3.0e-3, "validation_miou": 41.5}
+    ]

@@ -85,10 +85,10 @@ def test_the_encoder_learns_at_its_share_of_the_rate():
 
 def test_the_loss_falls_and_the_classes_are_learned():
     model = segmentor(frozen=False)
-    before = measure(model, Blocks(), CLASSES, PROTOCOL, SOURCE.validation.name)
+    before = measure(model, Blocks(), CLASSES, PROTOCOL, SOURCE.validation.name, "run")
     history = learn(model, Blocks(), section(steps=40, encoder_lr_factor=1.0), 1e-2, 0, "run")
     assert history["loss"].tail(5).mean() < 0.7 * history["loss"].head(2).mean()
-    after = measure(model, Blocks(), CLASSES, PROTOCOL, SOURCE.validation.name)
+    after = measure(model, Blocks(), CLASSES, PROTOCOL, SOURCE.validation.name, "run")
     assert before.sum() == after.sum() == 6 * 30 * 32  # void left out
     assert np.diag(after).sum() > 1.5 * np.diag(before).sum()
 
@@ -136,10 +136,11 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     history = learn(alone, Blocks(), section(steps=12), 1e-2, 0, "alone")
     assert changed(alone.state_dict(), trained.model) == []
     pd.testing.assert_frame_equal(trained.history, history, check_exact=True)
-    confusion = measure(alone, Blocks(seed=1), CLASSES, PROTOCOL, SOURCE.validation.name)
+    confusion = measure(alone, Blocks(seed=1), CLASSES, PROTOCOL, SOURCE.validation.name, "run")
     assert np.array_equal(trained.confusion, confusion)
-    row = score_row("f2l", "gkd", "potsdam", 0, SOURCE.validation.name, confusion)
-    assert list(row) == ["setting", "method", "source", "seed", "domain", "miou", "macc", "aacc"]
+    who = {"setting": "f2l", "method": "gkd", "source": "potsdam", "seed": 0}
+    row = score_row(who, SOURCE.validation.name, confusion, trained.lr)
+    assert list(row) == [*who, "domain", "miou", "macc", "aacc", "lr"]
     assert row["miou"] == trained.choice["miou"].max()
     lines = [line for line in capsys.readouterr().out.splitlines() if "source validation mIoU" in line]
     assert lines == [
@@ -188,6 +189,6 @@ def test_the_bound_of_the_domain_is_used(monkeypatch):
     monkeypatch.setattr(task, "evaluate", lambda model, data, classes, **options: used.append(options))
     protocol = Evaluate(window=64, stride=43, batch_size=4, bounds={"a": [128, 64]})
     for domain in ("a", "b"):
-        measure(segmentor(), Blocks(), CLASSES, protocol, domain)
+        measure(segmentor(), Blocks(), CLASSES, protocol, domain, "run")
     assert [options["bound"] for options in used] == [(128, 64), None]
     assert all((o["window"], o["stride"], o["multiple"], o["batch_size"]) == (64, 43, 8, 4) for o in used)

@@ -128,7 +128,7 @@ def test_progress_is_plain_lines(capsys, monkeypatch):
     monkeypatch.setattr(training.time, "monotonic", lambda: next(now))
     progress = Progress("task_agnostic f2l-gkd", 100)
     for done, loss in ((1, 3.0), (6, 2.5), (7, 2.0), (20, 1.25)):
-        progress(done, loss, 16)
+        progress(done, 16, loss)
     assert capsys.readouterr().out.splitlines() == [
         "task_agnostic f2l-gkd  step 6/100  loss 2.5000  5.3 images/s  1:34 left",
         "task_agnostic f2l-gkd  step 20/100  loss 1.2500  0.9 images/s  4:40 left",

@@ -10,7 +10,7 @@ from gkd import workspace
 from gkd.benchmarks import SOURCES
 from gkd.datasets import DatasetError
 from gkd.params import load
-from gkd.workspace import SCRATCH_RESULTS, Workspace, open_domain, run_notebook, training_domain
+from gkd.workspace import SCRATCH_RESULTS, Workspace, open_domain, run_notebook
 
 UPSTREAM = "{}/task_agnostic/tiny/f2l-gkd-0/encoder.safetensors"
 
@@ -123,10 +123,3 @@ def test_a_domain_that_is_there_is_opened(root: Path) -> None:
     touch(root, "gtav")
     params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
     assert len(open_domain(params, SOURCES["gtav"].train)) == len(open_domain(params, SOURCES["gtav"].validation)) == 1
-
-
-def test_gtav_is_trained_on_as_a_whole_where_nothing_is_held_out() -> None:
-    mini, paper = load("mini"), load("paper")
-    assert training_domain(mini, "gtav").split == "train"
-    assert training_domain(paper, "gtav").split == "all"
-    assert training_domain(paper, "cityscapes") == SOURCES["cityscapes"].train
