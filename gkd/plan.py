@@ -194,9 +194,9 @@ def chains(path: Path, jobs: int) -> list[list[str]]:
     plan = yaml.safe_load(path.read_text())
     groups: dict[str, list[str]] = {}
     for name, item in plan["task_learning"].items():
-        distils = f"{item['setting']}-{item['method']}-{item['seed']}" in plan["domain_agnostic"]
-        shared = item["method"] if distils else f"{item['source']}"
-        groups.setdefault(f"{shared}-{item['setting'] if distils else ''}-{item['seed']}", []).append(name)
+        encoder = member(item["setting"], item["method"], item["seed"])
+        shared = encoder if encoder in plan["domain_agnostic"] else member(item["source"], item["seed"])
+        groups.setdefault(shared, []).append(name)
     dealt: list[list[str]] = [[] for _ in range(jobs)]
     # Long chains (with distillation) first, each to the process that has least so far.
     for key in sorted(groups, key=lambda k: (-len(groups[k]), k)):
