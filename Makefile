@@ -6,6 +6,8 @@ VENV ?= .venv
 # Options of `pip install`; for the small CPU build of torch:
 #   make repro PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
+# Members that `make repro` and `make grid` run at the same time, each on the threads that its profile names.
+JOBS ?= 2
 # Options of pytest, such as PYTEST_ARGS="-k qsd".
 PYTEST_ARGS ?=
 # Options of JupyterLab, such as LAB_ARGS=--no-browser on a server.
@@ -33,7 +35,7 @@ help: ## list the commands
 
 repro: workspace $(INSTALLED) data ## install, make the data and run the pipeline: result tables and figures
 	$(BIN)/gkd plan
-	$(BIN)/dvc repro
+	$(BIN)/gkd repro --jobs $(JOBS)
 
 test: workspace $(INSTALLED) ## run the tests, an end-to-end run among them
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
@@ -49,7 +51,7 @@ data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is 
 		echo "data/ differs from the committed suite: see git diff data.dvc"
 
 grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method, longer training; tables to docs/results/mini
-	$(call with_profile,grid,$(BIN)/gkd repro --jobs 2 && $(call publish,grid,mini))
+	$(call with_profile,grid,$(BIN)/gkd repro --jobs $(JOBS) && $(call publish,grid,mini))
 
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
 	$(call with_profile,camvid,$(BIN)/dvc repro && $(call publish,camvid,camvid))

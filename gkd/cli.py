@@ -51,16 +51,17 @@ def plan(
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro` of the whole plan, with independent members side by side.
 
-    DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes every
-    n-th chain of members; a last `dvc repro` runs what is left.
+    DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes its share
+    of the members of task learning with what they need, then of the evaluations; a last `dvc repro` runs what is left.
     """
     from gkd.params import ROOT
-    from gkd.plan import chains
+    from gkd.plan import waves
 
-    groups = chains(ROOT / "plan.yaml", jobs)
+    repro = ["dvc", "--wait-for-lock", "repro"]  # a job that looks over many members holds DVC's lock for seconds
     environment = {**os.environ, "GKD_WORKERS": os.environ.get("GKD_WORKERS", "0" if jobs > 1 else "1")}
-    running = [subprocess.Popen(["dvc", "repro", *group], cwd=ROOT, env=environment) for group in groups if group]
-    codes = [process.wait() for process in running]
-    if any(codes):
-        raise typer.Exit(next(code for code in codes if code))
-    raise typer.Exit(subprocess.run(["dvc", "repro"], cwd=ROOT, check=False).returncode)
+    for wave in waves(ROOT / "plan.yaml", jobs):
+        running = [subprocess.Popen([*repro, *share], cwd=ROOT, env=environment) for share in wave if share]
+        codes = [process.wait() for process in running]
+        if any(codes):
+            raise typer.Exit(next(code for code in codes if code))
+    raise typer.Exit(subprocess.run(repro, cwd=ROOT, check=False).returncode)

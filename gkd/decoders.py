@@ -75,12 +75,15 @@ class Segmentor(nn.Module):
         self.frozen = frozen
         encoder.requires_grad_(not frozen)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> what the decoder reads (B, C, rows, columns)."""
         with torch.no_grad() if self.frozen else nullcontext():
             patches = self.encoder(images).patches  # (B, N, C)
-        grid = self.encoder.grid(images.shape[-2:])
-        return self.decoder(patches.transpose(1, 2).unflatten(2, grid))  # (B, C, rows, columns) -> logits
+        return patches.transpose(1, 2).unflatten(2, self.encoder.grid(images.shape[-2:]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        return self.decoder(self.features(images))
 
     def train(self, mode: bool = True) -> Segmentor:
         """A frozen encoder stays in eval mode (no drop path, no running statistics), as published."""

@@ -110,6 +110,11 @@ class TaskLearning(_Section):
     max_class_share: float = 0.75
     kd_weight: float = 1.0
     kd_temperature: float = 1.0
+    undistilled_steps: int = Field(0, ge=0)  # more steps for methods that do not distil: equal budgets on the source
+
+    def for_method(self, distils: bool) -> TaskLearning:
+        """The section with the steps of a method that distils or does not."""
+        return self if distils else self.model_copy(update={"steps": self.steps + self.undistilled_steps})
 
 
 class Evaluate(_Section):

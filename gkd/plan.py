@@ -186,8 +186,8 @@ def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:
     return True
 
 
-def chains(path: Path, jobs: int) -> list[list[str]]:
-    """Targets of `dvc repro` for `jobs` processes: members of task learning with their upstream, dealt out.
+def waves(path: Path, jobs: int) -> list[list[list[str]]]:
+    """Targets of `dvc repro` in waves, each dealt out to `jobs` processes: task learning, then evaluations.
 
     Members that share an upstream member go to the same process, which would otherwise wait for the other's lock.
     """
@@ -196,9 +196,19 @@ def chains(path: Path, jobs: int) -> list[list[str]]:
     for name, item in plan["task_learning"].items():
         encoder = member(item["setting"], item["method"], item["seed"])
         shared = encoder if encoder in plan["domain_agnostic"] else member(item["source"], item["seed"])
-        groups.setdefault(shared, []).append(name)
+        groups.setdefault(shared, []).append(f"task_learning@{name}")
+    upstream = [*plan["task_agnostic"], *plan["domain_agnostic"]]
+    costs = {key: len(targets) + upstream.count(key) for key, targets in groups.items()}
+    evaluations = {name: [f"evaluate@{name}"] for name in plan["evaluate"]}
+    return [_deal(groups, costs, jobs), _deal(evaluations, dict.fromkeys(evaluations, 1), jobs)]
+
+
+def _deal(groups: Mapping[str, list[str]], costs: Mapping[str, int], jobs: int) -> list[list[str]]:
+    """The groups' targets in `jobs` lists: the costly first, each to the list that has least so far."""
     dealt: list[list[str]] = [[] for _ in range(jobs)]
-    # Long chains (with distillation) first, each to the process that has least so far.
-    for key in sorted(groups, key=lambda k: (-len(groups[k]), k)):
-        min(dealt, key=len).extend(f"task_learning@{name}" for name in groups[key])
+    totals = [0] * jobs
+    for key in sorted(groups, key=lambda k: (-costs[k], k)):
+        least = totals.index(min(totals))
+        dealt[least] += groups[key]
+        totals[least] += costs[key]
     return dealt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,30 +48,84 @@ def learn(
     guide: Segmentor | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place with cross-entropy, plus the KL term to `guide` where one is given."""
+    return learn_side_by_side({lr: model}, data, section, seed, name, guide)[lr]
+
+
+def learn_side_by_side(
+    models: Mapping[float, Segmentor],
+    data: Any,
+    section: TaskLearning,
+    seed: int,
+    name: str,
+    guide: Segmentor | None = None,
+) -> dict[float, pd.DataFrame]:
+    """Train copies of one segmentor in place, each at its own learning rate; returns the history of each.
+
+    They see the same batches anyway, so a batch is read and augmented once, and frozen encoders and the guide run
+    once for all. The bytes are those of one run after another (losses of separate models add up); memory holds the
+    activations of all.
+
+    Args:
+        models: by learning rate. Where they are frozen they share their encoder.
+        data: `data[i]` -> uint8 image (H, W, 3) and label (H, W).
+        section: steps, batch, augmentation and optimiser; its `lrs` are not looked at.
+        seed: of data order and augmentation.
+        name: shown in the progress lines.
+        guide: the teacher's segmentor, for the KL term.
+    """
     accelerator = Accelerator()
     if guide is not None:
         guide.requires_grad_(False).eval().to(accelerator.device)
+    first = next(iter(models.values()))
 
     def step(_number: int, batch: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = batch
-        logits = model(images)  # (B, K, h, w)
-        full = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-        labelled = (labels != IGNORE).sum().clamp(min=1)  # a batch may be all void
-        loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
-        metrics = {"ce_loss": loss.detach()}
+        target = None
         if guide is not None:
             with torch.no_grad():
                 target = guide(images)
-            kl = pixel_kl(logits, target, section.kd_temperature)
-            loss = loss + section.kd_weight * kl
-            metrics["kd_loss"] = kl.detach()
-        return loss, {**metrics, "loss": loss.detach()}
+        shared = first.features(images) if first.frozen else None
+        losses, metrics = [], {}
+        for lr, model in models.items():
+            logits = model.decoder(model.features(images) if shared is None else shared)  # (B, K, h, w)
+            loss, parts = task_loss(logits, labels, section, target)
+            losses.append(loss)
+            metrics |= {f"{key} {lr}": value for key, value in parts.items()}
+        return torch.stack(losses).sum(), metrics
 
     batches = loader(data, LabelledView(section), section.steps, section.batch_size, seed, labelled=True)
+    groups = [group for lr, model in models.items() for group in _groups(model, section, lr)]
+    schedule = poly(section.steps, section.power)
+    record = fit(step, list(models.values()), groups, batches, section.steps, schedule, name, accelerator)
+    histories = {}
+    for lr in models:
+        own = [column for column in record if column.endswith(f" {lr}")]
+        rates = [lr * schedule(number) for number in record["step"]]
+        columns = record[own].rename(columns=lambda column: column.split(" ")[0])
+        histories[lr] = pd.concat([record[["step"]].assign(lr=rates), columns], axis=1)
+    return histories
+
+
+def task_loss(
+    logits: Tensor, labels: Tensor, section: TaskLearning, target: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of logits (B, K, h, w) at the labels' size (B, H, W), plus the weighted KL to `target` logits."""
+    full = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    labelled = (labels != IGNORE).sum().clamp(min=1)  # a batch may be all void
+    loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
+    metrics = {"ce_loss": loss.detach()}
+    if target is not None:
+        kl = pixel_kl(logits, target, section.kd_temperature)
+        loss = loss + section.kd_weight * kl
+        metrics["kd_loss"] = kl.detach()
+    return loss, {**metrics, "loss": loss.detach()}
+
+
+def _groups(model: Segmentor, section: TaskLearning, lr: float) -> list[dict[str, Any]]:
     groups = parameter_groups([model.decoder], lr, section.weight_decay)
     if not model.frozen:
         groups += parameter_groups([model.encoder], lr * section.encoder_lr_factor, section.weight_decay)
-    return fit(step, [model], groups, batches, section.steps, poly(section.steps, section.power), name, accelerator)
+    return groups
 
 
 def build_segmentor(
@@ -139,13 +194,21 @@ def choose(
 
     The same set and the same rule for every method; no target domain is looked at. A tie goes to the first.
     """
+    candidates = {lr: _candidate(model) for lr in section.lrs}
+    rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
+    histories = learn_side_by_side(candidates, data, section, seed, f"{name} lr {rates}", guide)
     runs = []
-    for lr in section.lrs:
-        candidate = copy.deepcopy(model)
-        history = learn(candidate, data, section, lr, seed, f"{name} lr {lr:g}", guide)
+    for lr, candidate in candidates.items():
         confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name, name)
-        runs.append((scores(confusion).miou, lr, candidate, history, confusion))
+        runs.append((scores(confusion).miou, lr, confusion))
         print(f"{name} lr {lr:g}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
-    _, lr, best, history, confusion = max(runs, key=lambda run: run[0])
+    _, lr, confusion = max(runs, key=lambda run: run[0])
     choice = pd.DataFrame([{"lr": run[1], "miou": run[0]} for run in runs])
-    return Trained(best, lr, history, choice, confusion)
+    return Trained(candidates[lr], lr, histories[lr], choice, confusion)
+
+
+def _candidate(model: Segmentor) -> Segmentor:
+    """A copy to train; a frozen encoder, which nothing changes, is shared."""
+    if not model.frozen:
+        return copy.deepcopy(model)
+    return Segmentor(model.encoder, copy.deepcopy(model.decoder), frozen=True)

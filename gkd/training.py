@@ -87,7 +87,7 @@ def fit(
         loss, metrics = step(number, _to(batch, accelerator.device))
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"{name}: the loss is {float(loss.detach())} at step {number}; lower the learning rate ({bases[0]:g})"
+                f"{name}: the loss is {float(loss.detach())} at step {number}; lower the learning rate ({max(bases):g})"
             )
         optimizer.zero_grad()
         accelerator.backward(loss)

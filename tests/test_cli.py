@@ -119,17 +119,20 @@ def test_repro_deals_the_members_out_and_runs_the_rest_last(root: Path, processe
     plan.write(plan.build(params.load("mini")))
     assert gkd("repro", "--jobs", "2").exit_code == 0
     *jobs, last = processes.started
-    assert (len(jobs), last) == (2, ["dvc", "repro"])
-    members = yaml.safe_load((root / "plan.yaml").read_text())["task_learning"]
-    assert sorted(target for job in jobs for target in job[2:]) == sorted(f"task_learning@{name}" for name in members)
-    assert processes.workers[:2] == ["0", "0"]
+    assert (len(jobs), last) == (4, ["dvc", "--wait-for-lock", "repro"])
+    members = yaml.safe_load((root / "plan.yaml").read_text())
+    for stage, wave in (("task_learning", jobs[:2]), ("evaluate", jobs[2:])):
+        assert sorted(target for job in wave for target in job[3:]) == sorted(
+            f"{stage}@{name}" for name in members[stage]
+        )
+    assert processes.workers[:4] == ["0"] * 4
 
 
 def test_repro_stops_where_a_job_fails(root: Path, processes: SimpleNamespace) -> None:
     plan.write(plan.build(params.load("mini")))
     processes.codes = [0, 255]
     assert gkd("repro", "--jobs", "2").exit_code == 255
-    assert ["dvc", "repro"] not in processes.started
+    assert len(processes.started) == 2  # neither the evaluations nor the rest
 
 
 def test_repro_needs_a_job(root: Path, processes: SimpleNamespace) -> None:

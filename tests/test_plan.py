@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gkd.methods import METHODS
 from gkd.params import ROOT, Params, load
-from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, build, chains, write
+from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, build, waves, write
 
 STAGES = ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")
 PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
@@ -185,7 +185,7 @@ def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
     seeds=sublist([0, 1, 2, 11]),
     jobs=st.integers(1, 4),
 )
-def test_chains_deal_every_member_once_and_keep_shared_inputs_together(
+def test_waves_deal_every_member_once_and_keep_shared_inputs_together(
     tmp_path_factory: pytest.TempPathFactory, chosen: Any, methods: Any, sources: Any, seeds: Any, jobs: int
 ) -> None:
     methods = methods if "teacher" in methods else ["teacher", *methods]
@@ -195,8 +195,10 @@ def test_chains_deal_every_member_once_and_keep_shared_inputs_together(
     assert len(plan["evaluate"]) == len(list(product(chosen, sources, seeds)))
     file = tmp_path_factory.mktemp("plan") / "plan.yaml"
     write(plan, file)
-    dealt = chains(file, jobs)
-    assert len(dealt) == jobs
+    dealt, evaluations = waves(file, jobs)
+    assert len(dealt) == len(evaluations) == jobs
+    assert sorted(sum(evaluations, [])) == sorted(f"evaluate@{name}" for name in plan["evaluate"])
+    assert max(map(len, evaluations)) - min(map(len, evaluations)) <= 1
     targets = [target for group in dealt for target in group]
     assert sorted(targets) == sorted(f"task_learning@{name}" for name in plan["task_learning"])
     # Two jobs that wait for the same upstream member would meet at its lock.

@@ -15,7 +15,7 @@ from gkd.decoders import ConvDecoder, LinearDecoder, Segmentor
 from gkd.labels import IGNORE
 from gkd.params import Evaluate, TaskLearning
 from gkd.params import load as load_params
-from gkd.task import build_segmentor, choose, learn, measure, score_row, show
+from gkd.task import build_segmentor, choose, learn, learn_side_by_side, measure, score_row, show
 
 SOURCE = SOURCES["potsdam"]
 CLASSES = len(SOURCE.classes)
@@ -149,10 +149,41 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     ]
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_side_by_side_gives_the_bytes_of_one_after_another(frozen):
+    guide, start = segmentor(seed=1), segmentor(frozen)
+    together = {lr: copy.deepcopy(start) for lr in (1e-3, 1e-2)}
+    if frozen:
+        together[1e-2].encoder = together[1e-3].encoder
+    histories = learn_side_by_side(together, Blocks(), section(), 0, "run", guide)
+    assert list(histories) == [1e-3, 1e-2]
+    for lr, model in together.items():
+        alone = copy.deepcopy(start)
+        history = learn(alone, Blocks(), section(), lr, 0, "run", guide)
+        assert changed(alone.state_dict(), model) == []
+        pd.testing.assert_frame_equal(histories[lr], history, check_exact=True)
+    assert changed(together[1e-3].decoder.state_dict(), together[1e-2].decoder) != []
+
+
+def test_frozen_candidates_run_their_encoder_once_a_batch():
+    calls = []
+    model = segmentor()
+    model.encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append("batch"))
+    choose(model, Blocks(), Blocks(2), SOURCE, section(lrs=[1e-3, 1e-2]), PROTOCOL, 0, "run")
+    training = 3  # steps; the rest is the evaluation of two candidates on two images of one window batch each
+    assert calls.count("batch") == training + 2 * 2
+
+
+def test_methods_without_distillation_get_their_share_of_source_steps():
+    options = section(steps=3, undistilled_steps=4)
+    assert options.for_method(distils=True).steps == 3 and options.for_method(distils=False).steps == 7
+    assert options.for_method(distils=False).lrs == options.lrs
+
+
 @pytest.mark.parametrize(("values", "expected"), [((10.0, 30.0, 20.0), 1), ((30.0, 10.0, 30.0), 0)])
 def test_ties_go_to_the_first_rate(monkeypatch, values, expected):
     found = iter(values)
-    monkeypatch.setattr(task, "learn", lambda *_: pd.DataFrame())
+    monkeypatch.setattr(task, "learn_side_by_side", lambda models, *_: dict.fromkeys(models, pd.DataFrame()))
     monkeypatch.setattr(task, "measure", lambda *_: np.eye(CLASSES))
     monkeypatch.setattr(task, "scores", lambda _: SimpleNamespace(miou=next(found)))
     trained = choose(segmentor(), None, None, SOURCE, section(lrs=[0.1, 0.2, 0.3]), PROTOCOL, 0, "run")
