@@ -52,16 +52,19 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
     """`dvc repro` of the whole plan, with independent members side by side.
 
     DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes its share
-    of the members of task learning with what they need, then of the evaluations; a last `dvc repro` runs what is left.
+    of the members of training, then of the evaluations; a last `dvc repro` checks all of it and runs what is left.
     """
     from gkd.params import ROOT
     from gkd.plan import waves
 
-    repro = ["dvc", "--wait-for-lock", "repro"]  # a job that looks over many members holds DVC's lock for seconds
+    # A job that looks over many members holds DVC's lock for seconds. Single items, named in order: walking upstream,
+    # DVC would ask to write data/, which the other jobs are reading.
+    command = ["dvc", "--wait-for-lock", "repro"]
     environment = {**os.environ, "GKD_WORKERS": os.environ.get("GKD_WORKERS", "0" if jobs > 1 else "1")}
     for wave in waves(ROOT / "plan.yaml", jobs):
-        running = [subprocess.Popen([*repro, *share], cwd=ROOT, env=environment) for share in wave if share]
+        shares = [[*command, "--single-item", *share] for share in wave if share]
+        running = [subprocess.Popen(share, cwd=ROOT, env=environment) for share in shares]
         codes = [process.wait() for process in running]
         if any(codes):
             raise typer.Exit(next(code for code in codes if code))
-    raise typer.Exit(subprocess.run(repro, cwd=ROOT, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)

@@ -187,28 +187,27 @@ def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:
 
 
 def waves(path: Path, jobs: int) -> list[list[list[str]]]:
-    """Targets of `dvc repro` in waves, each dealt out to `jobs` processes: task learning, then evaluations.
+    """Stages in waves, each dealt out to `jobs` processes: training, then evaluations. Inputs stand before their use.
 
-    Members that share an upstream member go to the same process, which would otherwise wait for the other's lock.
+    Members that share an upstream member go to the same process.
     """
     plan = yaml.safe_load(path.read_text())
     groups: dict[str, list[str]] = {}
-    for name, item in plan["task_learning"].items():
+    for stage in ("task_agnostic", "domain_agnostic"):
+        for name in plan[stage]:
+            groups.setdefault(name, []).append(f"{stage}@{name}")
+    unguided_first = sorted(plan["task_learning"].items(), key=lambda member: member[1]["guide"] != FILLER)
+    for name, item in unguided_first:
         encoder = member(item["setting"], item["method"], item["seed"])
         shared = encoder if encoder in plan["domain_agnostic"] else member(item["source"], item["seed"])
         groups.setdefault(shared, []).append(f"task_learning@{name}")
-    upstream = [*plan["task_agnostic"], *plan["domain_agnostic"]]
-    costs = {key: len(targets) + upstream.count(key) for key, targets in groups.items()}
     evaluations = {name: [f"evaluate@{name}"] for name in plan["evaluate"]}
-    return [_deal(groups, costs, jobs), _deal(evaluations, dict.fromkeys(evaluations, 1), jobs)]
+    return [_deal(groups, jobs), _deal(evaluations, jobs)]
 
 
-def _deal(groups: Mapping[str, list[str]], costs: Mapping[str, int], jobs: int) -> list[list[str]]:
-    """The groups' targets in `jobs` lists: the costly first, each to the list that has least so far."""
+def _deal(groups: Mapping[str, list[str]], jobs: int) -> list[list[str]]:
+    """The groups in `jobs` lists: the longest first, each to the list that is shortest so far."""
     dealt: list[list[str]] = [[] for _ in range(jobs)]
-    totals = [0] * jobs
-    for key in sorted(groups, key=lambda k: (-costs[k], k)):
-        least = totals.index(min(totals))
-        dealt[least] += groups[key]
-        totals[least] += costs[key]
+    for key in sorted(groups, key=lambda k: (-len(groups[k]), k)):
+        min(dealt, key=len).extend(groups[key])
     return dealt

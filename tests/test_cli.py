@@ -120,11 +120,11 @@ def test_repro_deals_the_members_out_and_runs_the_rest_last(root: Path, processe
     assert gkd("repro", "--jobs", "2").exit_code == 0
     *jobs, last = processes.started
     assert (len(jobs), last) == (4, ["dvc", "--wait-for-lock", "repro"])
+    assert {tuple(job[:4]) for job in jobs} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
     members = yaml.safe_load((root / "plan.yaml").read_text())
-    for stage, wave in (("task_learning", jobs[:2]), ("evaluate", jobs[2:])):
-        assert sorted(target for job in wave for target in job[3:]) == sorted(
-            f"{stage}@{name}" for name in members[stage]
-        )
+    for stages, wave in ((("task_agnostic", "domain_agnostic", "task_learning"), jobs[:2]), (("evaluate",), jobs[2:])):
+        expected = [f"{stage}@{name}" for stage in stages for name in members[stage]]
+        assert sorted(target for job in wave for target in job[4:]) == sorted(expected)
     assert processes.workers[:4] == ["0"] * 4
 
 
