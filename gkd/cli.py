@@ -49,22 +49,19 @@ def plan(
 
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
-    """`dvc repro` of the whole plan, with independent members side by side.
+    """`dvc repro` of the whole plan, with independent members side by side; it ends with a plain `dvc repro`."""
+    import yaml
 
-    DVC runs one stage at a time but lets several `dvc repro` processes share a workspace, so each job takes its share
-    of the members of training, then of the evaluations; a last `dvc repro` checks all of it and runs what is left.
-    """
     from gkd.params import ROOT
-    from gkd.plan import waves
+    from gkd.plan import graph
+    from gkd.scheduling import run
 
-    # A job that looks over many members holds DVC's lock for seconds. Single items, named in order: walking upstream,
-    # DVC would ask to write data/, which the other jobs are reading.
-    command = ["dvc", "--wait-for-lock", "repro"]
+    members = graph(yaml.safe_load((ROOT / "plan.yaml").read_text()))
     environment = {**os.environ, "GKD_WORKERS": os.environ.get("GKD_WORKERS", "0" if jobs > 1 else "1")}
-    for wave in waves(ROOT / "plan.yaml", jobs):
-        shares = [[*command, "--single-item", *share] for share in wave if share]
-        running = [subprocess.Popen(share, cwd=ROOT, env=environment) for share in shares]
-        codes = [process.wait() for process in running]
-        if any(codes):
-            raise typer.Exit(next(code for code in codes if code))
-    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+
+    def start(name: str) -> int:
+        command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+    code = run(members, jobs, start)
+    raise typer.Exit(code or subprocess.run(["dvc", "repro"], cwd=ROOT, check=False).returncode)

@@ -21,6 +21,7 @@ FILLER = "gkd/checkpoints.py"  # a dependency of every stage that has optional i
 REPORT_SLOTS = 24
 PICTURE_SLOTS = 3
 RESULTS = "results"
+STAGES = ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")
 
 
 def member(*parts: object) -> str:
@@ -94,7 +95,7 @@ def build(
     if any(m.guided for m in methods) and "teacher" not in params.plan.methods:
         raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
     plan: dict[str, Any] = {"data": data}
-    plan |= {stage: {} for stage in ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")}
+    plan |= {stage: {} for stage in STAGES}
     teacher = params.models.teacher.file or FILLER
     for seed in params.plan.seeds:
         for setting in params.plan.settings:
@@ -186,28 +187,13 @@ def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:
     return True
 
 
-def waves(path: Path, jobs: int) -> list[list[list[str]]]:
-    """Stages in waves, each dealt out to `jobs` processes: training, then evaluations. Inputs stand before their use.
-
-    Members that share an upstream member go to the same process.
-    """
-    plan = yaml.safe_load(path.read_text())
-    groups: dict[str, list[str]] = {}
-    for stage in ("task_agnostic", "domain_agnostic"):
-        for name in plan[stage]:
-            groups.setdefault(name, []).append(f"{stage}@{name}")
-    unguided_first = sorted(plan["task_learning"].items(), key=lambda member: member[1]["guide"] != FILLER)
-    for name, item in unguided_first:
-        encoder = member(item["setting"], item["method"], item["seed"])
-        shared = encoder if encoder in plan["domain_agnostic"] else member(item["source"], item["seed"])
-        groups.setdefault(shared, []).append(f"task_learning@{name}")
-    evaluations = {name: [f"evaluate@{name}"] for name in plan["evaluate"]}
-    return [_deal(groups, jobs), _deal(evaluations, jobs)]
+def graph(plan: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The members of a plan by DVC's names (`task_learning@f2l-gkd-gtav-0`), each with those whose files it reads."""
+    members = {f"{stage}@{name}": item for stage in STAGES for name, item in plan[stage].items()}
+    return {name: _producers(item) for name, item in members.items()} | {"report": _producers(plan["report"])}
 
 
-def _deal(groups: Mapping[str, list[str]], jobs: int) -> list[list[str]]:
-    """The groups in `jobs` lists: the longest first, each to the list that is shortest so far."""
-    dealt: list[list[str]] = [[] for _ in range(jobs)]
-    for key in sorted(groups, key=lambda k: (-len(groups[k]), k)):
-        min(dealt, key=len).extend(groups[key])
-    return dealt
+def _producers(item: Mapping[str, Any]) -> set[str]:
+    values = [part for value in item.values() for part in (value if isinstance(value, list) else [value])]
+    paths = [value.split("/") for value in values if isinstance(value, str) and value.startswith(f"{RESULTS}/")]
+    return {f"{stage}@{name}" for _, stage, _, name, *_ in paths}

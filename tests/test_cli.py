@@ -109,30 +109,27 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         code = seen.codes.pop(0) if seen.codes else 0
         return SimpleNamespace(wait=lambda: code, returncode=code)
 
-    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(subprocess, "run", start)
     monkeypatch.delenv("GKD_WORKERS", raising=False)
     return seen
 
 
-def test_repro_deals_the_members_out_and_runs_the_rest_last(root: Path, processes: SimpleNamespace) -> None:
+def test_repro_runs_every_member_and_then_checks_the_whole(root: Path, processes: SimpleNamespace) -> None:
     plan.write(plan.build(params.load("mini")))
     assert gkd("repro", "--jobs", "2").exit_code == 0
-    *jobs, last = processes.started
-    assert (len(jobs), last) == (4, ["dvc", "--wait-for-lock", "repro"])
-    assert {tuple(job[:4]) for job in jobs} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
-    members = yaml.safe_load((root / "plan.yaml").read_text())
-    for stages, wave in ((("task_agnostic", "domain_agnostic", "task_learning"), jobs[:2]), (("evaluate",), jobs[2:])):
-        expected = [f"{stage}@{name}" for stage in stages for name in members[stage]]
-        assert sorted(target for job in wave for target in job[4:]) == sorted(expected)
-    assert processes.workers[:4] == ["0"] * 4
+    *members, last = processes.started
+    assert last == ["dvc", "repro"]
+    assert {tuple(command[:-1]) for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
+    names = [command[-1] for command in members]
+    assert sorted(names) == sorted(plan.graph(yaml.safe_load((root / "plan.yaml").read_text()))) and len(names) == 28
+    assert set(processes.workers[:-1]) == {"0"}
 
 
-def test_repro_stops_where_a_job_fails(root: Path, processes: SimpleNamespace) -> None:
+def test_repro_stops_where_a_member_fails(root: Path, processes: SimpleNamespace) -> None:
     plan.write(plan.build(params.load("mini")))
-    processes.codes = [0, 255]
-    assert gkd("repro", "--jobs", "2").exit_code == 255
-    assert len(processes.started) == 2  # neither the evaluations nor the rest
+    processes.codes = [255]
+    assert gkd("repro", "--jobs", "1").exit_code == 255
+    assert len(processes.started) == 1
 
 
 def test_repro_needs_a_job(root: Path, processes: SimpleNamespace) -> None:

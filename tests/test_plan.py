@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from graphlib import TopologicalSorter
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 
 from gkd.methods import METHODS
 from gkd.params import ROOT, Params, load
-from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, build, waves, write
+from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
 
-STAGES = ("task_agnostic", "domain_agnostic", "task_learning", "evaluate")
 PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
 COMMITTED = yaml.safe_load((ROOT / "plan.yaml").read_text())
 
@@ -183,35 +183,25 @@ def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
     methods=sublist(list(METHODS)),
     sources=sublist(["gtav", "cityscapes", "potsdam"]),
     seeds=sublist([0, 1, 2, 11]),
-    jobs=st.integers(1, 4),
 )
-def test_waves_deal_every_member_once_and_keep_shared_inputs_together(
-    tmp_path_factory: pytest.TempPathFactory, chosen: Any, methods: Any, sources: Any, seeds: Any, jobs: int
-) -> None:
+def test_the_graph_has_every_member_after_what_it_reads(chosen: Any, methods: Any, sources: Any, seeds: Any) -> None:
     methods = methods if "teacher" in methods else ["teacher", *methods]
     plan = build(with_plan(settings=chosen, methods=methods, sources=sources, seeds=seeds))
     expected = sum(1 if m == "teacher" else len(chosen) for m in methods) * len(sources) * len(seeds)
     assert len(plan["task_learning"]) == expected
     assert len(plan["evaluate"]) == len(list(product(chosen, sources, seeds)))
-    file = tmp_path_factory.mktemp("plan") / "plan.yaml"
-    write(plan, file)
-    dealt, evaluations = waves(file, jobs)
-    assert len(dealt) == len(evaluations) == jobs
-    assert sorted(sum(evaluations, [])) == sorted(f"evaluate@{name}" for name in plan["evaluate"])
-    assert max(map(len, evaluations)) - min(map(len, evaluations)) <= 1
-    stages = ("task_agnostic", "domain_agnostic", "task_learning")
-    targets = [target for group in dealt for target in group]
-    assert sorted(targets) == sorted(f"{stage}@{name}" for stage in stages for name in plan[stage])
-    # `dvc repro --single-item` runs just these, in this order: what a member reads must be made before it, by its job.
-    for group in dealt:
-        for place, target in enumerate(group):
-            stage, name = target.split("@")
-            for path in inputs(
-                {key: plan[stage][name][key] for key in ("init", "teacher", "guide") & plan[stage][name].keys()}
-            ):
-                if path.startswith("results/"):
-                    _, producing, _, producer, *_ = path.split("/")
-                    assert f"{producing}@{producer}" in group[:place]
+    found = graph(plan)
+    assert set(found) == {f"{stage}@{name}" for stage in STAGES for name in plan[stage]} | {"report"}
+    for target, before in found.items():
+        stage, _, name = target.partition("@")
+        report = plan["report"]
+        paths = [report["attention"], *report["predictions"], *report["scores"]]
+        item = plan[stage][name] if name else dict(enumerate(paths))
+        read = {path for path in inputs(item) if path.startswith("results/")}
+        assert before == {"@".join(path.split("/")[i] for i in (1, 3)) for path in read}
+        assert before <= set(found)
+    order = list(TopologicalSorter(found).static_order())
+    assert order[-1] == "report"
 
 
 # Empty stages, and the plan with most members.
