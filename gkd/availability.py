@@ -14,11 +14,15 @@ PROXY = Domain("proxy", "proxy", "train")
 
 
 class Found(NamedTuple):
-    """What can be planned: sources with their datasets, target domains without, and what to tell the user."""
+    """What can be planned: sources with their datasets, target domains without, and what to tell the user.
+
+    A dataset that is absent is left out; one that is there and incomplete is a fault, since its owner counts on it.
+    """
 
     sources: list[str]
     missing: list[str]
     messages: list[str]
+    faults: list[str]  # datasets whose root is there and whose files are not as expected
 
 
 def check(params: Params) -> Found:
@@ -27,7 +31,7 @@ def check(params: Params) -> Found:
     Raises:
         ValueError: the proxy set is absent although a method needs it.
     """
-    messages, sources, missing = [], [], []
+    messages, sources, missing, faults = [], [], [], []
     if _needs_proxy(params):
         wrong = problem(PROXY.dataset, PROXY.split, params.roots)
         if wrong is not None:
@@ -36,6 +40,7 @@ def check(params: Params) -> Found:
         if source not in SOURCES:
             raise ValueError(f"plan.sources: unknown source {source!r}; known: {', '.join(SOURCES)}")
         needed = [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation]
+        faults += [d.name for d in (*needed, *targets_of(source)) if _is_faulty(d, params)]
         wrong = next(filter(None, (problem(d.dataset, d.split, params.roots) for d in needed)), None)
         if wrong is not None:
             messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
@@ -49,7 +54,12 @@ def check(params: Params) -> Found:
         sources.append(source)
         missing += absent
         messages += [f"target {name} is left out; reports mark it as missing.\n{w}" for name, w in absent.items()]
-    return Found(sources, missing, messages)
+    return Found(sources, missing, messages, list(dict.fromkeys(faults)))
+
+
+def _is_faulty(domain: Domain, params: Params) -> bool:
+    there = root_of(domain.dataset, params.roots).is_dir()
+    return there and problem(domain.dataset, domain.split, params.roots) is not None
 
 
 def dependency(params: Params) -> str:

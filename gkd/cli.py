@@ -20,18 +20,27 @@ def main() -> None:
 @app.command()
 def plan(
     profile: str = typer.Option(None, help="A profile of params.yaml; the active one by default."),
+    skip_faulty: bool = typer.Option(False, help="Leave out datasets that are there but incomplete, too."),
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
     # Imported here, so that `gkd --help` answers at once.
     from gkd import availability
+    from gkd.models import check_name
     from gkd.params import ROOT, load
     from gkd.plan import build, write
 
     try:
         params = load(profile)
+        for spec in (params.models.teacher, *params.models.students.values()):
+            check_name(spec.name)
         found = availability.check(params)
         for message in found.messages:
             print(message, file=sys.stderr)
+        if found.faults and not skip_faulty:
+            raise ValueError(
+                f"{', '.join(found.faults)}: there, but not as expected (see above). Nothing was planned: mend the "
+                "files, or plan without them by `gkd plan --skip-faulty`"
+            )
         members = build(params, found.sources, found.missing, availability.dependency(params))
     except ValueError as error:
         print(f"gkd plan: {error}", file=sys.stderr)

@@ -76,7 +76,10 @@ def loader(
     The number of workers comes from the environment variable GKD_WORKERS (default 1), not from params.yaml, since it
     does not change a result.
     """
-    workers = int(os.environ.get("GKD_WORKERS", "1"))
+    given = os.environ.get("GKD_WORKERS", "1")
+    if not given.isdecimal():
+        raise ValueError(f"GKD_WORKERS={given}: expected the number of loader processes, 0 or more")
+    workers = int(given)
     return DataLoader(
         Views(data, transform, seed, labelled),
         batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats),

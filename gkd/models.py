@@ -57,7 +57,7 @@ class Encoder(nn.Module):
             pretrained: load the hub weights of that name (needs the network once).
             options: passed to `timm.create_model` (`img_size`, `patch_size`, `embed_dim`, ...).
         """
-        _check_name(name)
+        check_name(name)
         try:
             backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
         except OSError as error:
@@ -155,7 +155,8 @@ def _embedding_dim(backbone: nn.Module) -> int:
     return embedding if isinstance(embedding, int) else backbone.num_features
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ValueError, with the nearest names, where timm has no model of that name."""
     base = name.removeprefix("hf-hub:").split(".")[0]
     if name.startswith("hf-hub:") or timm.is_model(base):
         return

@@ -7,12 +7,15 @@ save(space.file("encoder.safetensors"), ...)
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gkd.benchmarks import Domain
-from gkd.datasets import SegmentationData, open_split, problem
+from gkd.datasets import SegmentationData, open_split, problem, root_of
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
 
@@ -81,7 +84,17 @@ def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
 
 def open_domain(params: Params, domain: Domain) -> SegmentationData:
     """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
+    _check_plan(params, domain)
     wrong = problem(domain.dataset, domain.split, params.roots)
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
     return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+
+
+def _check_plan(params: Params, domain: Domain) -> None:
+    """Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files."""
+    root = root_of(domain.dataset, params.roots)
+    if "DVC_STAGE" not in os.environ or root.is_relative_to(ROOT / "data"):
+        return
+    if yaml.safe_load((ROOT / "plan.yaml").read_text())["data"] == "data":
+        raise DatasetError(f"{domain.dataset} lies in {root}, but plan.yaml was written without it: run `gkd plan`")

@@ -35,13 +35,13 @@ def plan(data: Path, profile: str = "tiny", **changes: Any) -> Params:
 
 def test_all_there(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
-    assert check(plan(tmp_path)) == (["gtav"], [], [])
+    assert check(plan(tmp_path)) == (["gtav"], [], [], [])
 
 
 def test_an_absent_target_is_named_with_the_remedy(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav", "cityscapes", "mapillary")
     found = check(plan(tmp_path))
-    assert (found.sources, found.missing) == (["gtav"], ["bdd100k"])
+    assert (found.sources, found.missing, found.faults) == (["gtav"], ["bdd100k"], [])
     (message,) = found.messages
     about = DATASETS["bdd100k"].about
     for text in (
@@ -86,12 +86,19 @@ def test_the_proxy_set_is_needed_by_f2l_distillation_only(tmp_path: Path) -> Non
     assert check(plan(tmp_path, methods=["teacher", "none"])).sources == ["gtav"]
 
 
-def test_a_wrong_layout_counts_as_absent(tmp_path: Path) -> None:
+def test_a_wrong_layout_is_a_fault(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
     (tmp_path / "gtav" / "labels" / "00002.png").unlink()
     found = check(plan(tmp_path))
-    assert found.sources == []
+    assert (found.sources, found.faults) == ([], ["gtav-train", "gtav-val"])
     assert "00002.png: expected its label" in found.messages[0]
+
+
+def test_a_target_that_lacks_files_is_a_fault_and_one_without_a_folder_is_not(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", "cityscapes", "bdd100k")
+    (tmp_path / "bdd100k/labels/sem_seg/masks/val/a-b.png").unlink()
+    found = check(plan(tmp_path))
+    assert (found.missing, found.faults) == (["bdd100k", "mapillary"], ["bdd100k"])
 
 
 @pytest.mark.parametrize("hold_out", [True, False])

@@ -90,6 +90,31 @@ def test_without_data_there_is_no_plan(root: Path, there: tuple[str, ...], messa
     assert contents(root) == before
 
 
+def test_a_dataset_that_is_there_but_incomplete_stops_the_plan(root: Path) -> None:
+    touch(root / "data", "proxy", "gtav", "cityscapes", "mapillary", "bdd100k")
+    (root / "data/bdd100k/labels/sem_seg/masks/val/a-b.png").unlink()
+    before = contents(root)
+    result = gkd("plan", "--profile", "tiny")
+    assert result.exit_code == 1 and contents(root) == before
+    assert "a-b.jpg: expected its label" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("gkd plan: bdd100k: there, but not as expected")
+    assert gkd("plan", "--profile", "tiny", "--skip-faulty").exit_code == 0
+    evaluations = yaml.safe_load((root / "plan.yaml").read_text())["evaluate"]
+    assert evaluations["f2l-gtav-0"]["targets"] == "cityscapes,mapillary"
+
+
+@pytest.mark.parametrize("old", ["name: vit_tiny_patch16_224", "name: deit_small_patch16_224.fb_in1k"])
+def test_an_unknown_timm_name_is_found_before_anything_runs(root: Path, old: str) -> None:
+    file = root / "params.yaml"
+    file.write_text(file.read_text().replace(old, "name: deit_smal_patch16_224"))
+    before = contents(root)
+    profile = "tiny" if "tiny" in old else "paper"
+    touch(root / "data", "proxy", "gtav", "cityscapes", "mapillary", "bdd100k")
+    result = gkd("plan", "--profile", profile)
+    assert result.exit_code == 1 and contents(root) == before
+    assert "timm has no model named 'deit_smal_patch16_224'. Nearest: deit_small_patch16_224" in result.stderr
+
+
 def test_a_fault_in_the_parameters_is_the_message(root: Path) -> None:
     file = root / "params.yaml"
     file.write_text(file.read_text().replace("in_memory: true", 'in_memory: "false"', 1))

@@ -65,6 +65,13 @@ def test_an_empty_dataset_is_refused():
         loader(Photos(0), None, 1, 1, 0, labelled=False)
 
 
+@pytest.mark.parametrize("given", ["two", "-1", ""])
+def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv("GKD_WORKERS", given)
+    with pytest.raises(ValueError, match=f"GKD_WORKERS={given}: expected the number of loader processes"):
+        loader(Photos(1), None, 1, 1, 0, labelled=False)
+
+
 def batches_with(monkeypatch, workers, labelled):
     monkeypatch.setenv("GKD_WORKERS", str(workers))
     if labelled:

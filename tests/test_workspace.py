@@ -123,3 +123,21 @@ def test_a_domain_that_is_there_is_opened(root: Path) -> None:
     touch(root, "gtav")
     params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
     assert len(open_domain(params, SOURCES["gtav"].train)) == len(open_domain(params, SOURCES["gtav"].validation)) == 1
+
+
+@pytest.mark.parametrize(("planned", "refused"), [("data", True), ("manifests", False)])
+def test_under_dvc_a_root_elsewhere_must_be_planned(
+    root: Path, monkeypatch: pytest.MonkeyPatch, planned: str, refused: bool
+) -> None:
+    """DVC would have hashed data/ and the stage would read other files."""
+    touch(root, "gtav")
+    (root / "plan.yaml").write_text(f"data: {planned}\n")
+    params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
+    monkeypatch.setenv("DVC_STAGE", "task_learning@f2l-none-gtav-0")
+    if refused:
+        with pytest.raises(DatasetError, match="plan.yaml was written without it: run `gkd plan`"):
+            open_domain(params, SOURCES["gtav"].train)
+    else:
+        assert len(open_domain(params, SOURCES["gtav"].train)) == 1
+    monkeypatch.delenv("DVC_STAGE")
+    assert len(open_domain(params, SOURCES["gtav"].train)) == 1

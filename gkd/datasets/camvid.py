@@ -15,7 +15,10 @@ def _part(split: str, samples: list[Sample]) -> list[Sample]:
 
 
 def _places(folder: str) -> tuple[Place, ...]:
-    return (Place(f"{folder}/images", (".jpg", ".png"), f"{folder}/labels", ".png", "camvid"),)
+    return (
+        Place(f"{folder}/images", (".jpg", ".png"), f"{folder}/labels", ".png", "camvid"),
+        Place(folder, (".png",), f"{folder}annot", ".png", "camvid"),  # as in the SegNet tutorial
+    )
 
 
 CAMVID = Layout(
@@ -28,6 +31,7 @@ CAMVID = Layout(
         url="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/, with the 11 classes of SegNet",
         licence="academic use, cite Brostow et al. (2008, 2009); see the page",
         size="367 train and 101 val images of 480x360",
-        tree="{train,val}/images/<drive>_<frame>.jpg\n{train,val}/labels/<drive>_<frame>.png (ids 0..11, 11 = void)",
+        tree="{train,val}/<drive>_<frame>.png and {train,val}annot/<same name>.png, as in the SegNet tutorial\n"
+        "(ids 0..11, 11 = void), or {train,val}/images/<drive>_<frame>.jpg and {train,val}/labels/<drive>_<frame>.png",
     ),
 )

@@ -117,6 +117,15 @@ CASES = [
         (3, 11),
         (3, 255),
     ),
+    Case(  # as in the SegNet tutorial
+        "camvid",
+        "val",
+        "val/0016E5_07959.png",
+        "valannot/0016E5_07959.png",
+        "L",
+        (0, 8, 11),
+        (0, 8, 255),
+    ),
 ]
 
 
