@@ -1,18 +1,15 @@
-"""Sliding-window inference and segmentation scores (protocol section 4).
+"""Segmentation scores of a model on a domain, from one confusion matrix (protocol section 4)."""
 
-A photo is resized to the benchmark's bound and cut into overlapping windows, whose per-pixel class scores are
-averaged as they come from the decoder (no softmax). The average is resized to the size of the label, which is
-never resized itself, and the argmax enters one confusion matrix per domain.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
+
+from gkd.inference import Inference, predict
 
 IGNORE = 255
 
@@ -33,66 +30,6 @@ class Scores(NamedTuple):
     macc: float
     aacc: float
     acc: np.ndarray  # (K,)
-
-
-def window_starts(length: int, size: int, stride: int) -> list[int]:
-    """First pixels of the windows along a side of `length` pixels: 0, stride, ..., the last at length - size.
-
-    A side that is no longer than the window has the one start 0.
-    """
-    if min(length, size, stride) < 1:
-        raise ValueError(f"length, window and stride must be positive, got {length}, {size} and {stride}")
-    if stride > size:
-        raise ValueError(f"stride {stride} exceeds the window {size}: pixels between windows would get no score")
-    last = max(length - size, 0)
-    return [*range(0, last, stride), last]
-
-
-def slide(
-    model: Callable[[Tensor], Tensor],
-    image: Tensor,
-    window: int,
-    stride: int,
-    multiple: int = 1,
-    batch_size: int = 1,
-    fill: Sequence[float] = (0, 0, 0),
-) -> Tensor:
-    """Class scores (K, H, W) of one photo (3, H, W), averaged over overlapping windows, at least float32.
-
-    `model` maps (B, 3, h, w) to (B, K, h', w') at any resolution; its scores are resized bilinearly to the
-    window. A side shorter than the window gives a window of that side. Windows are padded with the colour `fill`
-    at the bottom and on the right to the next multiple of `multiple`, and the scores of the padding are dropped.
-    `multiple` is the patch size; a backbone with a fixed input size takes `multiple=window`.
-    """
-    height, width = image.shape[-2:]
-    h, w = min(window, height), min(window, width)
-    full = image.new_tensor(fill).view(3, 1, 1).repeat(1, h + -h % multiple, w + -w % multiple)  # (3, h+, w+)
-    corners = [(y, x) for y in window_starts(height, window, stride) for x in window_starts(width, window, stride)]
-    total: Tensor | None = None
-    for chunk in _chunks(corners, batch_size):
-        crops = full.repeat(len(chunk), 1, 1, 1)  # (B, 3, h+, w+)
-        for crop, (y, x) in zip(crops, chunk, strict=True):
-            crop[:, :h, :w] = image[:, y : y + h, x : x + w]
-        logits = model(crops)  # (B, K, h', w')
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        logits = F.interpolate(logits, size=crops.shape[-2:], mode="bilinear", align_corners=False)[..., :h, :w]
-        if total is None:
-            total = logits.new_zeros(logits.shape[1], height, width)  # (K, H, W)
-            count = logits.new_zeros(height, width)
-        for (y, x), scores_of_window in zip(chunk, logits, strict=True):
-            total[:, y : y + h, x : x + w] += scores_of_window
-            count[y : y + h, x : x + w] += 1
-    return total / count
-
-
-def keep_ratio_size(width: int, height: int, bound: tuple[int, int]) -> tuple[int, int]:
-    """Size (width, height) of a photo resized to `bound` with its aspect ratio kept.
-
-    scale = min(long bound / long side, short bound / short side), so the order within `bound` does not matter
-    and portraits fit the turned bound; sides are rounded half up and never below one pixel.
-    """
-    scale = min(max(bound) / max(width, height), min(bound) / min(width, height))
-    return max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
 
 
 def confusion_matrix(prediction: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
@@ -133,48 +70,18 @@ def scores(confusion: np.ndarray) -> Scores:
     )
 
 
-@torch.inference_mode()
-def predict(
-    model: Callable[[Tensor], Tensor],
-    photo: np.ndarray,
-    size: tuple[int, int],
-    bound: tuple[int, int] | None,
-    window: int,
-    stride: int,
-    multiple: int = 1,
-    batch_size: int = 1,
-    device: str | torch.device = "cpu",
-    fill: Sequence[float] = (0, 0, 0),
-) -> np.ndarray:
-    """Class map `size` = (height, width) int64 of one photo (H, W, 3) uint8; see `evaluate` for the rest."""
-    picture = Image.fromarray(photo)
-    if bound is not None:
-        picture = picture.resize(keep_ratio_size(*picture.size, bound), Image.Resampling.BILINEAR)
-    image = torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1) / 255  # (3, h, w)
-    averaged = slide(model, image, window, stride, multiple, batch_size, fill)[None]  # (1, K, h, w)
-    averaged = F.interpolate(averaged, size=size, mode="bilinear", align_corners=False)
-    return averaged[0].argmax(dim=0).cpu().numpy()
-
-
 def evaluate(
     model: nn.Module,
     data: Samples,
     classes: int,
-    bound: tuple[int, int] | None,
-    window: int,
-    stride: int,
-    multiple: int = 1,
-    batch_size: int = 1,
+    how: Inference,
     device: str | torch.device = "cpu",
-    fill: Sequence[float] = (0, 0, 0),
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Confusion matrix (K, K) int64 of `model` over one domain, at single scale and without flips.
+    """Confusion matrix (K, K) int64 of `model` over one domain.
 
-    `bound` (width, height) in pixels is the evaluation size, None the native one; `window`, `stride`,
-    `multiple`, `batch_size` and `fill` are those of `slide`. `progress` is called with the number of photos done
-    and 1 after each. The model is moved to `device`, runs in eval mode, and
-    each module is left in its former mode.
+    `progress` is called with the number of photos done and 1 after each. The model is moved to `device`, runs in eval
+    mode, and each module is left in its former mode.
     """
     modes = {module: module.training for module in model.modules()}  # a frozen encoder stays in eval mode
     model.to(device).eval()
@@ -182,7 +89,7 @@ def evaluate(
     try:
         for index in range(len(data)):
             photo, label = data[index]
-            guess = predict(model, photo, label.shape, bound, window, stride, multiple, batch_size, device, fill)
+            guess = predict(model, photo, label.shape, how, device)
             try:
                 confusion += confusion_matrix(guess, label, classes)
             except ValueError as error:
@@ -193,10 +100,6 @@ def evaluate(
         for module, mode in modes.items():
             module.training = mode
     return confusion
-
-
-def _chunks(items: list, size: int) -> Iterator[list]:
-    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from gkd.baselines import pixel_kl
 from gkd.benchmarks import Source
 from gkd.checkpoints import build_encoder
 from gkd.decoders import Segmentor, build_decoder
-from gkd.evaluation import evaluate, predict, scores
+from gkd.evaluation import evaluate, scores
+from gkd.inference import Inference, predict
 from gkd.labels import IGNORE
 from gkd.loading import loader
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
@@ -138,17 +139,19 @@ def build_segmentor(
     return Segmentor(encoder, decoder, frozen)
 
 
-def _protocol(model: Segmentor, protocol: Evaluate, domain: str) -> dict[str, Any]:
+def inference(model: Segmentor, protocol: Evaluate, domain: str) -> Inference:
+    """How `model` is evaluated on a domain by the protocol of the profile."""
     bound = protocol.bounds.get(domain)
-    return {
-        "bound": None if bound is None else tuple(bound),
-        "window": protocol.window,
-        "stride": protocol.stride,
-        "multiple": model.encoder.stride,
-        "batch_size": protocol.batch_size,
-        "device": Accelerator().device,
-        "fill": model.encoder.mean.flatten().tolist(),
-    }
+    return Inference(
+        window=protocol.window,
+        stride=protocol.stride,
+        bound=None if bound is None else tuple(bound),
+        multiple=model.encoder.stride,
+        batch_size=protocol.batch_size,
+        fill=tuple(model.encoder.mean.flatten().tolist()),
+        flip=protocol.flip,
+        scales=tuple(protocol.scales),
+    )
 
 
 def measure(model: Segmentor, data: Any, classes: int, protocol: Evaluate, domain: str, name: str) -> np.ndarray:
@@ -157,7 +160,7 @@ def measure(model: Segmentor, data: Any, classes: int, protocol: Evaluate, domai
     `name` is shown in the progress lines.
     """
     progress = Progress(f"{name} on {domain}", len(data))
-    return evaluate(model, data, classes, **_protocol(model, protocol, domain), progress=progress)
+    return evaluate(model, data, classes, inference(model, protocol, domain), Accelerator().device, progress)
 
 
 def show(
@@ -166,10 +169,9 @@ def show(
     """Photos, labels and predicted class maps of `count` samples, spread evenly over the domain."""
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
     samples = [data[int(row)] for row in rows]
-    options = _protocol(model, protocol, domain)
-    model.to(options["device"]).eval()
-    with torch.inference_mode():
-        maps = [predict(model, photo, label.shape, **options) for photo, label in samples]
+    how, device = inference(model, protocol, domain), Accelerator().device
+    model.to(device).eval()
+    maps = [predict(model, photo, label.shape, how, device) for photo, label in samples]
     return [photo for photo, _ in samples], [label for _, label in samples], maps
 
 

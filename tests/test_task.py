@@ -217,9 +217,9 @@ def test_show_gives_samples_spread_over_the_domain(count, rows):
 
 def test_the_bound_of_the_domain_is_used(monkeypatch):
     used = []
-    monkeypatch.setattr(task, "evaluate", lambda model, data, classes, **options: used.append(options))
+    monkeypatch.setattr(task, "evaluate", lambda model, data, classes, how, *_: used.append(how))
     protocol = Evaluate(window=64, stride=43, batch_size=4, bounds={"a": [128, 64]})
     for domain in ("a", "b"):
         measure(segmentor(), Blocks(), CLASSES, protocol, domain, "run")
-    assert [options["bound"] for options in used] == [(128, 64), None]
-    assert all((o["window"], o["stride"], o["multiple"], o["batch_size"]) == (64, 43, 8, 4) for o in used)
+    assert [how.bound for how in used] == [(128, 64), None]
+    assert all((how.window, how.stride, how.multiple, how.batch_size) == (64, 43, 8, 4) for how in used)

@@ -1,0 +1,159 @@
+"""Sliding-window inference (protocol section 4).
+
+A photo is resized to the benchmark's bound and cut into overlapping windows, whose per-pixel class scores are
+averaged as they come from the decoder (no softmax). The average is resized to the size of the label, which is
+never resized itself, and the class map is its argmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+BAND = 256  # rows that are brought to the label's size at a time
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How the photos of a domain become class maps.
+
+    Attributes:
+        window: side of the square windows, in pixels.
+        stride: from one window to the next.
+        bound: size (width, height) that photos are fitted into, None = their own size.
+        multiple: windows are padded to multiples of this: the patch size.
+        batch_size: windows at a time.
+        fill: colour of the padding.
+        flip: average with the mirrored photo. Off in the published protocol.
+        scales: average over these multiples of the evaluation size. (1.0,) in the published protocol.
+    """
+
+    window: int
+    stride: int
+    bound: tuple[int, int] | None = None
+    multiple: int = 1
+    batch_size: int = 1
+    fill: tuple[float, ...] = (0.0, 0.0, 0.0)
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+
+def window_starts(length: int, size: int, stride: int) -> list[int]:
+    """First pixels of the windows along a side of `length` pixels: 0, stride, ..., the last at length - size.
+
+    A side that is no longer than the window has the one start 0.
+    """
+    if min(length, size, stride) < 1:
+        raise ValueError(f"length, window and stride must be positive, got {length}, {size} and {stride}")
+    if stride > size:
+        raise ValueError(f"stride {stride} exceeds the window {size}: pixels between windows would get no score")
+    last = max(length - size, 0)
+    return [*range(0, last, stride), last]
+
+
+def slide(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    window: int,
+    stride: int,
+    multiple: int = 1,
+    batch_size: int = 1,
+    fill: Sequence[float] = (0, 0, 0),
+) -> Tensor:
+    """Class scores (K, H, W) of one photo (3, H, W), averaged over overlapping windows, at least float32.
+
+    `model` maps (B, 3, h, w) to (B, K, h', w') at any resolution; its scores are resized bilinearly to the
+    window. A side shorter than the window gives a window of that side. Windows are padded with the colour `fill`
+    at the bottom and on the right to the next multiple of `multiple`, and the scores of the padding are dropped.
+    `multiple` is the patch size; a backbone with a fixed input size takes `multiple=window`.
+    """
+    height, width = image.shape[-2:]
+    h, w = min(window, height), min(window, width)
+    full = image.new_tensor(fill).view(3, 1, 1).repeat(1, h + -h % multiple, w + -w % multiple)  # (3, h+, w+)
+    corners = [(y, x) for y in window_starts(height, window, stride) for x in window_starts(width, window, stride)]
+    total: Tensor | None = None
+    for chunk in _chunks(corners, batch_size):
+        crops = full.repeat(len(chunk), 1, 1, 1)  # (B, 3, h+, w+)
+        for crop, (y, x) in zip(crops, chunk, strict=True):
+            crop[:, :h, :w] = image[:, y : y + h, x : x + w]
+        logits = model(crops)  # (B, K, h', w')
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = F.interpolate(logits, size=crops.shape[-2:], mode="bilinear", align_corners=False)[..., :h, :w]
+        if total is None:
+            total = logits.new_zeros(logits.shape[1], height, width)  # (K, H, W)
+            count = logits.new_zeros(height, width)
+        for (y, x), scores_of_window in zip(chunk, logits, strict=True):
+            total[:, y : y + h, x : x + w] += scores_of_window
+            count[y : y + h, x : x + w] += 1
+    return total.div_(count)
+
+
+def keep_ratio_size(width: int, height: int, bound: tuple[int, int]) -> tuple[int, int]:
+    """Size (width, height) of a photo resized to `bound` with its aspect ratio kept.
+
+    scale = min(long bound / long side, short bound / short side), so the order within `bound` does not matter
+    and portraits fit the turned bound; sides are rounded half up and never below one pixel.
+    """
+    scale = min(max(bound) / max(width, height), min(bound) / min(width, height))
+    return max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
+
+
+@torch.inference_mode()
+def predict(
+    model: Callable[[Tensor], Tensor],
+    photo: np.ndarray,
+    size: tuple[int, int],
+    how: Inference,
+    device: str | torch.device = "cpu",
+) -> np.ndarray:
+    """Class map `size` = (height, width) int64 of one photo (H, W, 3) uint8.
+
+    Memory is that of the scores at the evaluation size, K x h x w floats; at the label's size they are never whole.
+    """
+    picture = Image.fromarray(photo)
+    width, height = picture.size if how.bound is None else keep_ratio_size(*picture.size, how.bound)
+    total: Tensor | None = None
+    for scale in how.scales:
+        sides = max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
+        resized = picture if picture.size == sides else picture.resize(sides, Image.Resampling.BILINEAR)
+        image = torch.from_numpy(np.array(resized)).to(device).permute(2, 0, 1) / 255  # (3, h, w)
+        for mirrored in (False, True)[: 1 + how.flip]:
+            view = image.flip(-1) if mirrored else image
+            part = slide(model, view, how.window, how.stride, how.multiple, how.batch_size, how.fill)  # (K, h, w)
+            part = part.flip(-1) if mirrored else part
+            if part.shape[-2:] != (height, width):
+                part = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0]
+            total = part if total is None else total.add_(part)
+    return resized_argmax(total, size).cpu().numpy()
+
+
+def resized_argmax(scores: Tensor, size: tuple[int, int], band: int = BAND) -> Tensor:
+    """Argmax (H, W) over the classes of scores (K, h, w) resized bilinearly to `size` = (H, W).
+
+    As `F.interpolate(..., align_corners=False).argmax`, a band of rows at a time: 19 classes at 20 megapixels would
+    take 1.5 GB. Rows are blended first, as the source of a band is not a whole number of rows.
+    """
+    height, width = scores.shape[-2:]
+    if (height, width) == tuple(size):
+        return scores.argmax(dim=0)
+    centres = ((torch.arange(size[0], device=scores.device) + 0.5) * (height / size[0]) - 0.5).clamp(min=0)
+    above = centres.long().clamp(max=height - 1)
+    below = (above + 1).clamp(max=height - 1)
+    weight = (centres - above).to(scores.dtype)[:, None]  # (H, 1)
+    found = []
+    for rows in torch.arange(size[0], device=scores.device).split(band):
+        w = weight[rows]
+        blended = scores[:, above[rows]] * (1 - w) + scores[:, below[rows]] * w  # (K, rows, w)
+        wide = F.interpolate(blended[None], (len(rows), size[1]), mode="bilinear", align_corners=False)
+        found.append(wide[0].argmax(dim=0))
+    return torch.cat(found)
+
+
+def _chunks(items: list, size: int) -> Iterator[list]:
+    return (items[i : i + size] for i in range(0, len(items), size))
