@@ -24,7 +24,7 @@ def plan(
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
     # Imported here, so that `gkd --help` answers at once.
-    from gkd import availability
+    from gkd import availability, subsets
     from gkd.models import check_name
     from gkd.params import ROOT, load
     from gkd.plan import build, write
@@ -42,6 +42,7 @@ def plan(
                 "files, or plan without them by `gkd plan --skip-faulty`"
             )
         members = build(params, found.sources, found.missing, availability.dependency(params))
+        subsets.write(params, found.sources, ROOT)
     except ValueError as error:
         print(f"gkd plan: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -31,6 +31,7 @@ class Plan(_Section):
     methods: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+    label_divisor: int = Field(1, gt=0)  # task learning sees 1/divisor of the source's labels
     hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
 
     @field_validator("settings", "methods", "sources", "seeds")

@@ -16,6 +16,7 @@ import yaml
 from gkd.benchmarks import SOURCES, targets_of
 from gkd.methods import METHODS, Method, method
 from gkd.params import ROOT, EncoderSpec, Params
+from gkd.subsets import subset_file
 
 FILLER = "gkd/checkpoints.py"  # a dependency of every stage that has optional inputs
 REPORT_SLOTS = 24
@@ -175,6 +176,7 @@ def _add_training(
             "source": source,
             "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
             "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
+            "subset": subset_file(source, params.plan.label_divisor, seed) or FILLER,
         }
 
 

@@ -54,7 +54,7 @@ class Workspace:
         if file.exists():
             return file
         if not path.startswith(self.results + "/"):
-            raise FileNotFoundError(f"{path} is missing: no stage of the plan makes it, `git checkout {path}` may")
+            raise FileNotFoundError(f"{path} is missing: no stage makes it, `gkd plan` or `git checkout {path}` may")
         if self.results != SCRATCH_RESULTS:
             raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
         stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]

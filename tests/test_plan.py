@@ -204,6 +204,15 @@ def test_the_graph_has_every_member_after_what_it_reads(chosen: Any, methods: An
     assert order[-1] == "report"
 
 
+def test_label_fractions_restrict_task_learning_alone() -> None:
+    whole, part = build(load("mini")), build(with_plan(label_divisor=16))
+    assert {item["subset"] for item in whole["task_learning"].values()} == {FILLER}
+    for item in part["task_learning"].values():
+        assert item["subset"] == f"subsets/{item['source']}-16-{item['seed']}.txt"
+    same = [{**plan, "task_learning": 0} for plan in (whole, part)]
+    assert same[0] == same[1]
+
+
 # Empty stages, and the plan with most members.
 @pytest.mark.parametrize("profile", ["camvid", "grid"])
 def test_dvc_reads_the_plan(profile: str, tmp_path: Path) -> None:
