@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from gkd.benchmarks import SOURCES, Domain, targets_of
@@ -79,10 +80,18 @@ def dependency(params: Params) -> str:
         other.unlink()  # of an earlier plan: it would count as a change of this one's data
     for folder, root in folders.items():
         if root.is_dir():
-            files = sorted(p for p in root.rglob("*") if p.is_file())
-            lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
-            (target / f"{folder}.csv").write_text("name,size\n" + "\n".join(lines) + "\n")
+            write_manifest(folder, root)
     return "manifests"
+
+
+def write_manifest(folder: str, root: Path) -> Path:
+    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file."""
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+    target = ROOT / "manifests" / f"{folder}.csv"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("name,size\n" + "\n".join(lines) + "\n")
+    return target
 
 
 def _needs_proxy(params: Params) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Annotated
 
 import typer
 
@@ -75,3 +76,36 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
 
     code = run(members, jobs, start)
     raise typer.Exit(code or subprocess.run(["dvc", "repro"], cwd=ROOT, check=False).returncode)
+
+
+@app.command()
+def doctor(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets; all of them by default.")] = None,
+    quick: bool = typer.Option(False, "--quick", help="Read up to 20 images of each split."),
+    jobs: int = typer.Option(None, min=1, help="Processes; one a core by default."),
+) -> None:
+    """Look at the files of datasets: what is there, what is missing, what is wrong (then the exit code is 1).
+
+    Where a root lies outside data/, its files are listed in manifests/ for DVC.
+    """
+    from gkd.datasets import DATASETS, root_of
+    from gkd.doctor import examine, write_manifests
+    from gkd.doctor.text import render
+    from gkd.params import ROOT, load
+
+    try:
+        roots = load().roots
+        for name in names or DATASETS:
+            root_of(name, roots)  # a misspelt name must not come up after an hour
+        reports = []
+        for name in names or DATASETS:
+            reports.append(examine(name, roots, quick, jobs, say=lambda line: print(line, file=sys.stderr, flush=True)))
+            print(render(reports[-1]), flush=True)
+    except ValueError as error:
+        print(f"gkd doctor: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    for file in write_manifests(reports):
+        print(f"{file.relative_to(ROOT).as_posix()} written")
+    number = sum(len(report.problems) for report in reports)
+    print(f"{number} problems in all" if number else "no problems")
+    raise typer.Exit(1 if number else 0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gkd import labels
 
-SIZES = {"cityscapes": 19, "isprs": 6, "camvid": 11}
+SIZES = {"cityscapes": 19, "isprs": 6, "camvid": 11, "rescue": 5}
 
 
 @pytest.mark.parametrize(("space", "count"), SIZES.items())
@@ -29,6 +29,8 @@ def test_spaces_have_their_classes_in_train_id_order(space: str, count: int) -> 
         ("isprs", 5, "clutter", (255, 0, 0)),
         ("camvid", 0, "sky", (128, 128, 128)),
         ("camvid", 10, "bicyclist", (0, 128, 192)),
+        ("rescue", 2, "vegetation", (0, 255, 0)),
+        ("rescue", 4, "clutter", (255, 0, 0)),
     ],
 )
 def test_known_classes(space: str, train_id: int, name: str, colour: tuple[int, int, int]) -> None:
@@ -45,6 +47,11 @@ def test_known_classes(space: str, train_id: int, name: str, colour: tuple[int, 
         ("isprs", [0, 1, 2, 3, 4, 5, 6], [255, 0, 1, 2, 3, 4, 5]),
         ("camvid", [0, 10, 11], [0, 10, 255]),
         ("cityscapes_train_ids", [0, 18, 255], [0, 18, 255]),
+        ("urbansyn", [0, 18, 19, 255], [0, 18, 255, 255]),
+        # parking slot, road work and lane marking are ignored
+        ("synthia", [0, 1, 3, 13, 14, 16, 21, 22], [255, 10, 0, 255, 255, 9, 3, 255]),
+        ("rescuenet", list(range(11)), [255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4]),
+        ("isprs_rescue", list(range(7)), [255, 0, 1, 2, 2, 3, 4]),
     ],
 )
 def test_known_ids_map_to_their_train_ids(table: str, ids: list[int], train_ids: list[int]) -> None:
@@ -88,7 +95,26 @@ def test_id_ranges_of_the_tables() -> None:
         "camvid": 12,
         "cityscapes_train_ids": 20,
         "mapillary": 66,
+        "rescue": 6,
+        "synthia": 23,
+        "urbansyn": 21,
+        "rescuenet": 11,
+        "isprs_rescue": 7,
     }
+
+
+def test_synthia_has_16_of_the_19_classes() -> None:
+    absent = {16, 18, 20}  # terrain, truck and train are listed and never drawn
+    names = {
+        labels.class_names("cityscapes")[i] for i in labels.lut("synthia")[sorted({*range(22)} - absent)] if i < 255
+    }
+    assert {*labels.class_names("cityscapes")} - names == {"terrain", "truck", "train"}
+
+
+def test_colours_of_ids() -> None:
+    assert labels.colours("isprs")[5] == (255, 255, 0)
+    assert set(labels.colours("mapillary")) == set(labels.known_ids("mapillary"))
+    assert labels.colours("isprs_rescue") == labels.colours("isprs")  # the tiles show the colours of ISPRS
 
 
 @given(table=st.sampled_from(labels.TABLES), data=st.data())
@@ -112,7 +138,7 @@ def test_luts_cannot_be_changed_by_accident() -> None:
         labels.lut("isprs")[0] = 0
 
 
-@pytest.mark.parametrize("call", [labels.class_names, labels.palette, labels.lut, labels.known_ids])
+@pytest.mark.parametrize("call", [labels.class_names, labels.palette, labels.lut, labels.known_ids, labels.colours])
 def test_unknown_table_is_named(call) -> None:
     with pytest.raises(ValueError, match="'ade20k'.*cityscapes, isprs, camvid"):
         call("ade20k")

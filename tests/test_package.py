@@ -15,8 +15,21 @@ LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
     ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
-    ("methods", "plan", "training", "evaluation", "distillation", "task", "pretraining", "workspace", "availability"),
-    ("tables", "viz", "reporting"),
+    (
+        "methods",
+        "plan",
+        "training",
+        "evaluation",
+        "distillation",
+        "task",
+        "pretraining",
+        "workspace",
+        "availability",
+        "inference",
+        "subsets",
+        "scheduling",
+    ),
+    ("tables", "viz", "reporting", "doctor"),
     ("explore", "cli"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

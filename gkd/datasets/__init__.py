@@ -16,10 +16,19 @@ from gkd.datasets.cityscapes import CITYSCAPES
 from gkd.datasets.gtav import GTAV
 from gkd.datasets.mapillary import MAPILLARY
 from gkd.datasets.pairing import Sample
-from gkd.datasets.potsdam import POTSDAM_IRRG, POTSDAM_RGB
+from gkd.datasets.potsdam import (
+    POTSDAM_IRRG,
+    POTSDAM_IRRG_RESCUE,
+    POTSDAM_RGB,
+    POTSDAM_RGB_EXACT,
+    POTSDAM_RGB_RESCUE,
+)
 from gkd.datasets.proxy import PROXY
 from gkd.datasets.reading import DatasetError
+from gkd.datasets.rescuenet import RESCUENET
 from gkd.datasets.segmentation import SegmentationData
+from gkd.datasets.synthia import SYNTHIA
+from gkd.datasets.urbansyn import URBANSYN
 from gkd.datasets.vaihingen import VAIHINGEN
 from gkd.params import ROOT
 
@@ -37,13 +46,19 @@ __all__ = [
 DATASETS: dict[str, Layout] = {
     "proxy": PROXY,
     "gtav": GTAV,
+    "synthia": SYNTHIA,
+    "urbansyn": URBANSYN,
     "cityscapes": CITYSCAPES,
     "bdd100k": BDD100K,
     "mapillary": MAPILLARY,
     "acdc": ACDC,
     "potsdam-rgb": POTSDAM_RGB,
     "potsdam-irrg": POTSDAM_IRRG,
+    "potsdam-rgb-exact": POTSDAM_RGB_EXACT,
+    "potsdam-rgb-rescue": POTSDAM_RGB_RESCUE,
+    "potsdam-irrg-rescue": POTSDAM_IRRG_RESCUE,
     "vaihingen": VAIHINGEN,
+    "rescuenet": RESCUENET,
     "camvid": CAMVID,
 }
 
@@ -80,7 +95,8 @@ def open_split(
 def problem(name: str, split: str, roots: Mapping[str, str] | None = None) -> str | None:
     """None where the files of a split are there and paired, else what is wrong and how to get the dataset.
 
-    Files are listed, not opened. An unknown dataset, split or key of `roots` raises DatasetError.
+    Files are listed, not opened (of tiles the headers are read). An unknown dataset, split or key of `roots` raises
+    DatasetError.
     """
     layout, root = _layout(name), root_of(name, roots)
     layout.check_split(split)

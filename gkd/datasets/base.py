@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gkd.datasets.pairing import Place, Sample, pair
-from gkd.datasets.reading import DatasetError, read_rgb, read_train_ids, size_of
+from gkd.datasets.reading import DatasetError, check_sizes, read_rgb, read_train_ids
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,15 @@ class About:
 
 def every_sample(split: str, samples: list[Sample]) -> list[Sample]:
     """The usual case: a split is all of its folder."""
+    return samples
+
+
+def every_tenth_held_out(split: str, samples: list[Sample]) -> list[Sample]:
+    """For datasets without official splits: all of them ("all"), every tenth ("val") or the others ("train")."""
+    if split == "val":
+        return samples[::10]
+    if split == "train":
+        return [sample for i, sample in enumerate(samples) if i % 10]
     return samples
 
 
@@ -80,12 +89,7 @@ class Layout:
         """Image and label (None without labels). Raises DatasetError where their files differ in size."""
         if sample.label is None:
             return self.read_image(sample.image), None
-        image_size, label_size = size_of(sample.image), size_of(sample.label)
-        if image_size != label_size:
-            raise DatasetError(
-                f"{sample.label}: expected the size of its image {sample.image},"
-                f" {image_size[0]}x{image_size[1]}, found {label_size[0]}x{label_size[1]}; download both"
-            )
+        check_sizes(sample.image, sample.label)
         return self.read_image(sample.image), self.read_label(sample.label)
 
     def _misplaced(self, root: Path, split: str) -> str:

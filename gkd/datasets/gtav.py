@@ -4,17 +4,8 @@ The published code trains on every image ("all"); no official split is in use. W
 ("val") to choose learning rates and train on the others ("train").
 """
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place, Sample
-
-
-def _part(split: str, samples: list[Sample]) -> list[Sample]:
-    if split == "val":
-        return samples[::10]
-    if split == "train":
-        return [sample for i, sample in enumerate(samples) if i % 10]
-    return samples
-
+from gkd.datasets.base import About, Layout, every_tenth_held_out
+from gkd.datasets.pairing import Place
 
 _PLACE = Place("images", (".png",), "labels", ".png", "cityscapes")
 
@@ -25,7 +16,7 @@ GTAV = Layout(
     splits={"all": (_PLACE,), "train": (_PLACE,), "val": (_PLACE,)},
     # 15188, 17705: image and label differ in size. *_labelTrainIds: written beside the labels by other tools.
     skip=r"15188|17705|.*_labelTrainIds",
-    part=_part,
+    part=every_tenth_held_out,
     about=About(
         url="https://download.visinf.tu-darmstadt.de/data/from_games/",
         licence="research and educational use only, see the page; direct download",

@@ -10,21 +10,28 @@ from gkd.datasets.reading import DatasetError
 
 
 class Sample(NamedTuple):
-    """One image and its label. `name` is the posix path of the image relative to the root of the dataset."""
+    """One image and its label, or a window of both.
+
+    `name` is unique: the posix path of the image relative to the root of the dataset, for a window that of the file
+    which would hold it alone.
+    """
 
     name: str
     image: Path
     label: Path | None
+    window: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1 in pixels; None: all of the image
 
 
 class Place(NamedTuple):
-    """One way in which a split may lie under the root. Names must agree once the suffixes are cut off."""
+    """One way in which a split may lie under the root. Names must agree once prefixes and suffixes are cut off."""
 
     images: str
     image_suffixes: tuple[str, ...]
     labels: str | None = None  # None: the split has no labels
     label_suffix: str = ""
     table: str = ""  # label table that maps the stored ids, see gkd.labels
+    image_prefix: str = ""
+    label_prefix: str = ""
 
     def missing(self, root: Path) -> list[str]:
         """The folders that are not there."""
@@ -33,7 +40,7 @@ class Place(NamedTuple):
 
     def has_labels(self, root: Path) -> bool:
         """Whether there is what its label folder is for: any label file, or no need of one."""
-        return self.labels is None or any(_files(root / self.labels, (self.label_suffix,)))
+        return self.labels is None or any(_files(root / self.labels, (self.label_suffix,), self.label_prefix))
 
 
 def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
@@ -43,17 +50,17 @@ def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
     """
     folder = root / place.images
     if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
-        names = sorted(name for _, name in _files(folder, place.image_suffixes))
+        names = sorted(name for _, name in _files(folder, place.image_suffixes, place.image_prefix))
         samples = [_sample(root, folder / name, None) for name in names]
     else:
-        images = _unique(folder, place.image_suffixes, skip)
+        images = _unique(folder, place.image_suffixes, place.image_prefix, skip)
         label_folder = root / place.labels
-        masks = _unique(label_folder, (place.label_suffix,), skip)
+        masks = _unique(label_folder, (place.label_suffix,), place.label_prefix, skip)
         unlabelled = [name for key, name in images.items() if key not in masks]
         if unlabelled:
             raise DatasetError(
-                f"{folder / unlabelled[0]}: expected its label *{place.label_suffix} in {label_folder},"
-                f" found none ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
+                f"{folder / unlabelled[0]}: expected its label {place.label_prefix}*{place.label_suffix} in"
+                f" {label_folder}, found none ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
             )
         orphans = [name for key, name in masks.items() if key not in images]
         if orphans:
@@ -63,7 +70,7 @@ def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
             )
         samples = [_sample(root, folder / name, label_folder / masks[key]) for key, name in images.items()]
     if not samples:
-        endings = " or ".join("*" + suffix for suffix in place.image_suffixes)
+        endings = " or ".join(f"{place.image_prefix}*{suffix}" for suffix in place.image_suffixes)
         raise DatasetError(
             f"{folder}: expected images {endings}, found none, the split is empty; complete the download"
         )
@@ -74,30 +81,31 @@ def _sample(root: Path, image: Path, label: Path | None) -> Sample:
     return Sample(image.relative_to(root).as_posix(), image, label)
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(key, name) of the files at any depth that end with a suffix (case ignored), hidden ones left out.
+def _files(folder: Path, suffixes: tuple[str, ...], start: str = "") -> Iterator[tuple[str, str]]:
+    """(key, name) of the files at any depth that begin with `start` and end with a suffix (case of it ignored).
 
-    name is the posix path relative to `folder`, key is name without the suffix.
+    name is the posix path relative to `folder`, key is name without beginning and suffix. Hidden files are left out.
     """
     for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(where).relative_to(folder)
         for name in names:
             suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
-            if suffix is not None and not name.startswith("."):  # macOS leaves "._x.png" behind
-                path = (prefix / name).as_posix()
-                yield path[: -len(suffix)], path
+            if suffix is None or name.startswith(".") or not name.startswith(start):  # macOS leaves "._x.png" behind
+                continue
+            key = name[len(start) : len(name) - len(suffix)]
+            yield (prefix / key).as_posix(), (prefix / name).as_posix()
 
 
-def _unique(folder: Path, suffixes: tuple[str, ...], skip: str) -> dict[str, str]:
+def _unique(folder: Path, suffixes: tuple[str, ...], start: str, skip: str) -> dict[str, str]:
     """Key -> name, in the order of the keys."""
-    files: dict[str, str] = {}
-    for key, name in sorted(_files(folder, suffixes)):
+    found: dict[str, str] = {}
+    for key, name in sorted(_files(folder, suffixes, start)):
         if skip and re.fullmatch(skip, key):
             continue
-        if key in files:
+        if key in found:
             raise DatasetError(
-                f"{folder / name}: expected one file a name, found also {files[key]}; remove one of them"
+                f"{folder / name}: expected one file a name, found also {found[key]}; remove one of them"
             )
-        files[key] = name
-    return files
+        found[key] = name
+    return found

@@ -1,13 +1,26 @@
-"""ISPRS Potsdam as 512x512 crops: RGB and IRRG (infrared in the red channel) of the same ground.
+"""ISPRS Potsdam as windows of 512x512: RGB and IRRG (infrared in the red channel) of the same ground.
+
+Read from the official tiles, or from files cut beforehand as mmsegmentation does.
 
 The published code trains on all tiles of "train". The official "val" tiles are no place to choose a learning rate:
 their labels are those of the IRRG target. We hold out three train tiles ("hold-out") and train on the rest ("fit").
 """
 
-from gkd.datasets.base import About, Layout
+from gkd.datasets.base import About
 from gkd.datasets.pairing import Place, Sample
+from gkd.datasets.tiles import TileLayout, TileName
 
+TRAIN = tuple(
+    "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12"
+    " 6_7 6_8 6_9 6_10 6_11 6_12 7_7 7_8 7_9 7_10 7_11 7_12".split()
+)
+VAL = tuple("2_13 2_14 3_13 3_14 4_13 4_14 4_15 5_13 5_14 5_15 6_13 6_14 6_15 7_13".split())
 HELD_OUT = ("3_11", "5_12", "7_8")
+
+_IMAGES = {
+    "RGB": (TileName("top_potsdam_<tile>_RGB.tif"), TileName("top_potsdam_<tile>_RGBIR.tif")),
+    "IRRG": (TileName("top_potsdam_<tile>_IRRG.tif"), TileName("top_potsdam_<tile>_RGBIR.tif", bands=(3, 0, 1))),
+}
 
 
 def _part(split: str, samples: list[Sample]) -> list[Sample]:
@@ -17,22 +30,36 @@ def _part(split: str, samples: list[Sample]) -> list[Sample]:
     return [sample for sample, out in zip(samples, held, strict=True) if out == (split == "hold-out")]
 
 
-def _layout(channels: str) -> Layout:
+def _layout(channels: str, variant: str = "", table: str = "isprs", exact: bool = False) -> TileLayout:
     def places(split: str) -> tuple[Place, ...]:
         split = "val" if split == "val" else "train"
-        return (Place(f"{channels}/img_dir/{split}", (".png",), f"{channels}/ann_dir/{split}", ".png", "isprs"),)
+        return (Place(f"{channels}/img_dir/{split}", (".png",), f"{channels}/ann_dir/{split}", ".png", table),)
 
-    return Layout(
-        name=f"potsdam-{channels.lower()}",
+    return TileLayout(
+        name=f"potsdam-{channels.lower()}{variant}",
         folder="potsdam",
-        label_space="isprs",
+        label_space="rescue" if table == "isprs_rescue" else "isprs",
         splits={split: places(split) for split in ("train", "val", "fit", "hold-out")},
         part=_part,
+        tiles={
+            "train": TRAIN,
+            "val": VAL,
+            "fit": tuple(tile for tile in TRAIN if tile not in HELD_OUT),
+            "hold-out": HELD_OUT,
+        },
+        images=_IMAGES[channels],
+        labels=(TileName("top_potsdam_<tile>_label_noBoundary.tif"), TileName("top_potsdam_<tile>_label.tif")),
+        table=table,
+        exact=exact,
         about=About(
-            url="https://www.isprs.org/education/benchmarks/UrbanSemLab/",
+            url="https://www.isprs.org/education/benchmarks/UrbanSemLab/ (2_Ortho_RGB.zip, 3_Ortho_IRRG.zip,"
+            " 5_Labels_all_noBoundary.zip)",
             licence="research use, no redistribution; by request form",
-            size="38 tiles of 6000x6000, cut to 3,456 train and 2,016 val crops of 512x512",
-            tree=f"{channels}/img_dir/{{train,val}}/<r>_<c>_<x0>_<y0>_<x1>_<y1>.png\n"
+            size="38 tiles of 6000x6000, read as 3,456 train and 2,016 val windows of 512x512",
+            tree=f"top_potsdam_<r>_<c>_{channels}.tif (or _RGBIR.tif) in any folder\n"
+            "top_potsdam_<r>_<c>_label_noBoundary.tif (or _label.tif) in any folder\n"
+            "or, cut beforehand:\n"
+            f"{channels}/img_dir/{{train,val}}/<r>_<c>_<x0>_<y0>_<x1>_<y1>.png\n"
             f"{channels}/ann_dir/{{train,val}}/<same name>.png (ids 0..6, 0 = boundary)",
         ),
     )
@@ -40,3 +67,8 @@ def _layout(channels: str) -> Layout:
 
 POTSDAM_RGB = _layout("RGB")
 POTSDAM_IRRG = _layout("IRRG")
+# Colours of label tiles as mmsegmentation decodes them: tile 4_12 and most cars of 6_7 are lost.
+POTSDAM_RGB_EXACT = _layout("RGB", "-exact", exact=True)
+# With the five classes for transfer to RescueNet, which are our own (gkd.labels).
+POTSDAM_RGB_RESCUE = _layout("RGB", "-rescue", table="isprs_rescue")
+POTSDAM_IRRG_RESCUE = _layout("IRRG", "-rescue", table="isprs_rescue")

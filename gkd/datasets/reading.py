@@ -1,5 +1,9 @@
-"""Reading one file of a dataset: an RGB image, a label image as raw ids or as train ids, or only the size."""
+"""Reading one file of a dataset: an RGB image, a label image as raw ids or as train ids, or only the size.
 
+TIFF tiles and their colour-coded labels: gkd.datasets.tiff.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,18 @@ class DatasetError(ValueError):
     """A dataset is not as expected. The message names the path, what was expected and found, what to do."""
 
 
-def _open(path: Path, pixels: bool = True) -> Image.Image:
+def _pixels(image: Image.Image) -> None:
+    image.load()
+
+
+def open_image(path: Path, load: Callable[[Image.Image], object] = _pixels) -> Image.Image:
+    """An image as Pillow reads it, decoded by `load`. Raises DatasetError on absent and damaged files."""
     try:
         with Image.open(path) as image:
-            if pixels:
-                image.load()
+            load(image)
         return image
+    except DatasetError:  # of `load`
+        raise
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: expected an image, found no such file; check the download") from error
     except (
@@ -32,12 +42,23 @@ def _open(path: Path, pixels: bool = True) -> Image.Image:
 
 def size_of(path: Path) -> tuple[int, int]:
     """(width, height) in pixels from the header of an image file."""
-    return _open(path, pixels=False).size
+    return open_image(path, load=lambda image: None).size
+
+
+def check_sizes(image: Path, label: Path) -> tuple[int, int]:
+    """(width, height) of an image and its label, from their headers. Raises DatasetError where they differ."""
+    image_size, label_size = size_of(image), size_of(label)
+    if image_size != label_size:
+        raise DatasetError(
+            f"{label}: expected the size of its image {image},"
+            f" {image_size[0]}x{image_size[1]}, found {label_size[0]}x{label_size[1]}; download both"
+        )
+    return image_size
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """An image as uint8 RGB (H, W, 3). Grey, palette, CMYK and transparent files are converted."""
-    image = _open(path)
+    image = open_image(path)
     if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
         raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
     return np.array(image.convert("RGB"))
@@ -45,7 +66,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_ids(path: Path) -> np.ndarray:
     """The raw ids of a label image: uint8 (H, W). A palette image gives its indices, never its colours."""
-    image = _open(path)
+    image = open_image(path)
     if image.mode not in ("L", "P"):
         found = "a colour-coded label" if image.mode.startswith("RGB") else "another kind of image"
         raise DatasetError(
@@ -57,7 +78,11 @@ def read_ids(path: Path) -> np.ndarray:
 
 def read_train_ids(path: Path, table: str) -> np.ndarray:
     """A label image as train ids: uint8 (H, W), 255 = ignored. `table` names its id map, see gkd.labels."""
-    raw = read_ids(path)
+    return to_train_ids(read_ids(path), table, path)
+
+
+def to_train_ids(raw: np.ndarray, table: str, path: Path) -> np.ndarray:
+    """Raw ids (uint8, any shape) that were read from `path` as train ids. Raises DatasetError on unknown ids."""
     unknown = labels.unknown_ids(raw, table)
     if unknown:
         raise DatasetError(

@@ -1,9 +1,17 @@
-"""ISPRS Vaihingen as 512x512 crops. The images are IRRG: infrared in the red channel."""
+"""ISPRS Vaihingen as windows of 512x512. The images are IRRG: infrared in the red channel.
 
-from gkd.datasets.base import About, Layout
+Read from the official tiles, or from files cut beforehand as mmsegmentation does. Area 9 has a label only and is in no
+split.
+"""
+
+from gkd.datasets.base import About
 from gkd.datasets.pairing import Place
+from gkd.datasets.tiles import TileLayout, TileName
 
-VAIHINGEN = Layout(
+TRAIN = tuple("1 3 5 7 11 13 15 17 21 23 26 28 30 32 34 37".split())
+VAL = tuple("2 4 6 8 10 12 14 16 20 22 24 27 29 31 33 35 38".split())
+
+VAIHINGEN = TileLayout(
     name="vaihingen",
     folder="vaihingen",
     label_space="isprs",
@@ -11,11 +19,23 @@ VAIHINGEN = Layout(
         split: (Place(f"img_dir/{split}", (".png",), f"ann_dir/{split}", ".png", "isprs"),)
         for split in ("train", "val")
     },
+    tiles={"train": TRAIN, "val": VAL},
+    images=(
+        TileName("top_mosaic_09cm_area<tile>.tif", folder="(.*/)?top"),
+        # The labels with boundaries have the same names as the images: gts_for_participants, *_ground_truth_COMPLETE.
+        TileName("top_mosaic_09cm_area<tile>.tif", folder="(?!.*(gts|ground_truth)).*"),
+    ),
+    labels=(TileName("top_mosaic_09cm_area<tile>_noBoundary.tif"),),
+    table="isprs",
     about=About(
-        url="https://www.isprs.org/education/benchmarks/UrbanSemLab/",
+        url="https://www.isprs.org/education/benchmarks/UrbanSemLab/ (ISPRS_semantic_labeling_Vaihingen.zip,"
+        " ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip)",
         licence="research use, by request form; cite Cramer (2010) and acknowledge the DGPF",
-        size="33 tiles of about 1900x2500, cut to 344 train and 398 val crops of 512x512",
-        tree="img_dir/{train,val}/area<N>_<x0>_<y0>_<x1>_<y1>.png\n"
+        size="33 tiles of about 1900x2500, read as 344 train and 398 val windows of 512x512",
+        tree="top/top_mosaic_09cm_area<N>.tif\n"
+        "top_mosaic_09cm_area<N>_noBoundary.tif in any folder\n"
+        "or, cut beforehand:\n"
+        "img_dir/{train,val}/area<N>_<x0>_<y0>_<x1>_<y1>.png\n"
         "ann_dir/{train,val}/<same name>.png (ids 0..6, 0 = boundary)",
     ),
 )

@@ -1,9 +1,12 @@
 """Class tables and id maps, kept as CSV files beside this module.
 
 Every file has the columns id, name, train_id, r, g, b: the id stored in label images, what it stands for, the
-train id that it becomes (255 = ignored) and its colour. Three files also define a label space, that
+train id that it becomes (255 = ignored) and its colour. Those of SPACES also define a label space, that
 is, the classes that a model predicts.
-Sources: cityscapesScripts labels table, spec/datasets.md sections 0, 5 and 7.4.
+Sources: cityscapesScripts labels table, spec/datasets.md sections 0, 5, 7.4, 8, 9 and 10.
+
+The classes of "rescue", for transfer from Potsdam to RescueNet, are the published ones. How the ids of both sets map to
+them (rescuenet, isprs_rescue) is not published: those two tables are our own.
 """
 
 import csv
@@ -13,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 IGNORE = 255
-SPACES = ("cityscapes", "isprs", "camvid")
-TABLES = (*SPACES, "cityscapes_train_ids", "mapillary")
+SPACES = ("cityscapes", "isprs", "camvid", "rescue")
+TABLES = (*SPACES, "cityscapes_train_ids", "mapillary", "synthia", "urbansyn", "rescuenet", "isprs_rescue")
 
 
 @cache
@@ -43,6 +46,11 @@ def palette(space: str) -> np.ndarray:
 def known_ids(table: str) -> tuple[int, ...]:
     """The ids that a label image of this table may hold, ascending."""
     return tuple(sorted(int(row["id"]) for row in _rows(table, TABLES)))
+
+
+def colours(table: str) -> dict[int, tuple[int, int, int]]:
+    """The colour (red, green, blue) of each id that a label image of this table may hold."""
+    return {int(row["id"]): (int(row["r"]), int(row["g"]), int(row["b"])) for row in _rows(table, TABLES)}
 
 
 @cache

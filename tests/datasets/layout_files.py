@@ -1,5 +1,7 @@
 """Tiny datasets in their official layouts, and how to write them."""
 
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +16,33 @@ def image_array(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
-    """Saves an array as PNG or JPEG; mode "P" attaches a palette whose colours differ from the indices."""
+    """Saves an array as PNG, JPEG or TIFF; mode "P" attaches a palette whose colours differ from the indices,
+    mode "RGB16" gives a 16-bit PNG with the array in red and instance ids in green, as SYNTHIA has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "RGB16":
+        channels = np.stack([array, np.full_like(array, 77), np.zeros_like(array)], axis=-1)
+        path.write_bytes(png16(channels.astype(np.uint16)))
+        return path
     image = Image.fromarray(array)
     if mode == "P":
         image.putpalette([(7 * i + 90) % 256 for i in range(768)])
         assert image.mode == "P"
     image.save(path)
     return path
+
+
+def png16(channels: np.ndarray) -> bytes:
+    """A 16-bit RGB PNG of a uint16 array (H, W, 3), which Pillow cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = channels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,7 @@ CITY_IDS = ((0, 7, 8, 11, 24, 33, 3, 29), (255, 0, 1, 2, 11, 18, 255, 255))
 TRAIN_IDS = ((0, 1, 2, 18, 255, 11), (0, 1, 2, 18, 255, 11))
 VISTAS_IDS = ((0, 2, 13, 24, 52, 65), (255, 1, 0, 0, 18, 255))
 ISPRS_IDS = ((0, 1, 2, 3, 4, 5, 6), (255, 0, 1, 2, 3, 4, 5))
+RESCUE_OF_ISPRS = (ISPRS_IDS[0], (255, 0, 1, 2, 2, 3, 4))
 
 CASES = [
     Case("gtav", "all", "images/00001.png", "labels/00001.png", "P", (*CITY_IDS[0], 34), (*CITY_IDS[1], 255)),
@@ -99,6 +121,40 @@ CASES = [
         "L",
         *ISPRS_IDS,
     ),
+    *(
+        Case(
+            f"potsdam-{variant}",
+            "fit",
+            f"{variant.split('-')[0].upper()}/img_dir/train/2_10_0_0_512_512.png",
+            f"{variant.split('-')[0].upper()}/ann_dir/train/2_10_0_0_512_512.png",
+            "L",
+            *ids,
+        )
+        for variant, ids in (
+            ("rgb-exact", ISPRS_IDS),
+            ("rgb-rescue", RESCUE_OF_ISPRS),
+            ("irrg-rescue", RESCUE_OF_ISPRS),
+        )
+    ),
+    Case(
+        "rescuenet",
+        "test",
+        "test/test-org-img/10778.jpg",
+        "test/test-label-img/10778_lab.png",
+        "L",
+        tuple(range(11)),
+        (255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4),
+    ),
+    Case(
+        "synthia",
+        "all",
+        "RGB/0000001.png",
+        "GT/LABELS/0000001.png",
+        "RGB16",
+        (0, 1, 3, 10, 13, 17, 21, 22),
+        (255, 10, 0, 11, 255, 12, 3, 255),
+    ),
+    Case("urbansyn", "all", "rgb/rgb_0001.png", "ss/ss_0001.png", "L", (0, 11, 18, 19, 255), (0, 11, 18, 255, 255)),
     Case(
         "camvid",
         "day",

@@ -1,0 +1,156 @@
+"""The data doctor: what is there of a dataset, what is missing, and everything that is wrong with its files.
+
+report = examine("cityscapes", params.roots, quick=True)
+report.problems, report.counts, report.frequencies
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gkd.availability import write_manifest
+from gkd.datasets import DATASETS, Sample, problem, root_of
+from gkd.datasets.base import Layout
+from gkd.doctor.listing import Problem, evenly, is_there, list_split
+from gkd.doctor.looking import Seen, look_at_all
+from gkd.doctor.published import COUNTS
+from gkd.labels import class_names
+from gkd.params import ROOT
+
+__all__ = ["Problem", "Report", "examine", "write_manifests"]
+
+SAMPLE = 20  # images of a split that a quick look reads
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `examine` found.
+
+    Attributes:
+        present: False where nothing of the dataset is there, which is no fault.
+        problems: (path, what) of every fault; empty where all is sound.
+        missing: what is not there, by split.
+        remedy: where to get what is missing, its licence, size and folder tree; "" where every split was begun.
+        counts: by split, `images`, `published` (<NA> where unknown), `examined`, and `faulty` ones among these.
+        pixels: by class and "ignored" (rows) and split (columns), pixels of the examined labels.
+    """
+
+    name: str
+    root: Path
+    present: bool
+    problems: list[Problem]
+    missing: dict[str, str]
+    remedy: str
+    counts: pd.DataFrame
+    pixels: pd.DataFrame
+
+    @property
+    def frequencies(self) -> pd.DataFrame:
+        """Share of each class among the labelled pixels of a split, in per cent."""
+        scored = self.pixels.drop(index="ignored", errors="ignore")
+        return 100 * scored / scored.sum()
+
+    @property
+    def notes(self) -> list[str]:
+        """Splits whose number of images is not the published one."""
+        known = self.counts[(self.counts["images"] > 0) & self.counts["published"].notna()]
+        return [
+            f"{split} has {row.images:,} images, {row.published:,} were published"
+            for split, row in known.iterrows()
+            if row.images != row.published
+        ]
+
+
+def examine(
+    name: str,
+    roots: Mapping[str, str] | None = None,
+    quick: bool = False,
+    jobs: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """Look at every file of a dataset, or at up to 20 evenly spread images of each split.
+
+    Args:
+        name: a key of DATASETS.
+        roots: as for `gkd.datasets.root_of`.
+        quick: read a sample only. Files are listed, counted and paired all the same.
+        jobs: processes; None = one a core.
+        say: is given progress lines, every five seconds.
+
+    Raises:
+        DatasetError: an unknown dataset, or `roots` has a key that is no dataset folder.
+    """
+    root, layout = root_of(name, roots), DATASETS[name]
+    begun = [split for split in layout.splits if is_there(layout, root, split)]
+    absent = {split: str(problem(name, split, roots)) for split in layout.splits if split not in begun}
+    missing = {split: text.partition("\n")[0] for split, text in absent.items()}
+    remedy = next((text.partition("\n")[2] for text in absent.values()), "")
+    problems: list[Problem] = []
+    if not begun and root.is_dir() and not _has_sibling(layout, root):
+        faults = [list_split(layout, root, split)[1][0] for split in layout.splits]
+        problems.append(next((fault for fault in faults if "did you mean" in fault.what), faults[0]))
+        missing = {}  # one fault of the root, not one of each split
+    samples: dict[str, list[Sample]] = {}
+    for split in begun:
+        samples[split], faults = list_split(layout, root, split)
+        problems += faults
+    chosen = {split: evenly(s, SAMPLE) if quick else s for split, s in samples.items()}
+    everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
+    seen = dict(zip(everything, look_at_all(name, everything, jobs or os.cpu_count() or 1, say), strict=True))
+    problems += [fault for one in seen.values() for fault in one.problems]
+    return Report(
+        name,
+        root,
+        bool(begun or problems),
+        list(dict.fromkeys(problems)),
+        missing,
+        remedy,
+        _counts(layout, samples, chosen, seen),
+        _pixels(layout, chosen, seen),
+    )
+
+
+def write_manifests(reports: Sequence[Report]) -> list[Path]:
+    """Write manifests/<folder>.csv for what was found outside data/, see `gkd.availability.dependency`."""
+    folders = {DATASETS[r.name].folder: r.root for r in reports if r.counts["images"].any()}
+    return [write_manifest(folder, root) for folder, root in folders.items() if root != ROOT / "data" / folder]
+
+
+def _has_sibling(layout: Layout, root: Path) -> bool:
+    """Whether the root holds another dataset that shares the folder, such as Potsdam RGB beside IRRG."""
+    others = [other for other in DATASETS.values() if other.folder == layout.folder and other is not layout]
+    return any(is_there(other, root, split) for other in others for split in other.splits)
+
+
+def _counts(
+    layout: Layout,
+    samples: Mapping[str, Sequence[Sample]],
+    chosen: Mapping[str, Sequence[Sample]],
+    seen: Mapping[Sample, Seen],
+) -> pd.DataFrame:
+    known = COUNTS.get(layout.name, {})
+    rows = {
+        split: {
+            "images": len(samples.get(split, ())),
+            "published": known.get(split, pd.NA),
+            "examined": len(chosen.get(split, ())),
+            "faulty": sum(bool(seen[sample].problems) for sample in chosen.get(split, ())),
+        }
+        for split in layout.splits
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").astype("Int64").rename_axis("split")
+
+
+def _pixels(layout: Layout, chosen: Mapping[str, Sequence[Sample]], seen: Mapping[Sample, Seen]) -> pd.DataFrame:
+    index = pd.Index([*class_names(layout.label_space), "ignored"] if layout.label_space else [], name="class")
+    columns = {}
+    for split, samples in chosen.items():
+        counts = [pixels for sample in samples if (pixels := seen[sample].pixels) is not None]
+        if counts:
+            columns[split] = sum(counts)  # (K + 1,)
+    return pd.DataFrame(columns, index=index)
