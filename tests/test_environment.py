@@ -126,7 +126,7 @@ def test_make_alone_lists_every_target():
 
 def test_repro_installs_makes_data_and_runs_in_this_order(checkout):
     run = make("-n", "repro", "PYTHON=py", "PIP_ARGS=--cpu", cwd=checkout)
-    steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "dvc repro"]
+    steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "gkd repro"]
     places = [run.stdout.index(step) for step in steps]
     assert places == sorted(places)
 
@@ -135,7 +135,7 @@ def test_an_installed_environment_is_left_alone(checkout):
     (checkout / "env").mkdir()
     (checkout / "env/.gkd-installed").touch()
     run = make("-n", "repro", "VENV=env", cwd=checkout)
-    assert run.returncode == 0 and "env/bin/dvc repro" in run.stdout and "pip install" not in run.stdout
+    assert run.returncode == 0 and "env/bin/gkd repro" in run.stdout and "pip install" not in run.stdout
 
 
 def test_without_git_make_says_so(checkout):
