@@ -41,12 +41,14 @@ def check(params: Params) -> Found:
         if source not in SOURCES:
             raise ValueError(f"plan.sources: unknown source {source!r}; known: {', '.join(SOURCES)}")
         needed = [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation]
-        faults += [d.name for d in (*needed, *targets_of(source)) if _is_faulty(d, params)]
-        wrong = next(filter(None, (problem(d.dataset, d.split, params.roots) for d in needed)), None)
+        domains = (*needed, *targets_of(source))
+        found = {domain.name: problem(domain.dataset, domain.split, params.roots) for domain in domains}
+        faults += [d.name for d in domains if found[d.name] and root_of(d.dataset, params.roots).is_dir()]
+        wrong = next(filter(None, (found[domain.name] for domain in needed)), None)
         if wrong is not None:
             messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
             continue
-        targets = {domain.name: problem(domain.dataset, domain.split, params.roots) for domain in targets_of(source)}
+        targets = {domain.name: found[domain.name] for domain in targets_of(source)}
         absent = {name: wrong for name, wrong in targets.items() if wrong is not None}
         if len(absent) == len(targets):
             nothing = "\n".join(absent.values())
@@ -56,11 +58,6 @@ def check(params: Params) -> Found:
         missing += absent
         messages += [f"target {name} is left out; reports mark it as missing.\n{w}" for name, w in absent.items()]
     return Found(sources, missing, messages, list(dict.fromkeys(faults)))
-
-
-def _is_faulty(domain: Domain, params: Params) -> bool:
-    there = root_of(domain.dataset, params.roots).is_dir()
-    return there and problem(domain.dataset, domain.split, params.roots) is not None
 
 
 def dependency(params: Params) -> str:
