@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
         """Images (B, 3, H, W), un-normalised; mask (B, N) boolean on this encoder's grid, True = replaced."""
-        x = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+        x = self._normalise(images)
         if mask is None:
             return self._tokens(self.backbone.forward_features(x))
         if not self.is_token_model:
@@ -80,6 +80,20 @@ class Encoder(nn.Module):
             return self._tokens(self.backbone.forward_features(x))
         finally:
             handle.remove()
+
+    def intermediate(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of some blocks (of stages, in convolutional models), without the final norm.
+
+        Args:
+            images: (B, 3, H, W), un-normalised.
+            blocks: their numbers, from 0; negative ones count from the end.
+
+        Returns:
+            One map (B, C, rows, columns) a block, on that block's own grid.
+        """
+        return self.backbone.forward_intermediates(
+            self._normalise(images), indices=list(blocks), norm=False, output_fmt="NCHW", intermediates_only=True
+        )
 
     def train(self, mode: bool = True) -> Encoder:
         """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
@@ -115,6 +129,9 @@ class Encoder(nn.Module):
         if self.is_token_model:
             return int(self.backbone.patch_embed.patch_size[0])
         return int(self.backbone.feature_info[-1]["reduction"])
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 
     def _tokens(self, features: Tensor) -> Tokens:
         if features.ndim == 4:

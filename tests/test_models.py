@@ -69,6 +69,15 @@ def test_the_cells_of_a_map_become_patches_row_by_row(key):
     torch.testing.assert_close(cls, features.mean(dim=(1, 2)))
 
 
+def test_intermediate_maps_are_those_of_the_blocks_without_the_final_norm():
+    encoder, images = tiny_vit(depth=3).eval(), torch.rand(2, 3, 32, 32)
+    first, last = encoder.intermediate(images, [0, -1])
+    assert first.shape == last.shape == (2, 24, 4, 4)
+    tokens = last.flatten(2).transpose(1, 2)  # (B, N, C)
+    torch.testing.assert_close(encoder.backbone.norm(tokens), encoder(images).patches)
+    assert not torch.allclose(first, last)
+
+
 def test_cls_is_the_class_token_or_the_mean():
     images = torch.rand(2, 3, 32, 32)
     for key, has_cls in {"vit": True, "vit with registers": True, "registers without cls": False}.items():

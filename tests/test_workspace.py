@@ -1,7 +1,9 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import papermill
 import pytest
 from dataset_names import touch
@@ -110,6 +112,18 @@ def test_notebooks_run_by_hand_run_in_the_root_and_are_kept_in_scratch(
     assert executed.parent.is_dir()
     assert (options["cwd"], options["parameters"]) == (str(root), {"method": "gkd", "seed": 0})
     assert "notebooks/task_agnostic.ipynb runs first (method=gkd, seed=0)" in capsys.readouterr().out
+
+
+def test_equal_arrays_give_equal_bytes_at_any_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = Workspace("evaluate", "tiny", "f2l-gtav-0", "results")
+    values = {"photo/0": np.arange(12, dtype=np.uint8).reshape(2, 2, 3), "grid": (4, 8), "query": 5}
+    first = space.arrays("first.npz", values).read_bytes()
+    later = time.time() + 10**6
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert space.arrays("second.npz", values).read_bytes() == first
+    with np.load(space.file("first.npz")) as read:
+        assert {key: read[key].tolist() for key in read} == {k: np.asarray(v).tolist() for k, v in values.items()}
+        assert read["photo/0"].dtype == np.uint8
 
 
 def test_an_absent_domain_says_what_to_do(root: Path) -> None:
