@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from gkd.methods import Method
 from gkd.models import Encoder
 from gkd.params import Distillation
 from gkd.qsd import QSD, Objective, distillation_step
+from gkd.resume import Slot
 from gkd.training import cosine, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
 
@@ -43,6 +45,7 @@ def distil(
     section: Distillation,
     seed: int,
     name: str,
+    slot: Slot | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -54,6 +57,7 @@ def distil(
         section: parameters of the stage.
         seed: of data order, augmentation and masks.
         name: shown in the progress lines.
+        slot: where states are kept while this runs, so that a killed run can continue.
     """
     teacher.requires_grad_(False).eval()
     rows, columns = student.grid(section.image_size)
@@ -64,18 +68,15 @@ def distil(
         mask = step_mask(section, rows * columns, seed, number).to(images.device)
         return distillation_step(student, teacher, objective, images, mask)
 
-    batches = loader(
-        data,
-        DistillationView(section),
-        section.steps,
-        section.batch_size,
-        seed,
-        labelled=False,
-        repeats=section.repeats,
-    )
+    view = DistillationView(section)
+
+    def batches(start: int) -> Iterable[Tensor]:
+        shape = section.steps, section.batch_size, seed
+        return loader(data, view, *shape, labelled=False, repeats=section.repeats, start=start)
+
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator)
+    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator, slot)
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:

@@ -150,6 +150,9 @@ class Profile(_Section):
 
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     in_memory: bool = False  # keep decoded images in memory: for small datasets
+    resume_seconds: float = Field(
+        60.0, ge=0
+    )  # between the states that a killed stage continues from; no result follows
     plan: Plan
     models: Models
     pretrain: Pretrain | None = None
