@@ -68,7 +68,8 @@ class Optim(_Section):
     """AdamW under a cosine schedule by step, from `lr` to `min_lr` (protocol section 2)."""
 
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)  # over all processes
+    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
     lr: float = Field(gt=0)
     min_lr: float = 0.0
     warmup_steps: int = 0
@@ -101,7 +102,8 @@ class TaskLearning(_Section):
     """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
 
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)  # over all processes
+    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
     lrs: list[float] = Field(min_length=1)
     encoder_lr_factor: float = 0.1
     weight_decay: float = 0.05
@@ -148,6 +150,7 @@ class Report(_Section):
 class Profile(_Section):
     """Everything under `profiles.<name>`."""
 
+    processes: int = Field(1, gt=0)  # started by a stage: one a GPU
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     in_memory: bool = False  # keep decoded images in memory: for small datasets
     resume_seconds: float = Field(
