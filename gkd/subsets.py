@@ -17,15 +17,15 @@ from gkd.datasets import JoinedData, SegmentationData, joined_name, open_split
 from gkd.params import ROOT, Params
 
 
-def nested_subset(names: Iterable[str], divisor: int, seed: int) -> list[str]:
+def nested_subset(names: Iterable[str], divisor: int, seed: int, what: str = "labelled images") -> list[str]:
     """The first floor(N / divisor) of a seeded permutation of the sorted names, sorted.
 
-    Nested: that of 16 lies inside that of 8. Raises ValueError where nothing is left.
+    Nested: that of 16 lies inside that of 8. Raises ValueError, which calls them `what`, where nothing is left.
     """
     ordered = sorted(names)
     count = len(ordered) // divisor
     if count == 0:
-        raise ValueError(f"1/{divisor} of {len(ordered)} labelled images is none: use a smaller plan.label_divisor")
+        raise ValueError(f"1/{divisor} of {len(ordered)} {what} is none: use a smaller plan.label_divisor")
     order = np.random.default_rng(seed).permutation(len(ordered))
     return sorted(ordered[i] for i in order[:count])
 
@@ -47,7 +47,8 @@ def write(params: Params, sources: Iterable[str], root: Path = ROOT) -> list[Pat
             names = []
             for domain in domains:
                 samples = open_split(domain.dataset, domain.split, params.roots).samples
-                part = nested_subset((sample.name for sample in samples), params.plan.label_divisor, seed)
+                what = f"labelled images of {domain.name}"
+                part = nested_subset((sample.name for sample in samples), params.plan.label_divisor, seed, what)
                 names += part if len(domains) == 1 else [joined_name(domain.dataset, line) for line in part]
             paths.append(root / name)
             paths[-1].parent.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,11 @@ def test_each_dataset_of_a_joined_source_gives_its_fraction(tmp_path: Path) -> N
     part = restrict(data, joined)
     assert [sample.name for sample in part.samples] == lines
     assert [sample.image for sample in part.samples] == [tmp_path / line for line in lines]
+    for folder in ("RGB", "GT/LABELS"):
+        for i in range(3, 12):
+            (tmp_path / f"synthia/{folder}/{i:07}.png").unlink()
+    with pytest.raises(ValueError, match="1/4 of 3 labelled images of synthia is none"):
+        write(params, ["gtav-synthia"], tmp_path)
 
 
 @pytest.mark.parametrize(("text", "message"), [("gone.png\n", "gone.png is not in the dataset"), ("", "it is empty")])
