@@ -18,8 +18,8 @@ import torch
 import yaml
 from torch import nn
 
-from gkd.benchmarks import Domain
-from gkd.datasets import SegmentationData, open_split, problem, root_of
+from gkd.benchmarks import Domain, Source
+from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
 from gkd.resume import Resume, fingerprint
@@ -127,6 +127,11 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
     return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+
+
+def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
+    """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
+    return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
 
 
 def _check_plan(params: Params, domain: Domain) -> None:

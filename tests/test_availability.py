@@ -113,8 +113,57 @@ def test_what_is_trained_on_follows_hold_out(hold_out: bool, tmp_path: Path) -> 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "proxy")
-    with pytest.raises(ValueError, match=f"unknown source 'gta5'; known: {', '.join(SOURCES)}"):
+    with pytest.raises(ValueError, match=f"tiny.plan.sources: unknown name 'gta5'; known: {', '.join(SOURCES)}"):
         check(plan(tmp_path, sources=["gta5"]))
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy")
+    with pytest.raises(ValueError, match="tiny.plan.benchmarks: unknown name 'gtav-acd'; known: .*gtav-acdc"):
+        check(plan(tmp_path, benchmarks=["gtav-acd"]))
+
+
+DRIVING = ("cityscapes", "bdd100k", "mapillary")
+
+
+def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", *DRIVING)
+    sources = ["gtav", "gtav-synthia", "gtav-synthia-urbansyn"]
+    found = check(plan(tmp_path, sources=sources))
+    assert (found.sources, found.missing, found.faults) == (["gtav"], [], [])
+    for message, name, lacking in zip(found.messages, sources[1:], (["synthia"], ["synthia", "urbansyn"]), strict=True):
+        assert message.startswith(f"source {name} is left out.\n")
+        for folder in ("gtav", "synthia", "urbansyn"):
+            assert (DATASETS[folder].about.url in message) == (folder in lacking)
+            assert (str(tmp_path / folder) in message) == (folder in lacking)
+    touch(tmp_path, "synthia")
+    assert check(plan(tmp_path, sources=sources)).sources == ["gtav", "gtav-synthia"]
+    touch(tmp_path, "urbansyn")
+    assert check(plan(tmp_path, sources=sources)) == (sources, [], [], [])
+
+
+def test_a_target_that_sources_share_is_named_once(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", "synthia", "cityscapes", "mapillary")
+    found = check(plan(tmp_path, sources=["gtav", "gtav-synthia"]))
+    assert (found.sources, found.missing) == (["gtav", "gtav-synthia"], ["bdd100k"])
+    assert len(found.messages) == 1
+
+
+def test_only_the_chosen_benchmarks_are_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", "acdc")
+    assert check(plan(tmp_path, benchmarks=["gtav-acdc"])) == (["gtav"], [], [], [])
+    assert check(plan(tmp_path)).sources == []
+    found = check(plan(tmp_path, benchmarks=["gtav-acdc", "gtav-bdd100k"]))
+    assert (found.sources, found.missing) == (["gtav"], ["bdd100k"])
+
+
+def test_manifests_cover_every_dataset_of_a_joined_source(tmp_path: Path, manifests: Path) -> None:
+    data = tmp_path / "elsewhere"
+    folders = ("proxy", "gtav", "synthia", "urbansyn", *DRIVING)
+    touch(data, *folders)
+    assert dependency(plan(data, sources=["gtav-synthia-urbansyn"])) == "manifests"
+    assert {file.stem for file in manifests.iterdir()} == set(folders)
+    assert (manifests / "synthia.csv").read_text().splitlines()[1:] == ["GT/LABELS/0000000.png,0", "RGB/0000000.png,0"]
 
 
 def test_data_of_the_repository_is_depended_on_as_a_whole() -> None:
