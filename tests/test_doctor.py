@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from gkd import availability, datasets, doctor
 from gkd.cli import app
-from gkd.datasets import DATASETS, DatasetError, variable
+from gkd.datasets import DATASETS, DatasetError, mapped, variable
 from gkd.doctor import Report, examine, looking
 from gkd.doctor.listing import evenly
 from gkd.doctor.pictures import contact_sheet, frequency_heatmap, overlay
@@ -28,7 +28,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No roots in the environment; data/ and manifests/ are those of a folder of the test."""
     for layout in DATASETS.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
-    for module in (availability, datasets, doctor):
+    for module in (availability, datasets, doctor, mapped):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("gkd.params.ROOT", tmp_path)
 
