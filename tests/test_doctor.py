@@ -308,6 +308,14 @@ def test_command_on_a_sound_set_writes_its_manifest(tmp_path: Path, monkeypatch:
     assert len(lines) == 5 and f"{IMAGE.format(0)},{size}" in lines
 
 
+def test_command_writes_content_hashes_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_roots(monkeypatch, vaihingen=vaihingen(tmp_path / "real", [1]))
+    file = tmp_path / "manifests/vaihingen.csv"
+    for options, columns in (([], 2), (["--hash"], 3), ([], 3)):  # hashes stay once they are there
+        assert gkd("vaihingen", *options).exit_code == 0
+        assert [line.count(",") for line in file.read_text().splitlines()] == [columns - 1] * 3
+
+
 def test_command_writes_no_manifest_of_the_data_folder(tmp_path: Path) -> None:
     vaihingen(tmp_path / "data/vaihingen", [1, 2])
     result = gkd("vaihingen", "--quick")
