@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,19 +86,32 @@ def dependency(params: Params) -> str:
     return "manifests"
 
 
-def write_manifest(folder: str, root: Path) -> Path:
-    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file."""
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+def write_manifest(folder: str, root: Path, hashed: bool = False) -> Path:
+    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file.
+
+    Names and sizes; with `hashed`, or where the manifest has them already, also the SHA-256 of each file, so that DVC
+    notices a changed file of equal size. Then every file is read.
+    """
     target = ROOT / "manifests" / f"{folder}.csv"
     target.parent.mkdir(exist_ok=True)
-    target.write_text("name,size\n" + "\n".join(lines) + "\n")
+    hashed = hashed or (target.is_file() and target.read_text().startswith("name,size,sha256\n"))
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+    if hashed:
+        with ThreadPoolExecutor() as pool:  # hashlib and reading leave the interpreter free
+            lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(_sha256, files), strict=True)]
+    target.write_text("\n".join(["name,size,sha256" if hashed else "name,size", *lines]) + "\n")
     return target
 
 
 def _trained_on(source: Source, params: Params) -> list[Domain]:
     """The domains of a source: all of its datasets, and the validation part."""
     return [*source.training(params.plan.hold_out), source.validation]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _needs_proxy(params: Params) -> bool:

@@ -110,7 +110,8 @@ class TaskLearning(_Section):
     weight_decay: float = 0.05
     power: float = 0.9
     crop: list[int] = Field(min_length=2, max_length=2)
-    scale: list[float] = [0.5, 2.0]
+    scale: list[float] = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
+    max_long_edge: int | None = Field(None, gt=0)  # in pixels, goes before the short edge; 2048 in the protocol
     max_class_share: float = 0.75
     kd_weight: float = 1.0
     kd_temperature: float = 1.0

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 from dataset_names import touch
 
 from gkd import availability
-from gkd.availability import check, dependency
+from gkd.availability import check, dependency, write_manifest
 from gkd.benchmarks import SOURCES
 from gkd.datasets import DATASETS, variable
 from gkd.params import Params, load
@@ -201,3 +202,25 @@ def test_manifests_of_other_datasets_do_not_stay(tmp_path: Path, manifests: Path
     (manifests / "gtav.csv").write_text("name,size\n")
     dependency(plan(data, "camvid"))
     assert [file.name for file in manifests.iterdir()] == ["camvid.csv"]
+
+
+def test_content_hashes_once_asked_for_stay_and_tell_files_of_equal_size_apart(tmp_path: Path, manifests: Path) -> None:
+    data = tmp_path / "elsewhere"
+    touch(data, "camvid")
+    file, params = data / "camvid/val/images/0016E5_1.jpg", plan(data, "camvid")
+
+    def manifest() -> str:
+        dependency(params)  # as `gkd plan` does
+        return (manifests / "camvid.csv").read_text()
+
+    file.write_bytes(b"12345")
+    sizes = manifest()
+    file.write_bytes(b"54321")
+    assert manifest() == sizes  # what names and sizes cannot tell
+    write_manifest("camvid", data / "camvid", hashed=True)
+    first = manifest()
+    assert first.startswith("name,size,sha256\n")
+    assert f"val/images/0016E5_1.jpg,5,{hashlib.sha256(b'54321').hexdigest()}\n" in first
+    file.write_bytes(b"12345")
+    second = manifest()
+    assert second != first and len(second) == len(first)
