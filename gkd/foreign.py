@@ -19,6 +19,7 @@ import torch
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
+from gkd.resampling import resample_bicubic
 from gkd.strict import LAYER_SCALE, CheckpointError
 
 # Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well.
@@ -199,11 +200,16 @@ def fit(
     if "dist_token" in given and "dist_token" not in own and "pos_embed" in given:
         rows = given["pos_embed"]  # (1, 2 + N, C): class token, distillation token, patches
         given["pos_embed"] = torch.cat([rows[:, :1], rows[:, 2:]], dim=1)
+    resampled = {}
     if resample == "bicubic":
-        given = resample_bicubic(given, backbone)
+        given = _bicubic(given, backbone)
+        # Kept from timm, which would take a grid with the native number of tokens for the native grid.
+        resampled = {
+            k: given.pop(k) for k in ("pos_embed",) if k in own and k in given and given[k].shape == own[k].shape
+        }
     if "register_tokens" in given and "mask_token" not in given:
         given["mask_token"] = given["register_tokens"][:, 0]  # by which timm knows DINOv2's names; it drops it
-    fitted = _through_timm(given, backbone)
+    fitted = _through_timm(given, backbone) | resampled
     if "fc_norm.weight" in own and "norm.weight" not in own and "fc_norm.weight" not in fitted:
         # The same layer: timm keeps the final norm under this name where it pools by the mean (EVA02, BEiT).
         fitted = {re.sub(r"^norm\.", "fc_norm.", key): value for key, value in fitted.items()}
@@ -213,6 +219,13 @@ def fit(
     if not any(LAYER_SCALE.search(key) for key in fitted):
         fitted |= {key: value for key, value in own.items() if LAYER_SCALE.search(key) and bool((value == 1).all())}
     return fitted, aside
+
+
+def _bicubic(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    try:
+        return resample_bicubic(state, backbone)
+    except ValueError as error:
+        raise CheckpointError(f"resample: bicubic: {error}") from error
 
 
 def _through_timm(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
@@ -237,8 +250,3 @@ def _set_aside(keys: list[str], own: Mapping[str, Tensor], backbone: nn.Module) 
         if name is not None and key not in own:
             found.setdefault(name, []).append(key)
     return found
-
-
-def resample_bicubic(state: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Stand-in until gkd.models has it."""
-    return dict(state)
