@@ -170,7 +170,12 @@ def _unwrap(content: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:
 
 def _flat_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """DINOv2 in chunks (blocks.1.6.*: chunk 1, block 6) under the names that it has without (blocks.6.*)."""
-    return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key): value for key, value in state.items()}
+    chunked = {key: match for key in state if (match := re.match(r"blocks\.(\d+)\.(\d+)\.(.+)", key))}
+    blocks = {(match[1], match[2]) for match in chunked.values()}
+    # The blocks of a convolutional model are numbered anew in each stage, and there is no class token.
+    if "cls_token" not in state or len({block for _, block in blocks}) < len(blocks):
+        return dict(state)
+    return {f"blocks.{chunked[k][2]}.{chunked[k][3]}" if k in chunked else k: v for k, v in state.items()}
 
 
 def _in_our_names(key: str) -> str:
@@ -200,16 +205,16 @@ def fit(
     if "dist_token" in given and "dist_token" not in own and "pos_embed" in given:
         rows = given["pos_embed"]  # (1, 2 + N, C): class token, distillation token, patches
         given["pos_embed"] = torch.cat([rows[:, :1], rows[:, 2:]], dim=1)
-    resampled = {}
+    held = {}
     if resample == "bicubic":
-        given = _bicubic(given, backbone)
-        # Kept from timm, which would take a grid with the native number of tokens for the native grid.
-        resampled = {
-            k: given.pop(k) for k in ("pos_embed",) if k in own and k in given and given[k].shape == own[k].shape
-        }
+        before, given = given, _bicubic(given, backbone)
+        position = given.get("pos_embed")
+        if position is not before.get("pos_embed") and position.shape == own["pos_embed"].shape:
+            # Kept from timm, which would take a grid with the native number of tokens for the native grid.
+            held = {"pos_embed": given.pop("pos_embed")}
     if "register_tokens" in given and "mask_token" not in given:
         given["mask_token"] = given["register_tokens"][:, 0]  # by which timm knows DINOv2's names; it drops it
-    fitted = _through_timm(given, backbone) | resampled
+    fitted = _through_timm(given, backbone) | held
     if "fc_norm.weight" in own and "norm.weight" not in own and "fc_norm.weight" not in fitted:
         # The same layer: timm keeps the final norm under this name where it pools by the mean (EVA02, BEiT).
         fitted = {re.sub(r"^norm\.", "fc_norm.", key): value for key, value in fitted.items()}

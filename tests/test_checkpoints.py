@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,9 +12,10 @@ from tiny_models import tiny_vit
 from torch import nn
 
 from gkd import checkpoints
-from gkd.checkpoints import CheckpointError, build_encoder, load, read, save
+from gkd.checkpoints import CheckpointError, build_encoder, check_file, load, read, save
+from gkd.decoders import Segmentor, build_decoder
 from gkd.models import Encoder
-from gkd.params import EncoderSpec
+from gkd.params import ROOT, EncoderSpec
 from gkd.qsd import Objective
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -127,6 +129,104 @@ def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_pa
     narrower = spec.model_copy(update={"options": {**VIT, "embed_dim": 12}})
     with pytest.raises(CheckpointError, match=r"own.safetensors \(encoder\) does not fit"):
         build_encoder(narrower)
+
+
+@pytest.mark.parametrize("decoder", ["linear", "conv"])
+def test_save_load_predict_is_bit_equal(tmp_path, decoder):
+    images = torch.rand(2, 3, 32, 32)
+    model, fresh = (Segmentor(tiny_vit(seed=s), build_decoder(decoder, 24, 5, 32), frozen=True).eval() for s in (1, 2))
+    path = save(tmp_path / "x.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, {})
+    with torch.no_grad():
+        before = model(images)
+        assert not torch.equal(fresh(images), before)
+        load(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
+        assert torch.equal(fresh(images), before)
+    with pytest.raises(CheckpointError, match=r"x.safetensors \(decoder\): the decoder was .*outputs: 5 .*, 7 in the"):
+        load(path, {"decoder": build_decoder(decoder, 24, 7, 32)})
+
+
+def test_our_files_say_nothing_and_keep_layer_scale(tmp_path, capsys):
+    scaled = tiny_vit(seed=1, init_values=0.5)
+    path = save(tmp_path / "x.safetensors", {"encoder": scaled}, {})
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options={**VIT, "init_values": 1.0}, weights=str(path))
+    assert same_bits(build_encoder(spec).state_dict(), scaled.state_dict())
+    with pytest.raises(CheckpointError, match="carries LayerScale .*set `init_values: 1.0`"):
+        build_encoder(spec.model_copy(update={"options": VIT}))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_copy_of_ours_without_metadata_is_still_ours(tmp_path):
+    encoder = tiny_vit(seed=1)
+    tensors, _ = read(save(tmp_path / "x.safetensors", {"encoder": encoder}, {"method": "gkd"}))
+    save_file(tensors, tmp_path / "copy.safetensors")
+    fresh = tiny_vit(seed=2)
+    assert load(tmp_path / "copy.safetensors", {"encoder": fresh}) == {}
+    assert same_bits(fresh.state_dict(), encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "url"),
+    [
+        (
+            "vit_base_patch14_dinov2",
+            "weights/hub/dinov2.pth",
+            "https://huggingface.co/timm/vit_base_patch14_dinov2.lvd142m/resolve/main/model.safetensors or "
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        ),
+        (
+            "deit_small_patch16_224.fb_in1k",
+            "weights/deit.safetensors",
+            "https://huggingface.co/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors",
+        ),
+    ],
+)
+def test_a_missing_weights_file_says_what_to_fetch_and_where_to_put_it(name, weights, url):
+    spec = EncoderSpec(name=name, options=VIT, weights=weights)
+    for call in (
+        check_file,
+        build_encoder,
+        lambda s: build_encoder(s, Path(weights)),
+        lambda s: build_encoder(s, ROOT / weights),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            call(spec)
+        text = str(error.value)
+        assert f"the weights file {weights} of {name} is missing" in text and url in text
+        assert f"put the file at {weights}" in text and "profiles.<profile>.models.teacher.weights" in text
+    with pytest.raises(CheckpointError, match="checkpoint results/x.safetensors is missing: run the stage"):
+        build_encoder(spec, Path("results/x.safetensors"))
+
+
+def test_without_a_network_hub_weights_say_the_same(monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", offline)
+    for way in ("timm", "bicubic"):
+        spec = EncoderSpec(name="vit_small_patch16_224.dino", options=VIT, weights="hub", resample=way)
+        with pytest.raises(CheckpointError) as error:
+            build_encoder(spec)
+        text = str(error.value)
+        assert "hub weights of vit_small_patch16_224.dino could not be fetched (ConnectionError)" in text
+        assert "https://huggingface.co/timm/vit_small_patch16_224.dino/resolve/main/model.safetensors" in text
+        assert "models.students.<setting>.weights: weights/hub/vit_small_patch16_224.dino.safetensors" in text
+
+
+def test_hub_weights_are_resampled_as_asked(tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, **VIT)
+    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    # timm then takes this file for the hub's.
+    hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "x.safetensors")}}
+    options = {**VIT, "img_size": 48, "patch_size": 6}
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options={**options, **hub}, weights="hub", resample="bicubic")
+    file = EncoderSpec(
+        name="vit_tiny_patch16_224", options=options, weights=str(tmp_path / "x.safetensors"), resample="bicubic"
+    )
+    from_hub, from_file = build_encoder(spec), build_encoder(file)
+    assert same_bits(from_hub.state_dict(), from_file.state_dict()) and from_hub.keep_statistics
+    by_timm = build_encoder(spec.model_copy(update={"resample": "timm"}))
+    assert not torch.equal(by_timm.backbone.patch_embed.proj.weight, from_hub.backbone.patch_embed.proj.weight)
+    assert same_bits(by_timm.state_dict(), build_encoder(file.model_copy(update={"resample": "timm"})).state_dict())
 
 
 def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeypatch):
