@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gkd import foreign
-from gkd.models import Encoder
+from gkd.models import Encoder, check_name
 from gkd.packages import load_in_order, package_weights
 from gkd.params import ROOT, EncoderSpec
 from gkd.strict import CheckpointError, check_classes, load_state
@@ -174,6 +174,12 @@ def check_file(spec: EncoderSpec) -> None:
 
 
 def _from_hub(spec: EncoderSpec) -> Encoder:
+    check_name(spec.name)
+    if not spec.name.startswith("hf-hub:") and not timm.is_model_pretrained(spec.name):
+        variants = timm.list_pretrained(f"{spec.name.split('.')[0]}*")[:5]
+        raise CheckpointError(
+            f"weights: hub, but timm has none of {spec.name}; it has those of {', '.join(variants) or 'no variant'}"
+        )
     try:
         if spec.resample == "timm":
             return Encoder.create(spec.name, pretrained=True, **spec.options)
@@ -196,7 +202,7 @@ def _from_hub(spec: EncoderSpec) -> Encoder:
 
 def _fetch(spec: EncoderSpec, place: str) -> str:
     """What to fetch, where to put it, and which parameter names it."""
-    config = timm.get_pretrained_cfg(spec.name.removeprefix("hf-hub:"))
+    config = timm.get_pretrained_cfg(spec.name) if timm.is_model_pretrained(spec.name) else None
     sources = []
     if config is not None and config.hf_hub_id:
         sources.append(f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")

@@ -212,6 +212,13 @@ def test_without_a_network_hub_weights_say_the_same(monkeypatch):
         assert "models.students.<setting>.weights: weights/hub/vit_small_patch16_224.dino.safetensors" in text
 
 
+@pytest.mark.parametrize("name", ["vit_small_patch16_18x2_224", "deit_small_patch16_224.no_such_tag"])
+def test_hub_weights_that_do_not_exist_are_named_with_those_that_do(name):
+    with pytest.raises(CheckpointError, match=rf"weights: hub, but timm has none of {name}; it has those of ") as error:
+        build_encoder(EncoderSpec(name=name, weights="hub"))
+    assert ("deit_small_patch16_224.fb_in1k" in str(error.value)) == name.startswith("deit")
+
+
 def test_hub_weights_are_resampled_as_asked(tmp_path):
     theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, **VIT)
     save_file(theirs.state_dict(), tmp_path / "x.safetensors")
