@@ -105,10 +105,16 @@ def load(path: Path, modules: Mapping[str, nn.Module], resample: str = "timm") -
     return about or {}
 
 
-def _load_part(name: str, module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+def _load_part(
+    name: str,
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    source: Mapping[str, Tensor] | None = None,
+) -> None:
     if name == "decoder":
         check_classes(module, state, where)
-    load_state(module, state, where)
+    load_state(module, state, where, source)
 
 
 def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], resample: str) -> None:
@@ -116,9 +122,10 @@ def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], re
     aside = list(found.aside)
     for name, module in modules.items():
         where = f"{path}, {found.what} ({name}),"
+        source = None
         if name == "encoder":
             fitted, dropped = foreign.fit(found.parts["backbone"], module.backbone, resample)
-            state = {f"backbone.{key}": value for key, value in fitted.items()}
+            source, state = (_prefixed(part) for part in (found.parts["backbone"], fitted))
             # A plain backbone has no mask token of distillation: the encoder's own stays.
             token = found.parts.get("encoder", {}).get("mask_token", module.mask_token)
             state["mask_token"] = token.detach().reshape(1, -1)
@@ -129,7 +136,7 @@ def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], re
             state = found.parts[name]
         else:
             raise CheckpointError(f"{path} was taken for {found.what}, which has no {name}")
-        _load_part(name, module, state, where)
+        _load_part(name, module, state, where, source)
     aside += [
         f"{part} ({len(found.parts[part])} keys)"
         for part in ("decoder", "objective")
@@ -137,6 +144,10 @@ def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], re
     ]
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     print(f"{shown}: taken for {found.what}; loaded: {', '.join(modules)}; set aside: {', '.join(aside) or 'nothing'}")
+
+
+def _prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"backbone.{key}": value for key, value in state.items()}
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -30,23 +30,30 @@ class CheckpointError(ValueError):
     """A checkpoint that is absent, torn, unsafe, or of another architecture."""
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], where: str, source: Mapping[str, Tensor] | None = None
+) -> None:
     """Load `state` into `module`, or raise a CheckpointError that names the first five mismatches with their shapes.
 
-    Nothing is loaded unless everything fits. `where` names the file and part for the message.
+    Nothing is loaded unless everything fits. `where` names the file and part for the message; `source` holds the
+    weights as the file has them, where `state` is what was made of them.
     """
+    source = state if source is None else source
     own = module.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
     wrong = [f"missing {key} {tuple(own[key].shape)}" for key in missing]
     wrong += [f"unexpected {key} {tuple(state[key].shape)}" for key in unexpected]
-    wrong += [f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model" for key in shapes]
+    wrong += [
+        f"{key}: {tuple(source.get(key, state[key]).shape)} in the file, {tuple(own[key].shape)} in the model"
+        for key in shapes
+    ]
     if wrong:
         lines = [f"{where} does not fit this model ({len(wrong)} mismatches):", *(f"  {line}" for line in wrong[:5])]
         if len(wrong) > 5:
             lines.append(f"  and {len(wrong) - 5} more")
-        raise CheckpointError("\n".join(lines + _hints(own, state)))
+        raise CheckpointError("\n".join(lines + _hints(own, state, source)))
     module.load_state_dict(dict(state))
 
 
@@ -63,7 +70,7 @@ def check_classes(decoder: nn.Module, state: Mapping[str, Tensor], where: str) -
         )
 
 
-def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> list[str]:
     """What the mismatch points to, as lines of the message."""
     hints = []
     theirs, ours = ([key for key in keys if LAYER_SCALE.search(key)] for keys in (state, own))
@@ -77,7 +84,7 @@ def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
             f"The model has LayerScale ({ours[0]}, ...) and the file has none: set `init_values: 1.0` in this model's "
             "`options` in params.yaml (it then starts without effect), or a model without it"
         )
-    looks, wanted = looks_like(state), looks_like(own)
+    looks, wanted = looks_like(source), looks_like(own)
     if looks is not None and looks != wanted:
         hints.append(f"The file looks like {looks}; the model is {wanted or 'no ViT'}")
     return hints
