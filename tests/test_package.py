@@ -14,7 +14,8 @@ from gkd.params import ROOT
 LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
-    ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
+    ("backbones", "masking", "resampling"),
+    ("models", "strict", "foreign", "packages", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
     (
         "methods",
         "plan",

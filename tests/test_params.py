@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkd.params import ROOT, Params, ParamsError, load
+from gkd.params import ROOT, EncoderSpec, Params, ParamsError, load
 
 COMMITTED = (ROOT / "params.yaml").read_text()
 EXPONENTS = sorted(set(re.findall(r"(?<![\w.])\d+(?:\.\d*)?e[-+]?\d+", re.sub("#.*", "", COMMITTED))))
@@ -182,3 +182,16 @@ def test_any_misspelt_key_is_named(tmp_path_factory: pytest.TempPathFactory, sec
     file.write_text(yaml.dump(content))
     with pytest.raises(ParamsError, match=re.escape(f"params.yaml: profiles.mini.{section}.{wrong}: unknown key")):
         load("mini", file)
+
+
+@pytest.mark.parametrize("weights", ["none", "hub", "package:x", "weights/a.safetensors", "/data/b.pth", "c.pt"])
+def test_weights_name_a_known_source(weights):
+    spec = EncoderSpec(name="vit_tiny_patch16_224", weights=weights)
+    assert spec.file == (weights if "." in weights else None)
+    assert spec.resample == "timm"
+
+
+@pytest.mark.parametrize("weights", ["hubb", "https://a/b.pth", "weights/a", "package", "a.npz", ""])
+def test_weights_of_no_known_source_are_refused(weights):
+    with pytest.raises(ValueError, match=r"expected none, hub, package:<name>, or a .safetensors, .pth or .pt file"):
+        EncoderSpec(name="vit_tiny_patch16_224", weights=weights)
