@@ -6,7 +6,6 @@ cls, patches = teacher(images)        # images (B, 3, H, W), un-normalised float
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gkd import backbones
+from gkd.backbones import check_name as check_name
+from gkd.resampling import resample_bicubic as resample_bicubic
 
 
 class Tokens(NamedTuple):
@@ -26,11 +29,11 @@ class Tokens(NamedTuple):
 class Encoder(nn.Module):
     """A timm module (`.backbone`) that normalises its own input and returns `Tokens`.
 
-    Token models (ViT-like): prefix tokens are set aside, the class token among them is cls; without one, the mean of
-    the patches is. Convolutional models: the cells of the final map are the patches, their mean is cls.
+    Prefix tokens are set aside, the class token among them is cls; without one, the mean of the patches is. In models
+    that return a map (convolutional, Swin), its cells are the patches, row by row. docs/encoders.md says more.
 
     Args:
-        backbone: timm model with `forward_features` and `num_features`.
+        backbone: timm model with `forward_features`, `num_features` and `feature_info`.
         mean, std: pixel statistics of its pretraining, for images in [0, 1].
     """
 
@@ -43,10 +46,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         # Zeros, as published: a masked patch starts as its position alone.
-        self.mask_token = nn.Parameter(torch.zeros(1, _embedding_dim(backbone)))
+        self.mask_token = nn.Parameter(torch.zeros(1, backbones.embedding_dim(backbone)))
         # Set for pretrained weights: batch norm then keeps its running statistics in training, too. Batches of a few
         # crops, half of them masked, would spoil them, and the frozen encoder is used with them afterwards.
         self.keep_statistics = False
+        self._grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the image sizes that were asked for
 
     @classmethod
     def create(cls, name: str, pretrained: bool = False, **options: object) -> Encoder:
@@ -69,31 +73,49 @@ class Encoder(nn.Module):
         return cls(backbone, statistics["mean"], statistics["std"])
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
-        """Images (B, 3, H, W), un-normalised; mask (B, N) boolean on this encoder's grid, True = replaced."""
+        """Images (B, 3, H, W), un-normalised; mask (B, N) boolean on this encoder's grid, True = replaced.
+
+        A token model gets the mask token in place of the patch embedding, before positions are added; the others get
+        images whose masked cells have the mean colour.
+
+        Raises:
+            ValueError: the backbone cannot take that size, or the mask has another number of patches.
+        """
         x = self._normalise(images)
         if mask is None:
-            return self._tokens(self.backbone.forward_features(x))
+            return self._tokens(self._features(x))
+        self._check_mask(mask, images)
         if not self.is_token_model:
-            return self._tokens(self.backbone.forward_features(self._mask_pixels(x, mask)))
+            return self._tokens(self._features(self._mask_pixels(x, mask)))
         handle = self.backbone.patch_embed.register_forward_hook(lambda _m, _i, out: self._mask_tokens(out, mask))
         try:
-            return self._tokens(self.backbone.forward_features(x))
+            return self._tokens(self._features(x))
         finally:
             handle.remove()
 
     def intermediate(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
-        """Outputs of some blocks (of stages, in convolutional models), without the final norm.
+        """Outputs of some blocks (of stages, in hierarchical models), without the final norm and prefix tokens.
 
         Args:
             images: (B, 3, H, W), un-normalised.
             blocks: their numbers, from 0; negative ones count from the end.
 
         Returns:
-            One map (B, C, rows, columns) a block, on that block's own grid.
+            One map (B, C, rows, columns) a block, in the order of `blocks`, on that block's own grid;
+            `intermediate_dims` says its C and stride.
         """
-        return self.backbone.forward_intermediates(
-            self._normalise(images), indices=list(blocks), norm=False, output_fmt="NCHW", intermediates_only=True
+        wanted = self._block_numbers(blocks)
+        self._checked(images.shape[-2:])
+        numbers = sorted(set(wanted))  # timm returns each once, in the order of the model
+        maps = self.backbone.forward_intermediates(
+            self._normalise(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
         )
+        return [maps[numbers.index(number)] for number in wanted]
+
+    def intermediate_dims(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
+        """Channels and stride in pixels of the maps that `intermediate` returns for `blocks`."""
+        every = backbones.levels(self.backbone)
+        return [every[number] for number in self._block_numbers(blocks)]
 
     def train(self, mode: bool = True) -> Encoder:
         """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
@@ -106,8 +128,8 @@ class Encoder(nn.Module):
 
     @property
     def is_token_model(self) -> bool:
-        """Whether patches enter as a token sequence that a learned mask token can replace."""
-        return hasattr(self.backbone, "patch_embed") and hasattr(self.backbone, "num_prefix_tokens")
+        """Whether a mask replaces patches by the learned mask token (else it hides pixels)."""
+        return backbones.is_token_model(self.backbone)
 
     def is_per_sample(self) -> bool:
         """Whether each sample's tokens depend on that sample alone and the forward pass draws no random numbers."""
@@ -115,27 +137,38 @@ class Encoder(nn.Module):
         return not any(m.training and isinstance(m, noisy) and getattr(m, "p", 1) != 0 for m in self.modules())
 
     def grid(self, size: Sequence[int]) -> tuple[int, int]:
-        """Rows and columns of the patch grid for images of `size` = (H, W)."""
-        height, width = size
-        if self.is_token_model:
-            rows, columns = self.backbone.patch_embed.dynamic_feat_size((height, width))
-            return int(rows), int(columns)
-        stride = self.stride
-        return -(-height // stride), -(-width // stride)  # timm's convolutions pad: sizes round up
+        """Rows and columns of the patch grid for images of `size` = (H, W): always those of the forward pass.
+
+        Raises:
+            ValueError: images of that size are smaller than a patch, or the backbone cannot take them.
+        """
+        height, width = self._checked(size)
+        embed = getattr(self.backbone, "patch_embed", None)
+        if self.is_token_model and hasattr(embed, "dynamic_feat_size"):
+            return embed.dynamic_feat_size((height, width))
+        if (height, width) not in self._grids:
+            self._grids[height, width] = backbones.dry_grid(self.backbone, (height, width))
+        return self._grids[height, width]
 
     @property
     def stride(self) -> int:
         """Pixels of the image per patch, along one axis."""
-        if self.is_token_model:
-            return int(self.backbone.patch_embed.patch_size[0])
-        return int(self.backbone.feature_info[-1]["reduction"])
+        return backbones.patch_size(self.backbone)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 
+    def _features(self, x: Tensor) -> Tensor:
+        self._checked(x.shape[-2:])
+        try:
+            return self.backbone.forward_features(x)
+        except AssertionError as error:  # timm's word on sizes
+            raise backbones.size_error(self.backbone, tuple(x.shape[-2:]), error) from error
+
     def _tokens(self, features: Tensor) -> Tokens:
+        backbones.check_features(self.backbone, features)
         if features.ndim == 4:
-            channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+            channels_last = backbones.channels_last(self.backbone)
             axes = (1, 2) if channels_last else (2, 3)
             patches = features.flatten(*axes)  # (B, N, C) or (B, C, N)
             patches = patches if channels_last else patches.transpose(1, 2)
@@ -143,11 +176,12 @@ class Encoder(nn.Module):
         if isinstance(getattr(self.backbone, "norm", None), nn.Identity):
             # timm keeps the final norm here where it pools by the mean (EVA02, BEiT).
             features = getattr(self.backbone, "fc_norm", nn.Identity())(features)
-        patches = features[:, self.backbone.num_prefix_tokens :]  # (B, N, C)
-        has_cls = getattr(self.backbone, "cls_token", None) is not None  # else the prefix is empty, or registers alone
-        return Tokens(features[:, 0] if has_cls else patches.mean(dim=1), patches)
+        patches = features[:, backbones.prefix_tokens(self.backbone) :]  # (B, N, C)
+        return Tokens(features[:, 0] if backbones.has_cls(self.backbone) else patches.mean(dim=1), patches)
 
-    def _mask_tokens(self, embedded: Tensor, mask: Tensor) -> Tensor:
+    def _mask_tokens(self, embedded: Tensor | tuple[Tensor, ...], mask: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(embedded, tuple):  # tokens and their grid (XCiT)
+            return self._mask_tokens(embedded[0], mask), *embedded[1:]
         shape = embedded.shape[:-1]  # (B, N), or (B, rows, columns) where the model keeps the grid
         return torch.where(mask.reshape(shape).unsqueeze(-1), self.mask_token.to(embedded.dtype), embedded)
 
@@ -157,25 +191,34 @@ class Encoder(nn.Module):
         hidden = F.interpolate(cells, x.shape[-2:], mode="nearest")  # (B, 1, H, W)
         return x * (1 - hidden)  # zero after normalisation: the mean colour
 
+    def _checked(self, size: Sequence[int]) -> tuple[int, int]:
+        height, width = size
+        if min(height, width) < self.stride:
+            reason = f"a patch has {self.stride} x {self.stride} pixels."
+            raise backbones.size_error(self.backbone, (height, width), reason)
+        return height, width
+
+    def _check_mask(self, mask: Tensor, images: Tensor) -> None:
+        rows, columns = self.grid(images.shape[-2:])
+        if mask.shape != (len(images), rows * columns):
+            raise ValueError(
+                f"a mask of shape {tuple(mask.shape)} does not fit {len(images)} images on this encoder's grid of "
+                f"{rows} x {columns}: expected {(len(images), rows * columns)}"
+            )
+
+    def _block_numbers(self, blocks: Sequence[int]) -> list[int]:
+        count = len(self.backbone.feature_info)
+        for block in blocks:
+            if not -count <= block < count:
+                raise ValueError(f"{type(self.backbone).__name__} has blocks 0 to {count - 1}, no block {block}")
+        return [block % count for block in blocks]
+
 
 def resample_tokens(tokens: Tokens, grid: tuple[int, int], target: tuple[int, int]) -> Tokens:
     """Bring patches (B, N, C) from `grid` onto the `target` grid by bilinear resampling; cls stays."""
     if tuple(grid) == tuple(target):
         return tokens
     maps = tokens.patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
-    maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=target[0] < grid[0])
+    coarser = target[0] < grid[0] or target[1] < grid[1]
+    maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=coarser)
     return Tokens(tokens.cls, maps.flatten(2).transpose(1, 2))
-
-
-def _embedding_dim(backbone: nn.Module) -> int:
-    embedding = getattr(backbone, "embed_dim", None)
-    return embedding if isinstance(embedding, int) else backbone.num_features
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError, with the nearest names, where timm has no model of that name."""
-    base = name.removeprefix("hf-hub:").split(".")[0]
-    if name.startswith("hf-hub:") or timm.is_model(base):
-        return
-    near = difflib.get_close_matches(base, timm.list_models(), n=5, cutoff=0.5)
-    raise ValueError(f"timm has no model named {name!r}. Nearest: {', '.join(near) or 'none'}")

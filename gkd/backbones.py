@@ -1,0 +1,117 @@
+"""What a timm backbone says of itself: its patches, prefix tokens, levels and grid. Nothing here asks for its name.
+
+is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone), levels(backbone)
+dry_grid(backbone, (height, width))      # rows and columns of its final map, found without computing anything
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError, with the nearest names, where timm has no model of that name."""
+    base = name.removeprefix("hf-hub:").split(".")[0]
+    if name.startswith("hf-hub:") or timm.is_model(base):
+        return
+    near = difflib.get_close_matches(base, timm.list_models(), n=5, cutoff=0.5)
+    raise ValueError(f"timm has no model named {name!r}. Nearest: {', '.join(near) or 'none'}")
+
+
+def levels(backbone: nn.Module) -> list[tuple[int, int]]:
+    """Channels and stride (pixels of the image per cell) of each block, or of each stage of a hierarchical model."""
+    return [(int(level["num_chs"]), int(level["reduction"])) for level in backbone.feature_info]
+
+
+def is_token_model(backbone: nn.Module) -> bool:
+    """Whether each final patch is one token of the patch embedding, so that a learned token can stand in for it.
+
+    A hierarchical model with a patch embedding (Swin, Hiera, PVT, MViT) merges several of its tokens into a patch.
+    """
+    reductions = {level["reduction"] for level in getattr(backbone, "feature_info", [])}
+    return hasattr(backbone, "patch_embed") and len(reductions) < 2
+
+
+def has_cls(backbone: nn.Module) -> bool:
+    """Whether the first token is a class token (registers or a distillation token may follow it)."""
+    return getattr(backbone, "cls_token", None) is not None
+
+
+def prefix_tokens(backbone: nn.Module) -> int:
+    """How many tokens (class, distillation, registers) stand before the patches."""
+    return getattr(backbone, "num_prefix_tokens", int(has_cls(backbone)))
+
+
+def patch_size(backbone: nn.Module) -> int:
+    """Pixels of the image per patch, along one axis."""
+    embed = getattr(backbone, "patch_embed", None)
+    if is_token_model(backbone) and hasattr(embed, "feat_ratio"):
+        return int(embed.feat_ratio())
+    return int(backbone.feature_info[-1]["reduction"])
+
+
+def embedding_dim(backbone: nn.Module) -> int:
+    """Channels of the patch embedding, where they differ from those of the output (SAM), else of the output."""
+    embedding = getattr(backbone, "embed_dim", None)
+    return embedding if isinstance(embedding, int) else backbone.num_features
+
+
+def dry_grid(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the final map for images of `size` = (H, W), by a forward pass on torch's meta device.
+
+    The meta device computes shapes and no values, so this costs some milliseconds at any size, draws no random
+    number and leaves the backbone alone. It sees how each model pads or cuts, which `feature_info` does not say.
+
+    Raises:
+        ValueError: the model cannot take that size, or has no single grid of patches (CoaT, CrossViT, PiT).
+    """
+    tensors = [*backbone.parameters(), *backbone.buffers()]
+    shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+    skeleton = copy.deepcopy(backbone, shapes).eval()  # deepcopy takes the meta tensors in place of the real ones
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    images = torch.zeros(1, 3, *size, dtype=dtype, device="meta")
+    try:
+        with torch.no_grad():
+            # The class's own method: what stands in for it in an instance (compiled, say) holds the real tensors.
+            features = type(skeleton).forward_features(skeleton, images)
+            check_features(backbone, features)
+            if features.ndim == 4:
+                rows, columns = features.shape[1:3] if channels_last(backbone) else features.shape[2:]
+            else:  # the tokens do not say how they lie; the map of the last stage does
+                (last,) = skeleton.forward_intermediates(
+                    images, indices=[-1], norm=False, output_fmt="NCHW", intermediates_only=True
+                )
+                rows, columns = last.shape[2:]
+    except (RuntimeError, AssertionError) as error:
+        raise size_error(backbone, size, error) from error
+    if features.ndim == 3 and features.shape[1] - prefix_tokens(backbone) != rows * columns:
+        found = features.shape[1] - prefix_tokens(backbone)
+        raise ValueError(f"{type(backbone).__name__} returns {found} patches for a grid of {rows} x {columns}")
+    return rows, columns
+
+
+def channels_last(backbone: nn.Module) -> bool:
+    """Whether maps come as (B, rows, columns, C)."""
+    return getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+
+
+def check_features(backbone: nn.Module, features: object) -> None:
+    """Raises ValueError where `forward_features` returned no patches, or several grids of them."""
+    name = type(backbone).__name__
+    if not isinstance(features, Tensor):
+        raise ValueError(f"{name} returns several token grids, not one; choose a model with a single final grid")
+    if features.ndim == 3 and features.shape[1] <= prefix_tokens(backbone):
+        raise ValueError(f"{name} returns its class token alone, without patches; choose another model")
+
+
+def size_error(backbone: nn.Module, size: tuple[int, int], reason: object) -> ValueError:
+    """The error for images of `size` = (H, W) that a backbone refuses."""
+    return ValueError(
+        f"{type(backbone).__name__} cannot take images of {size[0]} x {size[1]} pixels: {reason} Resize or pad them "
+        "to whole patches, or build the encoder for them (options `img_size`, or `dynamic_img_size: true` for a ViT)"
+    )
