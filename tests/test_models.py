@@ -78,6 +78,42 @@ def test_intermediate_maps_are_those_of_the_blocks_without_the_final_norm():
     assert not torch.allclose(first, last)
 
 
+def test_intermediate_maps_come_in_the_order_that_was_asked_for():
+    encoder, images = tiny_vit(depth=3).eval(), torch.rand(1, 3, 32, 32)
+    first, second, third = encoder.intermediate(images, [0, 1, 2])
+    for found, expected in zip(encoder.intermediate(images, [-1, 0, 2, 1]), (third, first, third, second), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert encoder.intermediate_dims([-1, 0]) == [(24, 8), (24, 8)]
+    assert Encoder.create("test_resnet").intermediate_dims([0, 1, -1]) == [(32, 2), (32, 4), (96, 32)]
+    for call in (lambda b: encoder.intermediate(images, b), encoder.intermediate_dims):
+        for block in (3, -4):
+            with pytest.raises(ValueError, match=f"VisionTransformer has blocks 0 to 2, no block {block}"):
+                call([0, block])
+
+
+@pytest.mark.parametrize("patch", [8, 14, 16])
+def test_an_image_smaller_than_a_patch_is_refused(patch):
+    encoder = tiny_vit(patch=patch, size=4 * patch, dynamic_img_size=True)
+    for size in ((patch - 1, 64), (64, patch - 1)):
+        expected = f"cannot take images of {size[0]} x {size[1]} pixels: a patch has {patch} x {patch} pixels"
+        for call in (encoder, lambda x, e=encoder: e.grid(x.shape[-2:]), lambda x, e=encoder: e.intermediate(x, [0])):
+            with pytest.raises(ValueError, match=expected):
+                call(torch.rand(1, 3, *size))
+
+
+def test_a_size_that_the_model_refuses_says_what_to_do():
+    with pytest.raises(ValueError, match="Transformer cannot take images of 64 x 32 pixels: Input height.*img_size"):
+        tiny_vit()(torch.rand(1, 3, 64, 32))
+    with pytest.raises(ValueError, match="36 x 32 pixels: Input height .36. should be divisible by patch size"):
+        tiny_vit(dynamic_img_size=True)(torch.rand(1, 3, 36, 32))
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (1, 16), (2, 4, 4)])
+def test_a_mask_on_another_grid_is_refused(shape):
+    with pytest.raises(ValueError, match=r"mask of shape .* fit 2 images .* grid of 4 x 4: expected \(2, 16\)"):
+        tiny_vit()(torch.rand(2, 3, 32, 32), torch.zeros(shape, dtype=torch.bool))
+
+
 def test_cls_is_the_class_token_or_the_mean():
     images = torch.rand(2, 3, 32, 32)
     for key, has_cls in {"vit": True, "vit with registers": True, "registers without cls": False}.items():
@@ -188,6 +224,14 @@ def test_resampling_keeps_constants_and_cls(sizes, value):
     out = resample_tokens(tokens, grid, target)
     assert out.cls is cls
     torch.testing.assert_close(out.patches, torch.full((2, target[0] * target[1], 3), value))
+
+
+@pytest.mark.parametrize("target", [(2, 8), (8, 2)])
+def test_an_axis_that_gets_coarser_is_averaged_whatever_the_other_does(target):
+    stripes = torch.tensor([0.0, 1.0]).repeat(2)  # four rows or columns
+    maps = stripes.view(4, 1) if target[0] < 4 else stripes.view(1, 4)
+    out = resample_tokens(tokens_of(maps.expand(4, 4)[None, None]), (4, 4), target).patches
+    assert out.min() > 0.3 and out.max() < 0.7
 
 
 @settings(max_examples=20)

@@ -1,0 +1,289 @@
+"""One masked distillation step of each architecture as teacher and as student, at reduced size and without weights."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+import timm
+import torch
+from tiny_models import Average
+
+from gkd.models import Encoder
+from gkd.params import ROOT
+from gkd.qsd import Objective, distillation_step
+
+VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3}
+V8 = {**VIT, "patch_size": 8, "img_size": (32, 48)}  # 4 x 6 patches
+V14 = {**VIT, "img_size": (28, 42)}  # 2 x 3 patches
+FOUR = {"depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 4)}
+SWIN = {**FOUR, "embed_dim": 16, "window_size": 2, "img_size": (64, 96)}
+WIDTHS = (8, 16, 24, 32)
+MVIT = timm.models.mvitv2.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=8, num_heads=1)
+VOLO = {"layers": (1, 1), "embed_dims": (24, 24), "num_heads": (3, 3), "stem_hidden_dim": 8, "img_size": (64, 96)}
+VOLO |= {"downsamples": (True, False), "outlook_attention": (True, False), "mlp_ratio": 2, "post_layers": ("ca",)}
+
+
+class Case(NamedTuple):
+    """A timm model name, or a class of timm.models where the named ones cannot be made small."""
+
+    name: str
+    options: dict
+    size: tuple[int, int]
+    token: bool = False  # masked by the mask token
+
+
+def tokens(name, options=V8):
+    return Case(name, options, options["img_size"], token=True)
+
+
+def pixels(name, size=(64, 96), **options):
+    return Case(name, options, size)
+
+
+CASES = {
+    "ViT": tokens("vit_tiny_patch16_224"),
+    "MAE": tokens("vit_base_patch16_224.mae"),
+    "DINO": tokens("vit_small_patch16_224.dino"),
+    "DINOv2": tokens("vit_small_patch14_dinov2", V14),
+    "DINOv2, registers": tokens("vit_small_patch14_reg4_dinov2", V14),
+    "DINOv3": tokens("vit_small_patch16_dinov3"),
+    "EVA02": tokens("eva02_tiny_patch14_224"),
+    "CLIP": tokens("vit_base_patch16_clip_224"),
+    "SigLIP": tokens("vit_base_patch16_siglip_224"),
+    "SAM": tokens("samvit_base_patch16", {**V8, "neck_chans": 16, "window_size": 2, "global_attn_indexes": (1,)}),
+    "DeiT": tokens("deit_tiny_patch16_224"),
+    "DeiT, distilled": tokens("deit_tiny_distilled_patch16_224"),
+    "DeiT III": tokens("deit3_small_patch16_224"),
+    "BEiT": tokens("beit_base_patch16_224"),
+    "ViT, one register, no class token": tokens("vit_wee_patch16_reg1_gap_256"),
+    "ViT, relative positions": tokens("vit_relpos_small_patch16_224"),
+    "ViT on a ResNet stem": tokens("vit_tiny_r_s16_p8_224", {**VIT, "img_size": (64, 96)}),
+    "CaiT": tokens("cait_xxs24_224"),
+    "ConViT": tokens("convit_tiny", {**V8, "img_size": (32, 32), "local_up_to_layer": 1}),  # square images alone
+    "XCiT": tokens("xcit_nano_12_p8_224", {**VIT, "img_size": (32, 48)}),
+    "MLP-Mixer": pixels("MlpMixer", (32, 48), img_size=(32, 48), patch_size=8, embed_dim=24, num_blocks=2),
+    "VOLO": pixels("VOLO", **VOLO),
+    "Swin": pixels("swin_tiny_patch4_window7_224", **SWIN),
+    "Swin V2": pixels("swinv2_tiny_window8_256", **SWIN),
+    "PVT v2 (SegFormer's MiT)": pixels("pvt_v2_b0", **FOUR, embed_dims=WIDTHS),
+    "Twins": pixels("twins_svt_small", **FOUR, embed_dims=WIDTHS, wss=(2, 2, 2, 2)),
+    "DaViT": pixels("davit_tiny", **FOUR, embed_dims=WIDTHS, window_size=2),
+    "Hiera": pixels("hiera_tiny_224", img_size=(64, 96), embed_dim=8, num_heads=1, stages=(1, 1, 1, 1)),
+    "MViT v2": pixels("MultiScaleVit", (64, 64), cfg=MVIT, img_size=64),  # square images alone
+    "TinyViT": pixels("tiny_vit_5m_224", **{**FOUR, "embed_dims": (8, 16, 32, 32), "window_sizes": (2, 2, 2, 2)}),
+    "EfficientViT": pixels("efficientvit_b0"),
+    "LeViT": pixels("levit_128s", (64, 64), img_size=64, depth=(1, 1, 1)),
+    "MobileViT v2": pixels("mobilevitv2_050"),
+    "EdgeNeXt": pixels("edgenext_xx_small", depths=(1, 1, 1, 1), dims=WIDTHS, heads=(2, 2, 2, 2)),
+    "PoolFormer": pixels("MetaFormer", depths=(1, 1, 1, 1), dims=WIDTHS),
+    "FastViT": pixels("fastvit_t8", layers=(1, 1, 1, 1), embed_dims=(16, 32, 64, 128)),
+    "CoAtNet": pixels("test_coatnet", img_size=(64, 96)),
+    "ResNet": pixels("resnet18", channels=WIDTHS),
+    "RegNet": pixels("regnety_002"),
+    "ConvNeXt": pixels("convnext_atto", depths=(1, 1, 1, 1), dims=WIDTHS),
+    "MobileNetV3": pixels("mobilenetv3_small_050"),
+    "MobileNetV4": pixels("mobilenetv4_conv_small_035"),
+    "EfficientNet": pixels("test_efficientnet"),
+    "EfficientNet-lite, stride 16": pixels("tf_efficientnet_lite0", output_stride=16),
+}
+# Parameters that serve pooling and classification alone: forward_features does not reach them.
+HEADS = ("backbone.head.", "backbone.attn_pool.", "backbone.conv_head.", "backbone.norm_head.")
+# Tokens in a row or channels last, so that a wrong order would show, and residuals strong enough, even without
+# training, for a patch to stay where it is (not so with batch statistics, pooling and the convolutions behind SAM).
+ORDERED = [key for key, case in CASES.items() if case.token and key != "SAM"]
+ORDERED += ["VOLO", "Swin", "Swin V2", "Twins", "DaViT", "Hiera", "MViT v2", "ConvNeXt"]
+
+
+def build(case):
+    torch.manual_seed(0)
+    if case.name[0].isupper():
+        return Encoder(getattr(timm.models, case.name)(num_classes=0, **case.options))
+    return Encoder.create(case.name, **case.options)
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
+def built(request):
+    return build(request.param), request.param
+
+
+def small_vit(size):
+    """The other side of the step: 16-pixel patches, padded where the size is none of their multiples."""
+    options = {"embed_dim": 24, "depth": 1, "num_heads": 3, "img_size": size}
+    return Encoder.create("vit_tiny_patch16_224", **options, dynamic_img_size=True, dynamic_img_pad=True)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_masked_step_gives_gradients_where_they_are_due(built, role):
+    encoder, case = built
+    torch.manual_seed(0)
+    vit = small_vit(case.size)
+    student, teacher = (encoder, vit) if role == "student" else (vit, encoder)
+    student.train().zero_grad()
+    teacher.eval().zero_grad()
+    images = torch.rand(2, 3, *case.size)
+    rows, columns = student.grid(case.size)
+    mask = torch.zeros(2, rows * columns, dtype=torch.bool)
+    mask[0, ::2] = True
+    objective = Objective(student.dim, teacher.dim)
+    loss, metrics = distillation_step(student, teacher, objective, images, mask)
+    loss.backward()
+
+    assert loss.shape == () and all(torch.isfinite(value) and value > 0 for value in metrics.values())
+    assert [k for k, p in teacher.named_parameters() if p.grad is not None] == []
+    assert [k for k, p in objective.named_parameters() if p.grad is None] == []
+    found = {k: p.grad for k, p in student.named_parameters() if not k.startswith(HEADS)}
+    token = found.pop("mask_token")
+    assert [k for k, g in found.items() if g is None] == []
+    assert all(torch.isfinite(g).all() for g in found.values())
+    assert next(g for g in found.values() if g.ndim == 4).any()  # of the patch embedding or the first convolution
+    assert (token is not None and bool(token.any())) == (case.token or role == "teacher")
+
+
+def test_grid_tokens_and_levels_agree(built):
+    encoder, case = built
+    encoder.eval()
+    images = torch.rand(2, 3, *case.size)
+    count = len(encoder.backbone.feature_info)
+    with torch.no_grad():
+        cls, patches = encoder(images)
+        maps = encoder.intermediate(images, range(count))
+    rows, columns = encoder.grid(case.size)
+    assert encoder.is_token_model is case.token
+    assert cls.shape == (2, encoder.dim) and patches.shape == (2, rows * columns, encoder.dim)
+    assert len(maps) == count and maps[-1].shape[2:] == (rows, columns)
+    for found, (channels, stride) in zip(maps, encoder.intermediate_dims(range(count)), strict=True):
+        assert found.shape[:2] == (2, channels)
+        for length, pixel in zip(found.shape[2:], case.size, strict=True):
+            assert abs(length - pixel / stride) < 1.01  # MobileViT rounds to an even number of cells
+    assert encoder.intermediate_dims([-1])[0][1] == encoder.stride
+
+
+@pytest.mark.parametrize("built", {k: CASES[k] for k in ORDERED}.values(), ids=ORDERED, indirect=True)
+def test_what_is_masked_changes_most_at_its_own_place(built):
+    encoder, case = built
+    torch.manual_seed(0)
+    encoder.eval()
+    images, (rows, columns) = torch.rand(1, 3, *case.size), encoder.grid(case.size)
+    with torch.no_grad():
+        encoder.mask_token.normal_()
+        plain = encoder(images).patches
+        for cell in range(rows * columns):
+            mask = torch.arange(rows * columns)[None] == cell
+            assert (encoder(images, mask).patches - plain).norm(dim=-1).argmax() == cell
+
+
+def test_the_page_lists_what_is_tested():
+    lines = (ROOT / "docs" / "encoders.md").read_text().splitlines()
+    table = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    listed = {row[0]: (row[1], row[2]) for row in table if row[0] in CASES}
+    assert listed == {key: (c.name, "token" if c.token else "pixels") for key, c in CASES.items()}
+    assert len(CASES) >= 25
+
+
+class Spy(torch.nn.Module):
+    """A head that keeps what it was given."""
+
+    def __init__(self, student_dim, teacher_dim):
+        super().__init__()
+
+    def forward(self, student_tokens, teacher_tokens):
+        self.seen = student_tokens
+        return student_tokens
+
+
+def colours(patch):
+    """An encoder whose tokens are the mean colours of its patches: a ViT without blocks, or a map of stride 32."""
+    if patch == 32:
+        return Encoder(Average(32))
+    options = {"img_size": 224, "patch_size": patch, "embed_dim": 3, "depth": 0, "num_heads": 1}
+    encoder = Encoder(timm.create_model("vit_tiny_patch16_224", num_classes=0, **options)).eval()
+    encoder.backbone.norm = torch.nn.Sequential()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+        for channel in range(3):
+            encoder.backbone.patch_embed.proj.weight[channel, channel] = 1 / patch**2
+    return encoder
+
+
+def centre(values, grid):
+    """Centre of mass in pixels of the 224-pixel image."""
+    values = values.view(grid)
+    places = (torch.arange(grid[0]) + 0.5) * 224 / grid[0]
+    return torch.stack([values.sum(1) @ places, values.sum(0) @ places]) / values.sum()
+
+
+@pytest.mark.parametrize(("own", "other"), [(14, 16), (16, 14), (14, 32), (32, 14), (16, 32), (32, 16)])
+def test_a_planted_square_arrives_at_its_place_with_the_mask_on_the_students_grid(own, other):
+    student, teacher = colours(own), colours(other)
+    objective, size = Objective(3, 3, head=Spy), (224, 224)
+    rows, columns = student.grid(size)
+    assert (rows, columns) == (224 // own, 224 // own) and teacher.grid(size) == (224 // other, 224 // other)
+    images = torch.full((1, 3, *size), 0.1)
+    images[..., 64:128, 128:192] = 1
+    row, column = 96 // own, 160 // own  # the student's cell at the middle of the square
+    mask = torch.zeros(1, rows * columns, dtype=torch.bool)
+    mask[0, row * columns + column] = True
+    distillation_step(student, teacher, objective, images, mask)
+    plain, masked = (getattr(objective, head).seen[0, :, 0].detach() for head in ("fea_head", "patch_head"))
+
+    grid, close = teacher.grid(size), {"rtol": 0, "atol": 0.1 * max(own, other)}
+    assert plain.shape == masked.shape == (grid[0] * grid[1],)
+    torch.testing.assert_close(centre(plain - 0.1, grid), torch.tensor([96.0, 160.0]), **close)
+    where = torch.tensor([(row + 0.5) * own, (column + 0.5) * own])
+    torch.testing.assert_close(centre(plain - masked, grid), where, **close)
+    # What the mask took is one patch of the square, on whichever grid it is counted.
+    assert (plain - masked).sum() * other**2 == pytest.approx(own**2, rel=0.1)
+
+
+def attend(head, s, t):
+    """softmax(q(s) t^T) v(s), row by row, in float64."""
+    norm, linear = zip(*(head.proj_q, head.proj_v), strict=True)
+    centred = (s - s.mean(-1, keepdim=True)) / (s.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    q, v = (
+        (centred * n.weight.double() + n.bias.double()) @ m.weight.double().T + m.bias.double()
+        for n, m in zip(norm, linear, strict=True)
+    )
+    out = torch.empty_like(t)
+    for i in range(len(s)):
+        logits = (t * q[i]).sum(-1)  # (M,)
+        weights = (logits - logits.max()).exp()
+        out[i] = (weights[:, None] * v).sum(0) / weights.sum()
+    return out
+
+
+@pytest.mark.slow
+def test_the_step_of_dinov2_b_at_512_pixels_is_the_literal_formula():
+    torch.manual_seed(0)
+    options = {"img_size": 512, "patch_size": 16}
+    teacher = Encoder.create("vit_base_patch14_dinov2", **options).eval()
+    student = Encoder.create("vit_small_patch16_224", img_size=512, depth=2).eval()
+    objective = Objective(student.dim, teacher.dim)
+    torch.nn.init.normal_(student.mask_token)
+    images, mask = torch.rand(1, 3, 512, 512), torch.rand(1, 1024) < 0.5
+
+    def walk(encoder, mask=None):  # the ViT step by step
+        vit = encoder.backbone
+        x = vit.patch_embed((images - encoder.mean) / encoder.std)
+        if mask is not None:
+            x[mask] = encoder.mask_token
+        x = vit.norm(vit.blocks(torch.cat([vit.cls_token, x], dim=1) + vit.pos_embed))
+        return x[0, 0].double(), x[0, 1:].double()
+
+    with torch.no_grad():
+        loss, metrics = distillation_step(student, teacher, objective, images, mask)
+        (cls_t, t), (cls_s, s), (_, hidden) = walk(teacher), walk(student), walk(student, mask)
+        assert t.shape == (1024, 768) and s.shape == (1024, 384)
+        cls = attend(objective.token_head, cls_s[None], cls_t[None])[0]
+        cls_error = ((cls - cls_t) ** 2).sum()
+        fea_error = ((attend(objective.fea_head, s, t) - t) ** 2).sum()
+        patch_error = ((attend(objective.patch_head, hidden, t) - t) ** 2).sum()
+    expected = {
+        "patch_loss": patch_error / (1024 * 768),
+        "fea_loss": (cls_error + fea_error) / (1025 * 768),
+        "token_loss": cls_error / 768,
+    }
+    expected["loss"] = sum(expected.values())
+    for name, value in expected.items():
+        assert metrics[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    assert loss.item() == metrics["loss"].item() and math.isfinite(loss.item())
