@@ -64,7 +64,7 @@ def embedding_dim(backbone: nn.Module) -> int:
 def dry_grid(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the final map for images of `size` = (H, W), by a forward pass on torch's meta device.
 
-    The meta device computes shapes and no values, so this costs some milliseconds at any size, draws no random
+    The meta device computes shapes and no values, so this costs some tenths of a second at any size, draws no random
     number and leaves the backbone alone. It sees how each model pads or cuts, which `feature_info` does not say.
 
     Raises:

@@ -78,8 +78,7 @@ class Segmentor(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> what the decoder reads (B, C, rows, columns)."""
         with torch.no_grad() if self.frozen else nullcontext():
-            patches = self.encoder(images).patches  # (B, N, C)
-        return patches.transpose(1, 2).unflatten(2, self.encoder.grid(images.shape[-2:]))
+            return self.encoder.final_map(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""

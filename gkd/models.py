@@ -6,7 +6,8 @@ cls, patches = teacher(images)        # images (B, 3, H, W), un-normalised float
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import timm
@@ -81,17 +82,17 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the backbone cannot take that size, or the mask has another number of patches.
         """
-        x = self._normalise(images)
-        if mask is None:
-            return self._tokens(self._features(x))
-        self._check_mask(mask, images)
-        if not self.is_token_model:
-            return self._tokens(self._features(self._mask_pixels(x, mask)))
-        handle = self.backbone.patch_embed.register_forward_hook(lambda _m, _i, out: self._mask_tokens(out, mask))
-        try:
-            return self._tokens(self._features(x))
-        finally:
-            handle.remove()
+        return self._tokens(self._features(images, mask))
+
+    def final_map(self, images: Tensor) -> Tensor:
+        """The patches of `forward` as a map (B, C, rows, columns), for decoders.
+
+        Unlike `grid`, it works for sizes that are still open, as in an export, wherever the model returns a map.
+        """
+        features = self._features(images)
+        if features.ndim == 4:
+            return features.movedim(-1, 1) if backbones.channels_last(self.backbone) else features
+        return self._tokens(features).patches.transpose(1, 2).unflatten(2, self.grid(images.shape[-2:]))
 
     def intermediate(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of some blocks (of stages, in hierarchical models), without the final norm and prefix tokens.
@@ -105,11 +106,11 @@ class Encoder(nn.Module):
             `intermediate_dims` says its C and stride.
         """
         wanted = self._block_numbers(blocks)
-        self._checked(images.shape[-2:])
         numbers = sorted(set(wanted))  # timm returns each once, in the order of the model
-        maps = self.backbone.forward_intermediates(
-            self._normalise(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
-        )
+        with self._explained(images):
+            maps = self.backbone.forward_intermediates(
+                self._normalise(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
+            )
         return [maps[numbers.index(number)] for number in wanted]
 
     def intermediate_dims(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
@@ -158,15 +159,36 @@ class Encoder(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 
-    def _features(self, x: Tensor) -> Tensor:
-        self._checked(x.shape[-2:])
+    def _features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        x, masking = self._normalise(images), nullcontext()
+        if mask is not None:
+            self._check_mask(mask, images)
+            if self.is_token_model:
+                masking = self._masked_embedding(mask)
+            else:
+                x = self._mask_pixels(x, mask)
+        with self._explained(images), masking:
+            features = self.backbone.forward_features(x)
+        backbones.check_features(self.backbone, features)
+        return features
+
+    @contextmanager
+    def _explained(self, images: Tensor) -> Iterator[None]:
+        size = self._checked(images.shape[-2:])
         try:
-            return self.backbone.forward_features(x)
+            yield
         except AssertionError as error:  # timm's word on sizes
-            raise backbones.size_error(self.backbone, tuple(x.shape[-2:]), error) from error
+            raise backbones.size_error(self.backbone, size, error) from error
+
+    @contextmanager
+    def _masked_embedding(self, mask: Tensor) -> Iterator[None]:
+        handle = self.backbone.patch_embed.register_forward_hook(lambda _m, _i, out: self._mask_tokens(out, mask))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _tokens(self, features: Tensor) -> Tokens:
-        backbones.check_features(self.backbone, features)
         if features.ndim == 4:
             channels_last = backbones.channels_last(self.backbone)
             axes = (1, 2) if channels_last else (2, 3)

@@ -69,6 +69,23 @@ def test_the_cells_of_a_map_become_patches_row_by_row(key):
     torch.testing.assert_close(cls, features.mean(dim=(1, 2)))
 
 
+def test_the_final_map_is_the_patches_on_their_grid(case):
+    encoder, images, grid, dim = case
+    found = encoder.final_map(images)
+    assert found.shape == (2, dim, *grid)
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), encoder(images).patches, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("encoder", [Encoder.create("test_resnet"), tiny_vit(depth=1, dynamic_img_size=True)])
+def test_the_final_map_can_be_exported_for_any_size(encoder):
+    free = {axis: torch.export.Dim.AUTO for axis in (0, 2, 3)}
+    wrapped = torch.nn.Module()
+    wrapped.encoder, wrapped.forward = encoder.eval(), encoder.final_map
+    program = torch.export.export(wrapped, (torch.rand(2, 3, 64, 96),), dynamic_shapes=(free,))
+    images = torch.rand(1, 3, 96, 160)
+    torch.testing.assert_close(program.module()(images), encoder.final_map(images))
+
+
 def test_intermediate_maps_are_those_of_the_blocks_without_the_final_norm():
     encoder, images = tiny_vit(depth=3).eval(), torch.rand(2, 3, 32, 32)
     first, last = encoder.intermediate(images, [0, -1])
@@ -104,8 +121,10 @@ def test_an_image_smaller_than_a_patch_is_refused(patch):
 def test_a_size_that_the_model_refuses_says_what_to_do():
     with pytest.raises(ValueError, match="Transformer cannot take images of 64 x 32 pixels: Input height.*img_size"):
         tiny_vit()(torch.rand(1, 3, 64, 32))
-    with pytest.raises(ValueError, match="36 x 32 pixels: Input height .36. should be divisible by patch size"):
-        tiny_vit(dynamic_img_size=True)(torch.rand(1, 3, 36, 32))
+    encoder = tiny_vit(dynamic_img_size=True)
+    for call in (encoder, encoder.final_map, lambda images: encoder.intermediate(images, [0])):
+        with pytest.raises(ValueError, match="36 x 32 pixels: Input height .36. should be divisible by patch size"):
+            call(torch.rand(1, 3, 36, 32))
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (1, 16), (2, 4, 4)])
