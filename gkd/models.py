@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gkd import backbones
 from gkd.backbones import check_name as check_name
+from gkd.masking import check_mask, hide_pixels, masked_embedding
 from gkd.resampling import resample_bicubic as resample_bicubic
 
 
@@ -162,11 +163,12 @@ class Encoder(nn.Module):
     def _features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         x, masking = self._normalise(images), nullcontext()
         if mask is not None:
-            self._check_mask(mask, images)
+            grid = self.grid(x.shape[-2:])
+            check_mask(mask, len(x), grid)
             if self.is_token_model:
-                masking = self._masked_embedding(mask)
+                masking = masked_embedding(self.backbone.patch_embed, self.mask_token, mask)
             else:
-                x = self._mask_pixels(x, mask)
+                x = hide_pixels(x, mask, grid)
         with self._explained(images), masking:
             features = self.backbone.forward_features(x)
         backbones.check_features(self.backbone, features)
@@ -179,14 +181,6 @@ class Encoder(nn.Module):
             yield
         except AssertionError as error:  # timm's word on sizes
             raise backbones.size_error(self.backbone, size, error) from error
-
-    @contextmanager
-    def _masked_embedding(self, mask: Tensor) -> Iterator[None]:
-        handle = self.backbone.patch_embed.register_forward_hook(lambda _m, _i, out: self._mask_tokens(out, mask))
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def _tokens(self, features: Tensor) -> Tokens:
         if features.ndim == 4:
@@ -201,32 +195,12 @@ class Encoder(nn.Module):
         patches = features[:, backbones.prefix_tokens(self.backbone) :]  # (B, N, C)
         return Tokens(features[:, 0] if backbones.has_cls(self.backbone) else patches.mean(dim=1), patches)
 
-    def _mask_tokens(self, embedded: Tensor | tuple[Tensor, ...], mask: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if isinstance(embedded, tuple):  # tokens and their grid (XCiT)
-            return self._mask_tokens(embedded[0], mask), *embedded[1:]
-        shape = embedded.shape[:-1]  # (B, N), or (B, rows, columns) where the model keeps the grid
-        return torch.where(mask.reshape(shape).unsqueeze(-1), self.mask_token.to(embedded.dtype), embedded)
-
-    def _mask_pixels(self, x: Tensor, mask: Tensor) -> Tensor:
-        rows, columns = self.grid(x.shape[-2:])
-        cells = mask.view(-1, 1, rows, columns).to(x.dtype)
-        hidden = F.interpolate(cells, x.shape[-2:], mode="nearest")  # (B, 1, H, W)
-        return x * (1 - hidden)  # zero after normalisation: the mean colour
-
     def _checked(self, size: Sequence[int]) -> tuple[int, int]:
         height, width = size
         if min(height, width) < self.stride:
             reason = f"a patch has {self.stride} x {self.stride} pixels."
             raise backbones.size_error(self.backbone, (height, width), reason)
         return height, width
-
-    def _check_mask(self, mask: Tensor, images: Tensor) -> None:
-        rows, columns = self.grid(images.shape[-2:])
-        if mask.shape != (len(images), rows * columns):
-            raise ValueError(
-                f"a mask of shape {tuple(mask.shape)} does not fit {len(images)} images on this encoder's grid of "
-                f"{rows} x {columns}: expected {(len(images), rows * columns)}"
-            )
 
     def _block_numbers(self, blocks: Sequence[int]) -> list[int]:
         count = len(self.backbone.feature_info)

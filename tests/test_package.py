@@ -14,6 +14,7 @@ from gkd.params import ROOT
 LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
+    ("backbones", "masking", "resampling"),
     ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
     (
         "methods",
