@@ -11,18 +11,20 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import yaml
-from torch import nn
 
 from gkd.benchmarks import Domain, Source
 from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
-from gkd.resume import Resume, fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gkd.resume import Resume
 
 SCRATCH_RESULTS = ".scratch/results"
 
@@ -73,6 +75,10 @@ class Workspace:
         They hold for the same parameters, code, versions, data (data.dvc, manifests, subsets) and `modules`, in their
         state at this call: give all that the result follows from.
         """
+        import torch  # only the stages that train or evaluate have use for it
+
+        from gkd.resume import Resume, fingerprint
+
         settings = params.model_dump_json(exclude={"resume_seconds"})
         versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
         data = [ROOT / name for name in ("data.dvc", "manifests", "subsets")]

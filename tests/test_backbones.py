@@ -19,14 +19,16 @@ ANY_SIZE = {
     "twins_svt_small": {**PVT, "wss": (2, 2, 2, 2)},  # returns tokens in a row
     "test_mambaout": {},  # channels last
 }
-ENCODERS = {name: Encoder.create(name, **options).eval() for name, options in ANY_SIZE.items()}
+
+
+@pytest.fixture(scope="module", params=ANY_SIZE)
+def encoder(request):
+    return Encoder.create(request.param, **ANY_SIZE[request.param]).eval()
 
 
 @settings(max_examples=3)
 @given(st.integers(32, 130), st.integers(32, 130))
-@pytest.mark.parametrize("name", ANY_SIZE)
-def test_the_grid_is_that_of_the_forward_pass(name, height, width):
-    encoder = ENCODERS[name]
+def test_the_grid_is_that_of_the_forward_pass(encoder, height, width):
     with torch.no_grad():
         images = torch.rand(1, 3, height, width)
         patches = encoder(images).patches

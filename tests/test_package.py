@@ -15,7 +15,8 @@ LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
     ("backbones", "masking", "resampling"),
-    ("models", "strict", "foreign", "packages", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
+    ("models", "strict", "foreign", "packages", "checkpoints", "decoders", "qsd", "baselines", "attention"),
+    ("loading", "resume", "launching"),
     (
         "methods",
         "plan",
