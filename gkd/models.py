@@ -95,6 +95,28 @@ class Encoder(nn.Module):
             self._normalise(images), indices=list(blocks), norm=False, output_fmt="NCHW", intermediates_only=True
         )
 
+    def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
+        """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number.
+
+        Args:
+            images: (B, 3, H, W), un-normalised.
+            blocks: numbers from 0 on; IndexError for one that the model lacks.
+        """
+        wanted, count = sorted(set(blocks)), len(self.backbone.feature_info)
+        if outside := [block for block in wanted if not 0 <= block < count]:
+            raise IndexError(f"the model has blocks 0 to {count - 1}, there is no block {outside[0]}")
+        final, maps = self.backbone.forward_intermediates(
+            self._normalise(images), indices=wanted, norm=False, output_fmt="NCHW"
+        )
+        return self._tokens(final), dict(zip(wanted, maps, strict=True))
+
+    def block_dim(self, block: int) -> int:
+        """Channels of a block's output; IndexError for one that the model lacks."""
+        info = self.backbone.feature_info
+        if not 0 <= block < len(info):
+            raise IndexError(f"the model has blocks 0 to {len(info) - 1}, there is no block {block}")
+        return int(info[block]["num_chs"])
+
     def train(self, mode: bool = True) -> Encoder:
         """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
         super().train(mode)
@@ -160,11 +182,16 @@ class Encoder(nn.Module):
 
 def resample_tokens(tokens: Tokens, grid: tuple[int, int], target: tuple[int, int]) -> Tokens:
     """Bring patches (B, N, C) from `grid` onto the `target` grid by bilinear resampling; cls stays."""
+    return Tokens(tokens.cls, resample_patches(tokens.patches, grid, target))
+
+
+def resample_patches(patches: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Patches (B, N, C) on `grid` -> (B, M, C) on the `target` grid, by bilinear resampling."""
     if tuple(grid) == tuple(target):
-        return tokens
-    maps = tokens.patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
+        return patches
+    maps = patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
     maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=target[0] < grid[0])
-    return Tokens(tokens.cls, maps.flatten(2).transpose(1, 2))
+    return maps.flatten(2).transpose(1, 2)
 
 
 def _embedding_dim(backbone: nn.Module) -> int:

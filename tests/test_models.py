@@ -78,6 +78,30 @@ def test_intermediate_maps_are_those_of_the_blocks_without_the_final_norm():
     assert not torch.allclose(first, last)
 
 
+def test_tokens_and_blocks_of_one_pass_are_those_of_two(case):
+    encoder, images, _, _ = case
+    last = len(encoder.backbone.feature_info) - 1
+    blocks = [last, 0, last]  # any order, and one twice
+    with torch.no_grad():
+        tokens, maps = encoder.forward_with_blocks(images, blocks)
+        expected = dict(zip(sorted({0, last}), encoder.intermediate(images, sorted({0, last})), strict=True))
+        assert all(torch.equal(*pair) for pair in zip(tokens, encoder(images), strict=True))
+    assert maps.keys() == expected.keys()
+    for block, found in maps.items():
+        assert torch.equal(found, expected[block]) and found.shape[1] == encoder.block_dim(block)
+
+
+@pytest.mark.parametrize("block", [-1, 1, 9])
+def test_a_block_that_the_model_lacks_is_named(block):
+    encoder = tiny_vit(24, depth=1)
+    for call in (
+        lambda: encoder.forward_with_blocks(torch.rand(1, 3, 32, 32), [block]),
+        lambda: encoder.block_dim(block),
+    ):
+        with pytest.raises(IndexError, match=f"the model has blocks 0 to 0, there is no block {block}"):
+            call()
+
+
 def test_cls_is_the_class_token_or_the_mean():
     images = torch.rand(2, 3, 32, 32)
     for key, has_cls in {"vit": True, "vit with registers": True, "registers without cls": False}.items():
