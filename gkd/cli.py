@@ -32,7 +32,7 @@ def plan(
 
     try:
         params = load(profile)
-        for spec in (params.models.teacher, *params.models.students.values()):
+        for spec in params.models.encoders:
             check_name(spec.name)
         found = availability.check(params)
         for message in found.messages:

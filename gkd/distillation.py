@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from gkd.baselines import LinearHead
+from gkd.blocks import BlockPair
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
-from gkd.params import Distillation
+from gkd.params import Distillation, Heads
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.training import cosine, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
@@ -22,11 +24,50 @@ HEADS = {"qsd": QSD, "linear": LinearHead}
 
 
 def build_objective(
-    method: Method, student: Encoder, teacher: Encoder, options: dict[str, Any], seed: int
+    method: Method,
+    student: Encoder,
+    teacher: Encoder,
+    options: Heads,
+    seed: int,
+    others: Mapping[str, Encoder] | None = None,
 ) -> Objective:
-    """The heads of `method` for this pair, initialised from `seed`; `options` come on top of the method's own."""
+    """The heads of `method` for this student and teacher, initialised from `seed`.
+
+    Args:
+        method: the row of the table.
+        student: encoder that learns.
+        teacher: the encoder that it follows.
+        options: what params.yaml states comes on top of the method's own. `intermediate` concerns `teacher` alone:
+            block numbers mean nothing to another architecture.
+        seed: of the initial weights.
+        others: further teachers, by name; each gets heads of its own, with the same options.
+
+    Raises:
+        ValueError: an option that plain regression does not have, or that does not fit an encoder.
+    """
+    given = {**method.head_options, **options.given}
+    if method.head == "linear" and (wrong := sorted(set(given) - {"weights"})):
+        raise ValueError(f"heads.{method.name}.{wrong[0]}: plain regression has no such option")
+    head = HEADS[method.head]
+    pair, blocks = options.intermediate, {}
+    if pair is not None:
+        dims = (
+            _block_dim(e, getattr(pair, who), f"heads.{method.name}.intermediate.{who}")
+            for e, who in ((student, "student"), (teacher, "teacher"))
+        )
+        blocks = {"blocks": BlockPair(pair.student, pair.teacher, *dims), "block_weight": pair.weight}
     torch.manual_seed(seed)
-    return Objective(student.dim, teacher.dim, HEADS[method.head], **{**method.head_options, **options})
+    objective = Objective(student.dim, teacher.dim, head, **given, **blocks)
+    for name, other in (others or {}).items():
+        objective.others[name] = Objective(student.dim, other.dim, head, **given)
+    return objective
+
+
+def _block_dim(encoder: Encoder, block: int, key: str) -> int:
+    try:
+        return encoder.block_dim(block)
+    except IndexError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tensor:
@@ -43,6 +84,7 @@ def distil(
     section: Distillation,
     seed: int,
     name: str,
+    others: Mapping[str, Encoder] | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -54,15 +96,17 @@ def distil(
         section: parameters of the stage.
         seed: of data order, augmentation and masks.
         name: shown in the progress lines.
+        others: further teachers, by the names of `objective.others`; frozen as well.
     """
-    teacher.requires_grad_(False).eval()
+    others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = Accelerator()
-    teacher.to(accelerator.device)
+    for encoder in (teacher, *others.values()):
+        encoder.requires_grad_(False).eval().to(accelerator.device)
 
     def step(number: int, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         mask = step_mask(section, rows * columns, seed, number).to(images.device)
-        return distillation_step(student, teacher, objective, images, mask)
+        return distillation_step(student, teacher, objective, images, mask, others)
 
     batches = loader(
         data,
