@@ -14,7 +14,7 @@ from gkd.params import ROOT
 LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
-    ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
+    ("models", "checkpoints", "decoders", "pooling", "blocks", "qsd", "baselines", "attention", "loading"),
     (
         "methods",
         "plan",
