@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from gkd.methods import Method
 from gkd.models import Encoder
 from gkd.params import Distillation, Heads
 from gkd.qsd import QSD, Objective, distillation_step
+from gkd.resume import Slot
 from gkd.training import cosine, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
 
@@ -84,6 +85,7 @@ def distil(
     section: Distillation,
     seed: int,
     name: str,
+    slot: Slot | None = None,
     others: Mapping[str, Encoder] | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
@@ -96,6 +98,7 @@ def distil(
         section: parameters of the stage.
         seed: of data order, augmentation and masks.
         name: shown in the progress lines.
+        slot: where states are kept while this runs, so that a killed run can continue.
         others: further teachers, by the names of `objective.others`; frozen as well.
     """
     others = others or {}
@@ -108,18 +111,15 @@ def distil(
         mask = step_mask(section, rows * columns, seed, number).to(images.device)
         return distillation_step(student, teacher, objective, images, mask, others)
 
-    batches = loader(
-        data,
-        DistillationView(section),
-        section.steps,
-        section.batch_size,
-        seed,
-        labelled=False,
-        repeats=section.repeats,
-    )
+    view = DistillationView(section)
+
+    def batches(start: int) -> Iterable[Tensor]:
+        shape = section.steps, section.batch_size, seed
+        return loader(data, view, *shape, labelled=False, repeats=section.repeats, start=start)
+
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator)
+    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator, slot)
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gkd.inference import Inference, predict
+from gkd.resume import Slot
 
 IGNORE = 255
 
@@ -77,17 +78,20 @@ def evaluate(
     how: Inference,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    slot: Slot | None = None,
 ) -> np.ndarray:
     """Confusion matrix (K, K) int64 of `model` over one domain.
 
-    `progress` is called with the number of photos done and 1 after each. The model is moved to `device`, runs in eval
+    `progress` is called with the number of photos done and 1 after each. With a slot, a killed evaluation continues
+    after the last photo that it counted there. The model is moved to `device`, runs in eval
     mode, and each module is left in its former mode.
     """
     modes = {module: module.training for module in model.modules()}  # a frozen encoder stays in eval mode
     model.to(device).eval()
-    confusion = np.zeros((classes, classes), dtype=np.int64)
+    state = None if slot is None else slot.load()
+    confusion = np.zeros((classes, classes), dtype=np.int64) if state is None else state["confusion"].numpy()
     try:
-        for index in range(len(data)):
+        for index in range(0 if state is None else state["photos"], len(data)):
             photo, label = data[index]
             guess = predict(model, photo, label.shape, how, device)
             try:
@@ -96,6 +100,8 @@ def evaluate(
                 raise ValueError(f"sample {index}: {error}") from error
             if progress is not None:
                 progress(index + 1, 1)
+            if slot is not None and (slot.due() or index + 1 == len(data)):
+                slot.save({"photos": index + 1, "confusion": torch.from_numpy(confusion)})
     finally:
         for module, mode in modes.items():
             module.training = mode

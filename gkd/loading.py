@@ -33,32 +33,27 @@ class EpochBatches:
     section 2): it sees 1/repeats of the distinct images.
     """
 
-    def __init__(self, length: int, batch_size: int, steps: int, seed: int, repeats: int = 1) -> None:
+    def __init__(self, length: int, batch_size: int, steps: int, seed: int, repeats: int = 1, start: int = 0) -> None:
         if length == 0:
             raise ValueError("the dataset is empty: nothing to train on")
-        self.length, self.batch_size, self.steps, self.seed, self.repeats = (
-            length,
-            batch_size,
-            steps,
-            seed,
-            repeats,
-        )
+        self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
+        self.steps, self.start = steps, start
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        keys = self._keys()
-        for _ in range(self.steps):
+        keys = self._keys(self.start * self.batch_size)
+        for _ in range(len(self)):
             yield [next(keys) for _ in range(self.batch_size)]
 
-    def _keys(self) -> Iterator[tuple[int, int, int]]:
-        epoch = 0
+    def _keys(self, drawn: int) -> Iterator[tuple[int, int, int]]:
+        epoch, first = divmod(drawn, self.length)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-            for position in range(self.length):
+            for position in range(first, self.length):
                 yield epoch, position % self.repeats, int(order[position // self.repeats])
-            epoch += 1
+            epoch, first = epoch + 1, 0
 
 
 def loader(
@@ -70,11 +65,12 @@ def loader(
     *,
     labelled: bool,
     repeats: int = 1,
+    start: int = 0,
 ) -> DataLoader:
-    """A loader of `steps` batches of transformed samples of `data` (`data[i]` -> image, label).
+    """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
 
-    The number of workers comes from the environment variable GKD_WORKERS (default 1), not from params.yaml, since it
-    does not change a result.
+    `data[i]` -> image, label. The number of workers comes from the environment variable GKD_WORKERS (default 1), not
+    from params.yaml, since it does not change a result.
     """
     given = os.environ.get("GKD_WORKERS", "1")
     if not given.isdecimal():
@@ -82,7 +78,7 @@ def loader(
     workers = int(given)
     return DataLoader(
         Views(data, transform, seed, labelled),
-        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats),
+        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,

@@ -86,18 +86,20 @@ class Blocks(_Section):
 class Heads(_Section):
     """Distillation heads of a method (gkd.qsd); what params.yaml does not say stays as the methods table has it."""
 
-    num_heads: int = Field(1, gt=0)
-    scaled: bool = False
-    temperature: float = Field(1.0, gt=0)
-    diagonal_bias: float | None = None
-    pool: int = Field(1, gt=0)
-    weights: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)  # patch, fea, token
+    # None = not said, and not the default of gkd.qsd: a dump of the parameters must tell the two apart.
+    num_heads: int | None = Field(None, gt=0)
+    scaled: bool | None = None
+    temperature: float | None = Field(None, gt=0)
+    diagonal_bias: float | None = None  # here null turns a method's bias off
+    pool: int | None = Field(None, gt=0)
+    weights: list[float] | None = Field(None, min_length=3, max_length=3)  # patch, fea, token
     intermediate: Blocks | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """The options that params.yaml states, but for `intermediate`."""
-        return self.model_dump(include=self.model_fields_set - {"intermediate"})
+        said = self.model_dump(include=self.model_fields_set - {"intermediate"})
+        return {key: value for key, value in said.items() if value is not None or key == "diagonal_bias"}
 
 
 class Optim(_Section):
@@ -186,6 +188,9 @@ class Profile(_Section):
 
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     in_memory: bool = False  # keep decoded images in memory: for small datasets
+    resume_seconds: float = Field(
+        60.0, ge=0
+    )  # between the states that a killed stage continues from; no result follows
     plan: Plan
     models: Models
     pretrain: Pretrain | None = None

@@ -60,7 +60,7 @@ def pretrain(
     print(f"{name}: {len(images)} scenes drawn", flush=True)
     rng = np.random.default_rng([seed, 1])
 
-    def batches() -> object:
+    def batches(_start: int) -> object:  # always 0: this run keeps no states
         half = section.batch_size // 2
         for _ in range(steps):
             rows = np.concatenate(
@@ -82,4 +82,4 @@ def pretrain(
 
     groups = parameter_groups([model], lr, section.weight_decay)
     schedule = cosine(steps, lr, 1e-5, warmup=min(50, steps // 10))
-    return model, fit(step, [model], groups, batches(), steps, schedule, name)
+    return model, fit(step, [model], groups, batches, steps, schedule, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from gkd.inference import Inference, predict
 from gkd.labels import IGNORE
 from gkd.loading import loader
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
+from gkd.resume import Resume, Slot
 from gkd.training import Progress, fit, parameter_groups, poly
 from gkd.transforms import LabelledView
 
@@ -59,6 +60,7 @@ def learn_side_by_side(
     seed: int,
     name: str,
     guide: Segmentor | None = None,
+    slot: Slot | None = None,
 ) -> dict[float, pd.DataFrame]:
     """Train copies of one segmentor in place, each at its own learning rate; returns the history of each.
 
@@ -73,6 +75,7 @@ def learn_side_by_side(
         seed: of data order and augmentation.
         name: shown in the progress lines.
         guide: the teacher's segmentor, for the KL term.
+        slot: where states are kept while this runs, so that a killed run can continue.
     """
     accelerator = Accelerator()
     if guide is not None:
@@ -94,10 +97,14 @@ def learn_side_by_side(
             metrics |= {f"{key} {lr}": value for key, value in parts.items()}
         return torch.stack(losses).sum(), metrics
 
-    batches = loader(data, LabelledView(section), section.steps, section.batch_size, seed, labelled=True)
+    view = LabelledView(section)
+
+    def batches(start: int) -> Iterable[list[Tensor]]:
+        return loader(data, view, section.steps, section.batch_size, seed, labelled=True, start=start)
+
     groups = [group for lr, model in models.items() for group in _groups(model, section, lr)]
     schedule = poly(section.steps, section.power)
-    record = fit(step, list(models.values()), groups, batches, section.steps, schedule, name, accelerator)
+    record = fit(step, list(models.values()), groups, batches, section.steps, schedule, name, accelerator, slot)
     histories = {}
     for lr in models:
         own = [column for column in record if column.endswith(f" {lr}")]
@@ -154,13 +161,21 @@ def inference(model: Segmentor, protocol: Evaluate, domain: str) -> Inference:
     )
 
 
-def measure(model: Segmentor, data: Any, classes: int, protocol: Evaluate, domain: str, name: str) -> np.ndarray:
+def measure(
+    model: Segmentor,
+    data: Any,
+    classes: int,
+    protocol: Evaluate,
+    domain: str,
+    name: str,
+    slot: Slot | None = None,
+) -> np.ndarray:
     """Confusion matrix (K, K) of `model` on one domain by the evaluation protocol of the profile.
 
-    `name` is shown in the progress lines.
+    `name` is shown in the progress lines; `slot` lets a killed evaluation continue.
     """
     progress = Progress(f"{name} on {domain}", len(data))
-    return evaluate(model, data, classes, inference(model, protocol, domain), Accelerator().device, progress)
+    return evaluate(model, data, classes, inference(model, protocol, domain), Accelerator().device, progress, slot)
 
 
 def show(
@@ -191,17 +206,21 @@ def choose(
     seed: int,
     name: str,
     guide: Segmentor | None = None,
+    resume: Resume | None = None,
 ) -> Trained:
     """Train once for each learning rate of `section.lrs`, from the same start; keep the best on `validation`.
 
-    The same set and the same rule for every method; no target domain is looked at. A tie goes to the first.
+    The same set and the same rule for every method; no target domain is looked at. A tie goes to the first. With
+    `resume`, a killed choice continues where it was.
     """
     candidates = {lr: _candidate(model) for lr in section.lrs}
     rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
-    histories = learn_side_by_side(candidates, data, section, seed, f"{name} lr {rates}", guide)
+    training = None if resume is None else resume.slot("training")
+    histories = learn_side_by_side(candidates, data, section, seed, f"{name} lr {rates}", guide, training)
     runs = []
     for lr, candidate in candidates.items():
-        confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name, name)
+        slot = None if resume is None else resume.slot(f"validation {lr}")
+        confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name, name, slot)
         runs.append((scores(confusion).miou, lr, confusion))
         print(f"{name} lr {lr:g}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
     _, lr, confusion = max(runs, key=lambda run: run[0])

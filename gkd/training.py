@@ -12,6 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from gkd.resume import Slot, load_model_state, model_state
+
+Batches = Callable[[int], Iterable[Any]]
 Step = Callable[[int, Any], tuple[Tensor, dict[str, Tensor]]]
 Schedule = Callable[[int], float]
 
@@ -53,22 +56,26 @@ def fit(
     step: Step,
     modules: Sequence[nn.Module],
     groups: list[dict[str, Any]],
-    batches: Iterable[Any],
+    batches: Batches,
     steps: int,
     schedule: Schedule,
     name: str,
     accelerator: Accelerator | None = None,
+    slot: Slot | None = None,
 ) -> pd.DataFrame:
     """Train for `steps` steps and return the history: one row a step, with the metrics and the learning rate.
+
+    With a slot, a killed run continues from its last state and ends with the bytes of one that was left alone.
 
     Args:
         step: (step number, batch) -> (loss, metrics), without the backward pass.
         modules: what is trained, in train mode here and in eval mode afterwards.
         groups: parameter groups of AdamW.
-        batches: as many as `steps`.
+        batches: called with the number of the first step to do, gives the batches from there to the last step.
         schedule: factor of the learning rates at a step.
         name: shown in the progress lines.
         accelerator: the engine; a fresh one by default.
+        slot: where states are kept while this runs; None = nowhere.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -76,11 +83,11 @@ def fit(
     accelerator = accelerator or Accelerator()
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8))
     bases = [group["lr"] for group in optimizer.param_groups]
-    progress = Progress(name, steps)
-    history = []
     for module in modules:
         module.to(accelerator.device).train()
-    for number, batch in enumerate(batches):
+    history = _continue(slot, modules, optimizer, name)
+    progress = Progress(name, steps, done=len(history))
+    for number, batch in enumerate(batches(len(history)), start=len(history)):
         factor = schedule(number)
         for group, base in zip(optimizer.param_groups, bases, strict=True):
             group["lr"] = base * factor
@@ -94,16 +101,44 @@ def fit(
         optimizer.step()
         history.append({"step": number, "lr": bases[0] * factor, **{k: float(v) for k, v in metrics.items()}})
         progress(number + 1, _batch_size(batch), float(loss.detach()))
+        if slot is not None and (slot.due() or number + 1 == steps):
+            slot.save(_state(modules, optimizer, history))
     for module in modules:
         module.eval()
     return pd.DataFrame(history)
 
 
+def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str, float]]) -> dict[str, Any]:
+    return {
+        "history": history,
+        "modules": [model_state(module) for module in modules],
+        "optimizer": optimizer.state_dict(),
+        # For what draws while the model runs (drop path, sampled points); data and masks have seeds of their own.
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _continue(slot: Slot | None, modules: Sequence[nn.Module], optimizer: Any, name: str) -> list[dict[str, float]]:
+    """Bring back the last state of `slot`; returns its history, which is empty where there is none."""
+    state = None if slot is None else slot.load()
+    if state is None:
+        return []
+    for module, own in zip(modules, state["modules"], strict=True):
+        load_model_state(module, own)
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    if state["random_cuda"]:
+        torch.cuda.set_rng_state_all(state["random_cuda"])
+    print(f"{name}  continues after step {len(state['history'])}", flush=True)
+    return state["history"]
+
+
 class Progress:
     """Plain lines on the terminal while a stage runs: step of total, loss, images per second, time left."""
 
-    def __init__(self, name: str, total: int, every: float = 5.0) -> None:
-        self.name, self.total, self.every = name, total, every
+    def __init__(self, name: str, total: int, every: float = 5.0, done: int = 0) -> None:
+        self.name, self.total, self.every, self.before = name, total, every, done
         self.start = self.last = time.monotonic()
         self.images = 0
 
@@ -116,7 +151,7 @@ class Progress:
         self.last = now
         elapsed = max(now - self.start, 1e-9)
         shown = "" if loss is None else f"  loss {loss:.4f}"
-        left = elapsed / done * (self.total - done)
+        left = elapsed / (done - self.before) * (self.total - done)
         print(
             f"{self.name}  step {done}/{self.total}{shown}  {self.images / elapsed:.1f} images/s  "
             f"{int(left) // 60}:{int(left) % 60:02d} left",

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from torch import nn
 
 from gkd.benchmarks import Domain
 from gkd.datasets import SegmentationData, open_split, problem, root_of
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
+from gkd.resume import Resume, fingerprint
 
 SCRATCH_RESULTS = ".scratch/results"
 
@@ -57,6 +60,19 @@ class Workspace:
                 with archive.open(entry, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
         return path
+
+    def resume(self, params: Params, *modules: nn.Module) -> Resume:
+        """States of this member while it runs, in .scratch/resume/: a killed stage that is repeated continues.
+
+        They hold for the same parameters, code, versions, data (data.dvc, manifests, subsets) and `modules`, in their
+        state at this call: give all that the result follows from.
+        """
+        settings = params.model_dump_json(exclude={"resume_seconds"})
+        versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        data = [ROOT / name for name in ("data.dvc", "manifests", "subsets")]
+        key = fingerprint(settings, versions, ROOT / "gkd", *data, *modules)
+        folder = ROOT / ".scratch" / "resume" / self.folder.relative_to(ROOT)
+        return Resume(folder, key, params.resume_seconds)
 
     def need(self, path: str | None, **parameters: Any) -> Path | None:
         """An input, given relative to the root; None stays None.

@@ -15,6 +15,7 @@ from gkd.decoders import ConvDecoder, LinearDecoder, Segmentor
 from gkd.labels import IGNORE
 from gkd.params import Evaluate, TaskLearning
 from gkd.params import load as load_params
+from gkd.resume import Resume
 from gkd.task import build_segmentor, choose, learn, learn_side_by_side, measure, score_row, show
 
 SOURCE = SOURCES["potsdam"]
@@ -147,6 +148,29 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
         f"run lr {lr:g}  source validation mIoU {miou:.2f}"
         for lr, miou in trained.choice.itertuples(index=False, name=None)
     ]
+
+
+def test_a_killed_choice_continues_where_it_was(tmp_path, monkeypatch, capsys):
+    options = section(lrs=[1e-2, 1e-3])
+    expected = choose(segmentor(), Blocks(), Blocks(seed=1), SOURCE, options, PROTOCOL, 0, "run")
+    resume = Resume(tmp_path / "member", "key", 0)
+    real, done = task.scores, []
+
+    def killed(confusion):
+        done.append(confusion)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return real(confusion)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(task, "scores", killed)
+        choose(segmentor(), Blocks(), Blocks(seed=1), SOURCE, options, PROTOCOL, 0, "run", resume=resume)
+    photos, validation = Blocks(), Blocks(seed=1)
+    monkeypatch.setattr(Blocks, "__getitem__", lambda *_: pytest.fail("trained or evaluated again"))
+    trained = choose(segmentor(), photos, validation, SOURCE, options, PROTOCOL, 0, "run", resume=resume)
+    assert changed(expected.model.state_dict(), trained.model) == [] and trained.lr == expected.lr
+    pd.testing.assert_frame_equal(trained.history, expected.history, check_exact=True)
+    pd.testing.assert_frame_equal(trained.choice, expected.choice, check_exact=True)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

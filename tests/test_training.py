@@ -48,7 +48,7 @@ def test_groups_without_parameters_are_left_out():
     assert [g["weight_decay"] for g in parameter_groups([nn.BatchNorm2d(3)], 0.1, 0.05)] == [0.0]
 
 
-def run(steps=6, seed=0, lr=0.1, spoil=None, schedule=None, name="stage member"):
+def run(steps=6, seed=0, lr=0.1, spoil=None, schedule=None, name="stage member", slot=None):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
     batches = [torch.randn(5, 3) for _ in range(steps)]
@@ -59,7 +59,9 @@ def run(steps=6, seed=0, lr=0.1, spoil=None, schedule=None, name="stage member")
         return loss, {"loss": loss.detach(), "half": loss.detach() / 2}
 
     groups = parameter_groups([model], lr, 0.05)
-    return model, fit(step, [model], groups, batches, steps, schedule or poly(steps, 1.0), name)
+    return model, fit(
+        step, [model], groups, lambda start: batches[start:], steps, schedule or poly(steps, 1.0), name, slot=slot
+    )
 
 
 def test_history_has_a_row_a_step_with_metrics_and_learning_rate():
@@ -89,7 +91,7 @@ def test_the_steps_are_those_of_adamw_under_the_schedule():
         lambda _n, x: (weight(x).square().mean(), {}),
         [weight],
         parameter_groups([weight], 0.1, 0.5),
-        batches,
+        lambda _start: batches,
         4,
         schedule,
         "x",
@@ -110,7 +112,8 @@ def test_groups_keep_the_ratio_of_their_learning_rates():
     slow, fast = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     before = slow.weight.item(), fast.weight.item()
     groups = parameter_groups([slow], 0.01, 0.0) + parameter_groups([fast], 0.1, 0.0)
-    fit(lambda _n, x: ((slow(x) + fast(x)).mean(), {}), [slow, fast], groups, [torch.ones(1, 1)], 1, poly(1, 1.0), "x")
+    ones = torch.ones(1, 1)
+    fit(lambda _n, x: ((slow(x) + fast(x)).mean(), {}), [slow, fast], groups, lambda _: [ones], 1, poly(1, 1.0), "x")
     # Adam's first step is the learning rate itself.
     assert before[0] - slow.weight.item() == pytest.approx(0.01, rel=1e-3)
     assert before[1] - fast.weight.item() == pytest.approx(0.1, rel=1e-3)

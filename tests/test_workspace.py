@@ -7,6 +7,7 @@ import numpy as np
 import papermill
 import pytest
 from dataset_names import touch
+from torch import nn
 
 from gkd import workspace
 from gkd.benchmarks import SOURCES
@@ -124,6 +125,33 @@ def test_equal_arrays_give_equal_bytes_at_any_time(root: Path, monkeypatch: pyte
     with np.load(space.file("first.npz")) as read:
         assert {key: read[key].tolist() for key in read} == {k: np.asarray(v).tolist() for k, v in values.items()}
         assert read["photo/0"].dtype == np.uint8
+
+
+def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(root: Path) -> None:
+    (root / "gkd").mkdir()
+    (root / "gkd" / "qsd.py").write_text("1")
+    (root / "data.dvc").write_text("md5: 1")
+    params, module = load("tiny"), nn.Linear(2, 2)
+    space = Workspace("evaluate", "tiny", "f2l-gtav-0", "results")
+
+    def key() -> str:
+        return space.resume(params, module).key
+
+    first = space.resume(params, module)
+    assert first.folder == root / ".scratch/resume/results/evaluate/tiny/f2l-gtav-0" and first.seconds == 60
+    assert key() == first.key
+    params = params.model_copy(update={"resume_seconds": 0.0})
+    assert key() == first.key  # how often changes no result
+    keys = [key()]
+    params = params.model_copy(update={"threads": 2})
+    keys.append(key())
+    (root / "gkd" / "qsd.py").write_text("2")
+    keys.append(key())
+    (root / "data.dvc").write_text("md5: 2")
+    keys.append(key())
+    nn.init.zeros_(module.bias)
+    keys.append(key())
+    assert len(set(keys)) == 5
 
 
 def test_an_absent_domain_says_what_to_do(root: Path) -> None:
