@@ -28,7 +28,7 @@ def build_objective(
     method: Method,
     student: Encoder,
     teacher: Encoder,
-    options: Heads,
+    options: Heads | None,
     seed: int,
     others: Mapping[str, Encoder] | None = None,
 ) -> Objective:
@@ -38,14 +38,15 @@ def build_objective(
         method: the row of the table.
         student: encoder that learns.
         teacher: the encoder that it follows.
-        options: what params.yaml states comes on top of the method's own. `intermediate` concerns `teacher` alone:
-            block numbers mean nothing to another architecture.
+        options: what params.yaml states, on top of the method's own; None = nothing. `intermediate` concerns `teacher`
+            alone: block numbers mean nothing to another architecture.
         seed: of the initial weights.
         others: further teachers, by name; each gets heads of its own, with the same options.
 
     Raises:
         ValueError: an option that plain regression does not have, or that does not fit an encoder.
     """
+    options = options or Heads()
     given = {**method.head_options, **options.given}
     if method.head == "linear" and (wrong := sorted(set(given) - {"weights"})):
         raise ValueError(f"heads.{method.name}.{wrong[0]}: plain regression has no such option")
