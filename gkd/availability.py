@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gkd.benchmarks import SOURCES, Domain, targets_of
+from gkd.benchmarks import SOURCES, Domain, Source, check_choice, targets_of
 from gkd.datasets import DATASETS, problem, root_of
 from gkd.methods import method
 from gkd.mini.suite import WRITERS
@@ -30,25 +32,27 @@ def check(params: Params) -> Found:
     """Look at every dataset that the profile's plan needs.
 
     Raises:
-        ValueError: the proxy set is absent although a method needs it.
+        ValueError: the proxy set is absent although a method needs it; a source or benchmark is unknown.
     """
+    check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
     messages, sources, missing, faults = [], [], [], []
     if _needs_proxy(params):
         wrong = problem(PROXY.dataset, PROXY.split, params.roots)
         if wrong is not None:
             raise ValueError(f"the proxy set of task-agnostic distillation is not usable.\n{wrong}{_hint(PROXY)}")
     for source in params.plan.sources:
-        if source not in SOURCES:
-            raise ValueError(f"plan.sources: unknown source {source!r}; known: {', '.join(SOURCES)}")
-        needed = [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation]
-        domains = (*needed, *targets_of(source))
+        needed, unseen = _trained_on(SOURCES[source], params), targets_of(source, params.plan.benchmarks)
+        domains = (*needed, *unseen)
         found = {domain.name: problem(domain.dataset, domain.split, params.roots) for domain in domains}
         faults += [d.name for d in domains if found[d.name] and root_of(d.dataset, params.roots).is_dir()]
-        wrong = next(filter(None, (found[domain.name] for domain in needed)), None)
-        if wrong is not None:
-            messages.append(f"source {source} is left out.\n{wrong}{_hint(needed[0])}")
+        wrong: dict[str, str] = {}  # the first fault of each of its datasets
+        for domain in needed:
+            if found[domain.name] is not None:
+                wrong.setdefault(domain.dataset, f"{found[domain.name]}{_hint(domain)}")
+        if wrong:
+            messages.append("\n".join([f"source {source} is left out.", *wrong.values()]))
             continue
-        targets = {domain.name: found[domain.name] for domain in targets_of(source)}
+        targets = {domain.name: found[domain.name] for domain in unseen}
         absent = {name: wrong for name, wrong in targets.items() if wrong is not None}
         if len(absent) == len(targets):
             nothing = "\n".join(absent.values())
@@ -57,7 +61,8 @@ def check(params: Params) -> Found:
         sources.append(source)
         missing += absent
         messages += [f"target {name} is left out; reports mark it as missing.\n{w}" for name, w in absent.items()]
-    return Found(sources, missing, messages, list(dict.fromkeys(faults)))
+    # Sources may share targets: each is named once.
+    return Found(sources, *(list(dict.fromkeys(names)) for names in (missing, messages, faults)))
 
 
 def dependency(params: Params) -> str:
@@ -67,7 +72,7 @@ def dependency(params: Params) -> str:
     """
     domains = [PROXY] if _needs_proxy(params) else []
     for source in params.plan.sources:
-        domains += [SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation, *targets_of(source)]
+        domains += [*_trained_on(SOURCES[source], params), *targets_of(source, params.plan.benchmarks)]
     folders = {DATASETS[d.dataset].folder: root_of(d.dataset, params.roots) for d in domains}
     if all(root == ROOT / "data" / folder for folder, root in folders.items()):
         return "data"
@@ -81,14 +86,32 @@ def dependency(params: Params) -> str:
     return "manifests"
 
 
-def write_manifest(folder: str, root: Path) -> Path:
-    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file."""
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+def write_manifest(folder: str, root: Path, hashed: bool = False) -> Path:
+    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file.
+
+    Names and sizes; with `hashed`, or where the manifest has them already, also the SHA-256 of each file, so that DVC
+    notices a changed file of equal size. Then every file is read.
+    """
     target = ROOT / "manifests" / f"{folder}.csv"
     target.parent.mkdir(exist_ok=True)
-    target.write_text("name,size\n" + "\n".join(lines) + "\n")
+    hashed = hashed or (target.is_file() and target.read_text().startswith("name,size,sha256\n"))
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
+    if hashed:
+        with ThreadPoolExecutor() as pool:  # hashlib and reading leave the interpreter free
+            lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(_sha256, files), strict=True)]
+    target.write_text("\n".join(["name,size,sha256" if hashed else "name,size", *lines]) + "\n")
     return target
+
+
+def _trained_on(source: Source, params: Params) -> list[Domain]:
+    """The domains of a source: all of its datasets, and the validation part."""
+    return [*source.training(params.plan.hold_out), source.validation]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _needs_proxy(params: Params) -> bool:

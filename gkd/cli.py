@@ -83,6 +83,7 @@ def doctor(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; all of them by default.")] = None,
     quick: bool = typer.Option(False, "--quick", help="Read up to 20 images of each split."),
     jobs: int = typer.Option(None, min=1, help="Processes; one a core by default."),
+    hashed: bool = typer.Option(False, "--hash", help="Content hashes in manifests: finds changes of equal size."),
 ) -> None:
     """Look at the files of datasets: what is there, what is missing, what is wrong (then the exit code is 1).
 
@@ -104,7 +105,7 @@ def doctor(
     except ValueError as error:
         print(f"gkd doctor: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    for file in write_manifests(reports):
+    for file in write_manifests(reports, hashed):
         print(f"{file.relative_to(ROOT).as_posix()} written")
     number = sum(len(report.problems) for report in reports)
     print(f"{number} problems in all" if number else "no problems")

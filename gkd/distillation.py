@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from gkd.baselines import LinearHead
 from gkd.blocks import BlockPair
+from gkd.launching import launch
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
 from gkd.params import Distillation, Heads
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.resume import Slot
-from gkd.training import cosine, fit, parameter_groups
+from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
 
 HEADS = {"qsd": QSD, "linear": LinearHead}
@@ -87,6 +88,7 @@ def distil(
     seed: int,
     name: str,
     slot: Slot | None = None,
+    processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
@@ -100,27 +102,42 @@ def distil(
         seed: of data order, augmentation and masks.
         name: shown in the progress lines.
         slot: where states are kept while this runs, so that a killed run can continue.
+        processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
     """
+    if processes > 1:
+        run = partial(distil, others=others)  # the slot comes last
+        launch(processes, run, student, teacher, objective, data, section, seed, name, slot)
+        return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
-    accelerator = Accelerator()
+    accelerator = engine()
     for encoder in (teacher, *others.values()):
         encoder.requires_grad_(False).eval().to(accelerator.device)
 
-    def step(number: int, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        mask = step_mask(section, rows * columns, seed, number).to(images.device)
-        return distillation_step(student, teacher, objective, images, mask, others)
+    def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        mask = step_mask(section, rows * columns, seed, number)[share.first : share.first + len(images)]
+        return distillation_step(student, teacher, objective, images, mask.to(images.device), others)
 
     view = DistillationView(section)
 
     def batches(start: int) -> Iterable[Tensor]:
-        shape = section.steps, section.batch_size, seed
-        return loader(data, view, *shape, labelled=False, repeats=section.repeats, start=start)
+        return loader(
+            data,
+            view,
+            section.steps,
+            section.batch_size,
+            seed,
+            labelled=False,
+            repeats=section.repeats,
+            start=start,
+            process=(accelerator.process_index, accelerator.num_processes),
+        )
 
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    return fit(step, [student, objective], groups, batches, section.steps, schedule, name, accelerator, slot)
+    modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch)
+    return fit(step, modules, groups, batches, *run)
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:

@@ -79,11 +79,13 @@ def evaluate(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
     slot: Slot | None = None,
+    process: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Confusion matrix (K, K) int64 of `model` over one domain.
 
     `progress` is called with the number of photos done and 1 after each. With a slot, a killed evaluation continues
-    after the last photo that it counted there. The model is moved to `device`, runs in eval
+    after the last photo that it counted there. `process` = (index, count): every count-th photo alone, from index on;
+    the matrices of the processes add up to that of the domain. The model is moved to `device`, runs in eval
     mode, and each module is left in its former mode.
     """
     modes = {module: module.training for module in model.modules()}  # a frozen encoder stays in eval mode
@@ -91,7 +93,7 @@ def evaluate(
     state = None if slot is None else slot.load()
     confusion = np.zeros((classes, classes), dtype=np.int64) if state is None else state["confusion"].numpy()
     try:
-        for index in range(0 if state is None else state["photos"], len(data)):
+        for index in range(process[0] if state is None else state["next"], len(data), process[1]):
             photo, label = data[index]
             guess = predict(model, photo, label.shape, how, device)
             try:
@@ -100,8 +102,8 @@ def evaluate(
                 raise ValueError(f"sample {index}: {error}") from error
             if progress is not None:
                 progress(index + 1, 1)
-            if slot is not None and (slot.due() or index + 1 == len(data)):
-                slot.save({"photos": index + 1, "confusion": torch.from_numpy(confusion)})
+            if slot is not None and (slot.due() or index + process[1] >= len(data)):
+                slot.save({"next": index + process[1], "confusion": torch.from_numpy(confusion)})
     finally:
         for module, mode in modes.items():
             module.training = mode

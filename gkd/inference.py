@@ -7,7 +7,7 @@ never resized itself, and the class map is its argmax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,19 +66,35 @@ def slide(
     batch_size: int = 1,
     fill: Sequence[float] = (0, 0, 0),
 ) -> Tensor:
-    """Class scores (K, H, W) of one photo (3, H, W), averaged over overlapping windows, at least float32.
+    """Class scores (K, H, W) of one photo (3, H, W), averaged over overlapping windows: the bands of `slide_bands`."""
+    return torch.cat(list(slide_bands(model, image, window, stride, multiple, batch_size, fill)), dim=1)
+
+
+def slide_bands(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    window: int,
+    stride: int,
+    multiple: int = 1,
+    batch_size: int = 1,
+    fill: Sequence[float] = (0, 0, 0),
+) -> Iterator[Tensor]:
+    """Class scores of one photo (3, H, W), averaged over overlapping windows, from the top: bands (K, rows, W).
 
     `model` maps (B, 3, h, w) to (B, K, h', w') at any resolution; its scores are resized bilinearly to the
-    window. A side shorter than the window gives a window of that side. Windows are padded with the colour `fill`
-    at the bottom and on the right to the next multiple of `multiple`, and the scores of the padding are dropped.
-    `multiple` is the patch size; a backbone with a fixed input size takes `multiple=window`.
+    window, in at least float32. A side shorter than the window gives a window of that side. Windows are padded with
+    the colour `fill` at the bottom and on the right to the next multiple of `multiple`, and the scores of the padding
+    are dropped. `multiple` is the patch size; a backbone with a fixed input size takes `multiple=window`.
+
+    A band is given out as soon as no further window meets it, so that one row of windows is held at a time: 19 classes
+    at 20 megapixels would take 1.5 GB.
     """
     height, width = image.shape[-2:]
     h, w = min(window, height), min(window, width)
     full = image.new_tensor(fill).view(3, 1, 1).repeat(1, h + -h % multiple, w + -w % multiple)  # (3, h+, w+)
     corners = [(y, x) for y in window_starts(height, window, stride) for x in window_starts(width, window, stride)]
-    total: Tensor | None = None
-    for chunk in _chunks(corners, batch_size):
+    first, total, count = 0, None, None  # the sums held begin at row `first` of the photo
+    for number, chunk in enumerate(_chunks(corners, batch_size), 1):
         crops = full.repeat(len(chunk), 1, 1, 1)  # (B, 3, h+, w+)
         for crop, (y, x) in zip(crops, chunk, strict=True):
             crop[:, :h, :w] = image[:, y : y + h, x : x + w]
@@ -86,12 +102,18 @@ def slide(
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = F.interpolate(logits, size=crops.shape[-2:], mode="bilinear", align_corners=False)[..., :h, :w]
         if total is None:
-            total = logits.new_zeros(logits.shape[1], height, width)  # (K, H, W)
-            count = logits.new_zeros(height, width)
+            total = logits.new_zeros(logits.shape[1], 0, width)  # (K, rows, W)
+            count = logits.new_zeros(0, width)
+        more = chunk[-1][0] + h - first - len(count)
+        total, count = F.pad(total, (0, 0, 0, more)), F.pad(count, (0, 0, 0, more))
         for (y, x), scores_of_window in zip(chunk, logits, strict=True):
-            total[:, y : y + h, x : x + w] += scores_of_window
-            count[y : y + h, x : x + w] += 1
-    return total.div_(count)
+            total[:, y - first : y - first + h, x : x + w] += scores_of_window
+            count[y - first : y - first + h, x : x + w] += 1
+        following = corners[number * batch_size :]
+        done = (following[0][0] if following else height) - first
+        if done:
+            yield total[:, :done] / count[:done]
+            first, total, count = first + done, total[:, done:].clone(), count[done:].clone()
 
 
 def keep_ratio_size(width: int, height: int, bound: tuple[int, int]) -> tuple[int, int]:
@@ -114,7 +136,8 @@ def predict(
 ) -> np.ndarray:
     """Class map `size` = (height, width) int64 of one photo (H, W, 3) uint8.
 
-    Memory is that of the scores at the evaluation size, K x h x w floats; at the label's size they are never whole.
+    Memory is that of the scores of a row of windows; with `flip` or several scales, of the scores at the evaluation
+    size, K x h x w floats. At the label's size they are never whole.
     """
     picture = Image.fromarray(photo)
     width, height = picture.size if how.bound is None else keep_ratio_size(*picture.size, how.bound)
@@ -123,6 +146,9 @@ def predict(
         sides = max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
         resized = picture if picture.size == sides else picture.resize(sides, Image.Resampling.BILINEAR)
         image = torch.from_numpy(np.array(resized)).to(device).permute(2, 0, 1) / 255  # (3, h, w)
+        if how.scales == (1.0,) and not how.flip:
+            bands = slide_bands(model, image, how.window, how.stride, how.multiple, how.batch_size, how.fill)
+            return argmax_of_bands(bands, (height, width), size).cpu().numpy()
         for mirrored in (False, True)[: 1 + how.flip]:
             view = image.flip(-1) if mirrored else image
             part = slide(model, view, how.window, how.stride, how.multiple, how.batch_size, how.fill)  # (K, h, w)
@@ -130,28 +156,37 @@ def predict(
             if part.shape[-2:] != (height, width):
                 part = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False)[0]
             total = part if total is None else total.add_(part)
-    return resized_argmax(total, size).cpu().numpy()
+    return argmax_of_bands([total], (height, width), size).cpu().numpy()
 
 
-def resized_argmax(scores: Tensor, size: tuple[int, int], band: int = BAND) -> Tensor:
-    """Argmax (H, W) over the classes of scores (K, h, w) resized bilinearly to `size` = (H, W).
+def argmax_of_bands(
+    bands: Iterable[Tensor], shape: tuple[int, int], size: tuple[int, int], at_once: int = BAND
+) -> Tensor:
+    """Argmax (H, W) over the classes of scores resized bilinearly to `size` = (H, W).
 
-    As `F.interpolate(..., align_corners=False).argmax`, a band of rows at a time: 19 classes at 20 megapixels would
-    take 1.5 GB. Rows are blended first, as the source of a band is not a whole number of rows.
+    As `F.interpolate(..., align_corners=False).argmax` of the scores (K, h, w), `shape` = (h, w), that come as `bands`
+    (K, rows, w) from the top. `at_once` rows are resized at a time: whole, 19 classes at 20 megapixels would take
+    1.5 GB. Rows are blended first, as the source of such a piece is not a whole number of rows.
     """
-    height, width = scores.shape[-2:]
-    if (height, width) == tuple(size):
-        return scores.argmax(dim=0)
-    centres = ((torch.arange(size[0], device=scores.device) + 0.5) * (height / size[0]) - 0.5).clamp(min=0)
-    above = centres.long().clamp(max=height - 1)
-    below = (above + 1).clamp(max=height - 1)
-    weight = (centres - above).to(scores.dtype)[:, None]  # (H, 1)
-    found = []
-    for rows in torch.arange(size[0], device=scores.device).split(band):
-        w = weight[rows]
-        blended = scores[:, above[rows]] * (1 - w) + scores[:, below[rows]] * w  # (K, rows, w)
-        wide = F.interpolate(blended[None], (len(rows), size[1]), mode="bilinear", align_corners=False)
-        found.append(wide[0].argmax(dim=0))
+    if shape == tuple(size):
+        return torch.cat([band.argmax(dim=0) for band in bands])
+    centres = ((torch.arange(size[0]) + 0.5) * (shape[0] / size[0]) - 0.5).clamp(min=0)
+    above = centres.long().clamp(max=shape[0] - 1)
+    below = (above + 1).clamp(max=shape[0] - 1)
+    held, first, found = None, 0, []  # scores from row `first` on; class maps of the rows above
+    for band in bands:
+        held = band if held is None else torch.cat([held, band], dim=1)
+        weight = (centres - above).to(held)[:, None]  # (H, 1)
+        start, ready = sum(map(len, found)), int((below < first + held.shape[1]).sum())
+        for rows in torch.arange(start, ready).split(at_once) if ready > start else ():
+            w = weight[rows.to(held.device)]
+            top, bottom = ((index[rows] - first).to(held.device) for index in (above, below))
+            blended = held[:, top] * (1 - w) + held[:, bottom] * w  # (K, rows, w)
+            wide = F.interpolate(blended[None], (len(rows), size[1]), mode="bilinear", align_corners=False)
+            found.append(wide[0].argmax(dim=0))
+        if ready < size[0]:
+            drop = min(int(above[ready]) - first, held.shape[1])  # rows above what the next one is blended from
+            held, first = held[:, drop:].clone(), first + drop
     return torch.cat(found)
 
 

@@ -30,12 +30,25 @@ class EpochBatches:
     """Batches of (epoch, view, index): each epoch a seeded permutation, each drawn image `repeats` times in a row.
 
     With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
-    section 2): it sees 1/repeats of the distinct images.
+    section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets its part of
+    every batch, and together they see what one process would.
     """
 
-    def __init__(self, length: int, batch_size: int, steps: int, seed: int, repeats: int = 1, start: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        repeats: int = 1,
+        start: int = 0,
+        process: tuple[int, int] = (0, 1),
+    ) -> None:
         if length == 0:
             raise ValueError("the dataset is empty: nothing to train on")
+        if batch_size % process[1]:
+            raise ValueError(f"batch_size: {process[1]} processes cannot share {batch_size} samples evenly")
+        self.process = process
         self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
         self.steps, self.start = steps, start
 
@@ -44,8 +57,10 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         keys = self._keys(self.start * self.batch_size)
+        index, count = self.process
+        share = self.batch_size // count
         for _ in range(len(self)):
-            yield [next(keys) for _ in range(self.batch_size)]
+            yield [next(keys) for _ in range(self.batch_size)][index * share : (index + 1) * share]
 
     def _keys(self, drawn: int) -> Iterator[tuple[int, int, int]]:
         epoch, first = divmod(drawn, self.length)
@@ -66,6 +81,7 @@ def loader(
     labelled: bool,
     repeats: int = 1,
     start: int = 0,
+    process: tuple[int, int] = (0, 1),
 ) -> DataLoader:
     """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
 
@@ -78,7 +94,7 @@ def loader(
     workers = int(given)
     return DataLoader(
         Views(data, transform, seed, labelled),
-        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start),
+        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,

@@ -30,11 +30,12 @@ class Plan(_Section):
     settings: list[Literal["f2l", "f2f"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
+    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.benchmarks)
     seeds: list[int] = Field(min_length=1)
     label_divisor: int = Field(1, gt=0)  # task learning sees 1/divisor of the source's labels
     hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
 
-    @field_validator("settings", "methods", "sources", "seeds")
+    @field_validator("settings", "methods", "sources", "benchmarks", "seeds")
     @classmethod
     def _without_repeats(cls, values: list) -> list:
         if len(set(values)) < len(values):
@@ -106,7 +107,8 @@ class Optim(_Section):
     """AdamW under a cosine schedule by step, from `lr` to `min_lr` (protocol section 2)."""
 
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)  # over all processes
+    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
     lr: float = Field(gt=0)
     min_lr: float = 0.0
     warmup_steps: int = 0
@@ -139,13 +141,15 @@ class TaskLearning(_Section):
     """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
 
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0)  # over all processes
+    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
     lrs: list[float] = Field(min_length=1)
     encoder_lr_factor: float = 0.1
     weight_decay: float = 0.05
     power: float = 0.9
     crop: list[int] = Field(min_length=2, max_length=2)
-    scale: list[float] = [0.5, 2.0]
+    scale: list[float] = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
+    max_long_edge: int | None = Field(None, gt=0)  # in pixels, goes before the short edge; 2048 in the protocol
     max_class_share: float = 0.75
     kd_weight: float = 1.0
     kd_temperature: float = 1.0
@@ -186,6 +190,7 @@ class Report(_Section):
 class Profile(_Section):
     """Everything under `profiles.<name>`."""
 
+    processes: int = Field(1, gt=0)  # started by a stage: one a GPU
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     in_memory: bool = False  # keep decoded images in memory: for small datasets
     resume_seconds: float = Field(

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from gkd.benchmarks import SOURCES, targets_of
+from gkd.benchmarks import BENCHMARKS, SOURCES, check_choice, targets_of
 from gkd.methods import METHODS, Method, method
 from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params
 from gkd.subsets import subset_file
@@ -107,7 +107,7 @@ def build(
                 for m in methods:
                     models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
                 name = member(setting, source, seed)
-                targets = ",".join(d.name for d in targets_of(source) if d.name not in missing)
+                targets = ",".join(d.name for d in targets_of(source, params.plan.benchmarks) if d.name not in missing)
                 who = {
                     "setting": setting,
                     "source": source,
@@ -129,9 +129,9 @@ def _teacher_files(params: Params) -> dict[str, str]:
 
 def _check_names(params: Params) -> None:
     """Names that gkd.params cannot check, since it knows neither methods nor domains."""
-    domains = [domain for source in SOURCES.values() for domain in (source.validation, *targets_of(source.name))]
+    check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
+    domains = [d for source in SOURCES.values() for d in (source.validation, *targets_of(source.name, BENCHMARKS))]
     checks = {
-        "plan.sources": (params.plan.sources, SOURCES),
         "plan.methods": (params.plan.methods, METHODS),
         "heads": (params.heads, METHODS),
         "evaluate.bounds": (params.evaluate.bounds, dict.fromkeys(domain.name for domain in domains)),

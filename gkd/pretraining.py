@@ -20,7 +20,7 @@ from gkd.mini.overhead import draw_overhead
 from gkd.mini.street import draw_street
 from gkd.mini.styles import Style
 from gkd.params import EncoderSpec, Pretrain
-from gkd.training import cosine, fit, parameter_groups
+from gkd.training import Share, cosine, fit, parameter_groups
 
 CROP = 64
 STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))
@@ -74,7 +74,7 @@ def pretrain(
                 torch.from_numpy(np.ascontiguousarray(y)).long(),
             ]
 
-    def step(_number: int, batch: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(_number: int, batch: list[Tensor], _share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         full = F.interpolate(model(batch[0]), batch[1].shape[-2:], mode="bilinear", align_corners=False)
         loss = F.cross_entropy(full, batch[1], ignore_index=IGNORE)
         accuracy = (full.argmax(1) == batch[1])[batch[1] != IGNORE].float().mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gkd.availability import check
-from gkd.benchmarks import AVERAGES, BENCHMARKS, SOURCES, Benchmark, Source
+from gkd.benchmarks import AVERAGES, SOURCES, Benchmark, Source, benchmarks_of, targets_of
 from gkd.methods import METHODS
 from gkd.params import ROOT, Params
 from gkd.plan import FILLER, RESULTS, build, member, output
@@ -59,10 +60,10 @@ def summary_table(rows: pd.DataFrame, params: Params, setting: str) -> Table:
     """Methods x all target domains of the profile, with the domain averages as the paper forms them."""
     parts = []
     for source in params.plan.sources:
-        domains = [d.name for b in _benchmarks(params) if b.source == source for d in b.targets]
-        averages = {name: names for name, names in AVERAGES.items() if set(names) <= set(domains)}
+        domains, averages = _columns(source, params)
         own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
-        parts.append(statistics(own, averages, params.plan.methods, domains))
+        part = statistics(own, averages, params.plan.methods, domains)
+        parts.append(part.assign(column=part["column"].map(lambda name, own=source: _title(name, own, params))))
     numbers = _labelled(pd.concat([*parts, _unseen(rows[rows["setting"] == setting], params)], ignore_index=True))
     caption = f"Unseen target domains, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
     return Table(f"summary-{setting}", caption, numbers, as_text(numbers))
@@ -78,7 +79,8 @@ def choices(rows: pd.DataFrame) -> pd.DataFrame:
 
 def radar_values(table: Table) -> pd.DataFrame:
     """Means, methods (labelled) x target domains without the averages, for `gkd.viz.radar`."""
-    numbers = table.numbers[~table.numbers["column"].isin([*AVERAGES, UNSEEN])]
+    names = table.numbers["column"].str.rpartition(": ")[2]  # without the source, see _title
+    numbers = table.numbers[~names.isin([*AVERAGES, UNSEEN])]
     wide = numbers.pivot(index="method", columns="column", values="mean")
     return wide.reindex(index=numbers["method"].unique(), columns=numbers["column"].unique())
 
@@ -124,7 +126,21 @@ def _labelled(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _benchmarks(params: Params) -> list[Benchmark]:
-    return [benchmark for benchmark in BENCHMARKS.values() if benchmark.source in params.plan.sources]
+    sources = [name for name in SOURCES if name in params.plan.sources]
+    return [benchmark for name in sources for benchmark in benchmarks_of(name, params.plan.benchmarks)]
+
+
+def _columns(source: str, params: Params) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The target domains of a source and the averages that its benchmarks enter, those whose members are all there."""
+    domains = [domain.name for domain in targets_of(source, params.plan.benchmarks)]
+    names = [b.average for b in benchmarks_of(source, params.plan.benchmarks) if b.average is not None]
+    return domains, {name: AVERAGES[name] for name in names if set(AVERAGES[name]) <= set(domains)}
+
+
+def _title(column: str, source: str, params: Params) -> str:
+    """A column over several sources: "gtav: cityscapes" where another planned source has that column, too."""
+    sharing = [name for name in params.plan.sources if any(column in names for names in _columns(name, params))]
+    return f"{source}: {column}" if len(sharing) > 1 else column
 
 
 def _seeds(params: Params) -> str:
@@ -163,8 +179,10 @@ def inputs(params: Params, space: Workspace) -> Inputs:
 
 
 def source_of(file: Path, params: Params) -> Source:
-    """The source of a predictions.npz, from its member's name."""
-    return next(SOURCES[name] for name in params.plan.sources if f"-{name}-" in file.parent.name)
+    """The source of a predictions.npz, from its member's name (whole: "gtav" is also the beginning of others)."""
+    plan = params.plan
+    names = {member(s, name, seed): name for s, name, seed in product(plan.settings, plan.sources, plan.seeds)}
+    return SOURCES[names[file.parent.name]]
 
 
 def paper_table(paper: pd.DataFrame, params: Params) -> pd.DataFrame | None:
@@ -174,10 +192,16 @@ def paper_table(paper: pd.DataFrame, params: Params) -> pd.DataFrame | None:
     parts = []
     for source in params.plan.sources:
         if source in names:
-            domains = [d.name for b in _benchmarks(params) if b.source == source for d in b.targets]
-            columns = domains + [name for name, parts_ in AVERAGES.items() if set(parts_) <= set(domains)]
-            parts.append(published(paper, columns, "F2L", names[source], "ViT-S", methods))
+            domains, averages = _columns(source, params)
+            part = published(paper, [*domains, *averages], "F2L", names[source], "ViT-S", methods)
+            parts.append(part.rename(columns=lambda name, own=source: _title(name, own, params)))
     if not parts:
         return None
+    if "gtav-acdc" in params.plan.benchmarks:
+        # One number over ACDC, of GKD alone (Table 6). How it joins the four conditions is not printed.
+        name = "ACDC (all, trained on GTAV)"
+        part = published(paper, [name], "F2L DGSS comparison", "GTAV", "ViT-S+Mask2Former", {"GKD": "GKD"})
+        parts.append(part.reindex(parts[0].index).fillna({name: "-", "origin": ""}))
     origins = pd.concat([part.pop("origin") for part in parts], axis=1)
-    return pd.concat(parts, axis=1).assign(origin=origins.agg(lambda row: ", ".join(dict.fromkeys(row)), axis=1))
+    joined = origins.agg(lambda row: ", ".join(filter(None, dict.fromkeys(row))), axis=1)
+    return pd.concat(parts, axis=1).assign(origin=joined)

@@ -38,7 +38,7 @@ class Resume:
         if folder.is_dir():
             for old in folder.iterdir():
                 if old.name != key:
-                    shutil.rmtree(old)
+                    shutil.rmtree(old, ignore_errors=True)  # another process of this run may do the same
 
     def slot(self, name: str) -> Slot:
         """The state of one part, such as a source, or a method on a domain."""

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from gkd.baselines import pixel_kl
@@ -22,10 +21,11 @@ from gkd.decoders import Segmentor, build_decoder
 from gkd.evaluation import evaluate, scores
 from gkd.inference import Inference, predict
 from gkd.labels import IGNORE
+from gkd.launching import launch
 from gkd.loading import loader
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
 from gkd.resume import Resume, Slot
-from gkd.training import Progress, fit, parameter_groups, poly
+from gkd.training import Progress, Schedule, Share, engine, finished, fit, parameter_groups, poly
 from gkd.transforms import LabelledView
 
 
@@ -61,6 +61,7 @@ def learn_side_by_side(
     name: str,
     guide: Segmentor | None = None,
     slot: Slot | None = None,
+    processes: int = 1,
 ) -> dict[float, pd.DataFrame]:
     """Train copies of one segmentor in place, each at its own learning rate; returns the history of each.
 
@@ -76,14 +77,20 @@ def learn_side_by_side(
         name: shown in the progress lines.
         guide: the teacher's segmentor, for the KL term.
         slot: where states are kept while this runs, so that a killed run can continue.
+        processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
     """
-    accelerator = Accelerator()
+    schedule = poly(section.steps, section.power)
+    if processes > 1:
+        launch(processes, learn_side_by_side, models, data, section, seed, name, guide, slot)
+        return _histories(finished(slot, list(models.values())), models, schedule)
+    accelerator = engine()
     if guide is not None:
         guide.requires_grad_(False).eval().to(accelerator.device)
     first = next(iter(models.values()))
 
-    def step(_number: int, batch: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(_number: int, batch: list[Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = batch
+        labelled = share.total((share.whole[1] != IGNORE).sum()) / share.parts
         target = None
         if guide is not None:
             with torch.no_grad():
@@ -92,7 +99,7 @@ def learn_side_by_side(
         losses, metrics = [], {}
         for lr, model in models.items():
             logits = model.decoder(model.features(images) if shared is None else shared)  # (B, K, h, w)
-            loss, parts = task_loss(logits, labels, section, target)
+            loss, parts = task_loss(logits, labels, section, target, labelled)
             losses.append(loss)
             metrics |= {f"{key} {lr}": value for key, value in parts.items()}
         return torch.stack(losses).sum(), metrics
@@ -100,11 +107,17 @@ def learn_side_by_side(
     view = LabelledView(section)
 
     def batches(start: int) -> Iterable[list[Tensor]]:
-        return loader(data, view, section.steps, section.batch_size, seed, labelled=True, start=start)
+        process = accelerator.process_index, accelerator.num_processes
+        shape = section.steps, section.batch_size, seed
+        return loader(data, view, *shape, labelled=True, start=start, process=process)
 
     groups = [group for lr, model in models.items() for group in _groups(model, section, lr)]
-    schedule = poly(section.steps, section.power)
-    record = fit(step, list(models.values()), groups, batches, section.steps, schedule, name, accelerator, slot)
+    run = section.steps, schedule, name, accelerator, slot, section.micro_batch
+    return _histories(fit(step, list(models.values()), groups, batches, *run), models, schedule)
+
+
+def _histories(record: pd.DataFrame, models: Iterable[float], schedule: Schedule) -> dict[float, pd.DataFrame]:
+    """The history of each learning rate, from the common one."""
     histories = {}
     for lr in models:
         own = [column for column in record if column.endswith(f" {lr}")]
@@ -115,11 +128,19 @@ def learn_side_by_side(
 
 
 def task_loss(
-    logits: Tensor, labels: Tensor, section: TaskLearning, target: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    section: TaskLearning,
+    target: Tensor | None = None,
+    labelled: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy of logits (B, K, h, w) at the labels' size (B, H, W), plus the weighted KL to `target` logits."""
+    """Cross-entropy of logits (B, K, h, w) at the labels' size (B, H, W), plus the weighted KL to `target` logits.
+
+    The cross-entropy is the mean over `labelled` pixels: those of `labels`, unless they are a share of a batch.
+    """
     full = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    labelled = (labels != IGNORE).sum().clamp(min=1)  # a batch may be all void
+    labelled = (labels != IGNORE).sum() if labelled is None else labelled
+    labelled = labelled.clamp(min=1)  # a batch may be all void
     loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
     metrics = {"ce_loss": loss.detach()}
     if target is not None:
@@ -168,14 +189,29 @@ def measure(
     protocol: Evaluate,
     domain: str,
     name: str,
-    slot: Slot | None = None,
+    resume: Resume | None = None,
+    processes: int = 1,
 ) -> np.ndarray:
     """Confusion matrix (K, K) of `model` on one domain by the evaluation protocol of the profile.
 
-    `name` is shown in the progress lines; `slot` lets a killed evaluation continue.
+    `name` is shown in the progress lines. `resume` lets a killed evaluation continue; more than one process need it.
+    Processes take every n-th photo, and their counts add up exactly.
     """
-    progress = Progress(f"{name} on {domain}", len(data))
-    return evaluate(model, data, classes, inference(model, protocol, domain), Accelerator().device, progress, slot)
+    whole = None if resume is None else resume.slot(f"{name} on {domain}")
+    if processes > 1:
+        launch(processes, measure, model, data, classes, protocol, domain, name, resume)
+    if whole is not None and (done := whole.load()) is not None:
+        return done["confusion"].numpy()
+    accelerator = engine()
+    process = accelerator.process_index, accelerator.num_processes
+    own = None if resume is None else resume.slot(f"{name} on {domain} {process[0]} of {process[1]}")
+    progress = Progress(f"{name} on {domain}", len(data), quiet=not accelerator.is_main_process)
+    how = inference(model, protocol, domain)
+    confusion = evaluate(model, data, classes, how, accelerator.device, progress, own, process)
+    total = accelerator.reduce(torch.from_numpy(confusion).to(accelerator.device), "sum").cpu()
+    if whole is not None and accelerator.is_main_process:
+        whole.save({"confusion": total})
+    return total.numpy()
 
 
 def show(
@@ -184,7 +220,7 @@ def show(
     """Photos, labels and predicted class maps of `count` samples, spread evenly over the domain."""
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
     samples = [data[int(row)] for row in rows]
-    how, device = inference(model, protocol, domain), Accelerator().device
+    how, device = inference(model, protocol, domain), engine().device
     model.to(device).eval()
     maps = [predict(model, photo, label.shape, how, device) for photo, label in samples]
     return [photo for photo, _ in samples], [label for _, label in samples], maps
@@ -207,20 +243,23 @@ def choose(
     name: str,
     guide: Segmentor | None = None,
     resume: Resume | None = None,
+    processes: int = 1,
 ) -> Trained:
     """Train once for each learning rate of `section.lrs`, from the same start; keep the best on `validation`.
 
     The same set and the same rule for every method; no target domain is looked at. A tie goes to the first. With
-    `resume`, a killed choice continues where it was.
+    `resume`, a killed choice continues where it was; `processes` share the work, and need it.
     """
     candidates = {lr: _candidate(model) for lr in section.lrs}
     rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
     training = None if resume is None else resume.slot("training")
-    histories = learn_side_by_side(candidates, data, section, seed, f"{name} lr {rates}", guide, training)
+    run = seed, f"{name} lr {rates}", guide, training, processes
+    histories = learn_side_by_side(candidates, data, section, *run)
     runs = []
     for lr, candidate in candidates.items():
-        slot = None if resume is None else resume.slot(f"validation {lr}")
-        confusion = measure(candidate, validation, len(source.classes), protocol, source.validation.name, name, slot)
+        own = f"{name} lr {lr:g}"
+        part = source.validation.name
+        confusion = measure(candidate, validation, len(source.classes), protocol, part, own, resume, processes)
         runs.append((scores(confusion).miou, lr, confusion))
         print(f"{name} lr {lr:g}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
     _, lr, confusion = max(runs, key=lambda run: run[0])

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from gkd.resume import Slot, load_model_state, model_state
 
 Batches = Callable[[int], Iterable[Any]]
-Step = Callable[[int, Any], tuple[Tensor, dict[str, Tensor]]]
+Step = Callable[[int, Any, "Share"], tuple[Tensor, dict[str, Tensor]]]
 Schedule = Callable[[int], float]
 
 
@@ -52,6 +57,31 @@ def parameter_groups(modules: Iterable[nn.Module], lr: float, weight_decay: floa
     return [{**group, "lr": lr} for group in groups if group["params"]]
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of the global batch a call of the step sees; the global batch is `parts` shares of equal size.
+
+    Attributes:
+        first: number of its first sample in the global batch.
+        parts: shares of the global batch, over all processes.
+        whole: the batch of this process, of which the share is a slice.
+        total: adds a tensor up over the processes.
+    """
+
+    first: int = 0
+    parts: int = 1
+    whole: Any = None
+    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+
+def engine() -> Accelerator:
+    """The engine of one process: it finds the others (torchrun, `accelerate launch`, notebook_launcher) by itself."""
+    # Without `cpu`, accelerate takes processes on a machine without GPUs for single ones.
+    cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
+    # Parameters may be without a gradient: the mask token of convolutional models.
+    return Accelerator(cpu=cpu, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+
+
 def fit(
     step: Step,
     modules: Sequence[nn.Module],
@@ -62,50 +92,103 @@ def fit(
     name: str,
     accelerator: Accelerator | None = None,
     slot: Slot | None = None,
+    micro_batch: int | None = None,
 ) -> pd.DataFrame:
     """Train for `steps` steps and return the history: one row a step, with the metrics and the learning rate.
 
-    With a slot, a killed run continues from its last state and ends with the bytes of one that was left alone.
+    With a slot, a killed run continues from its last state and ends with the bytes of one that was left alone. The
+    gradient of a step is that of the global batch, over however many processes and micro-batches it is spread.
 
     Args:
-        step: (step number, batch) -> (loss, metrics), without the backward pass.
+        step: (step number, batch, share) -> (loss, metrics), without the backward pass; both are means over the
+            samples, and the step takes the mean over shares of equal size.
         modules: what is trained, in train mode here and in eval mode afterwards.
         groups: parameter groups of AdamW.
-        batches: called with the number of the first step to do, gives the batches from there to the last step.
+        batches: called with the number of the first step to do, gives this process's batches from there to the last.
         schedule: factor of the learning rates at a step.
         name: shown in the progress lines.
         accelerator: the engine; a fresh one by default.
         slot: where states are kept while this runs; None = nowhere.
+        micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    accelerator = accelerator or Accelerator()
-    optimizer = accelerator.prepare(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8))
-    bases = [group["lr"] for group in optimizer.param_groups]
+    accelerator = accelerator or engine()
     for module in modules:
         module.to(accelerator.device).train()
+    model = accelerator.prepare(_Step(step, modules))
+    optimizer = accelerator.prepare(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8))
+    bases = [group["lr"] for group in optimizer.param_groups]
     history = _continue(slot, modules, optimizer, name)
-    progress = Progress(name, steps, done=len(history))
+    progress = Progress(name, steps, done=len(history), quiet=not accelerator.is_main_process)
     for number, batch in enumerate(batches(len(history)), start=len(history)):
         factor = schedule(number)
         for group, base in zip(optimizer.param_groups, bases, strict=True):
             group["lr"] = base * factor
-        loss, metrics = step(number, _to(batch, accelerator.device))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"{name}: the loss is {float(loss.detach())} at step {number}; lower the learning rate ({max(bases):g})"
-            )
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        metrics = _backward(model, accelerator, number, _to(batch, accelerator.device), micro_batch)
+        if not math.isfinite(metrics["_loss"]):
+            raise FloatingPointError(
+                f"{name}: the loss is {metrics['_loss']} at step {number}; lower the learning rate ({max(bases):g})"
+            )
         optimizer.step()
-        history.append({"step": number, "lr": bases[0] * factor, **{k: float(v) for k, v in metrics.items()}})
-        progress(number + 1, _batch_size(batch), float(loss.detach()))
-        if slot is not None and (slot.due() or number + 1 == steps):
+        loss = metrics.pop("_loss")
+        history.append({"step": number, "lr": bases[0] * factor, **metrics})
+        progress(number + 1, _batch_size(batch) * accelerator.num_processes, loss)
+        if slot is not None and accelerator.is_main_process and (slot.due() or number + 1 == steps):
             slot.save(_state(modules, optimizer, history))
+    accelerator.wait_for_everyone()
     for module in modules:
         module.eval()
     return pd.DataFrame(history)
+
+
+def finished(slot: Slot, modules: Sequence[nn.Module]) -> pd.DataFrame:
+    """Bring the end of a run that other processes did back into `modules`; returns its history."""
+    state = slot.load()
+    if state is None:
+        raise RuntimeError(f"the processes ended without writing {slot.file}: see what they printed above")
+    for module, own in zip(modules, state["modules"], strict=True):
+        load_model_state(module, own)
+        module.eval()
+    return pd.DataFrame(state["history"])
+
+
+class _Step(nn.Module):
+    """The step as a module that holds what it trains, so that DDP sees one forward pass and all gradients."""
+
+    def __init__(self, step: Step, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.step, self.trained = step, nn.ModuleList(modules)
+
+    def forward(self, number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.step(number, batch, share)
+
+
+def _backward(
+    model: nn.Module, accelerator: Accelerator, number: int, batch: Any, micro_batch: int | None
+) -> dict[str, float]:
+    """Gradients of one global batch; returns its metrics, and its loss as `_loss`."""
+    size, processes = _batch_size(batch), accelerator.num_processes
+    length = min(micro_batch or size, size)
+    if size % length:
+        raise ValueError(f"micro_batch: {length} does not divide the {size} samples of a process")
+    chunks = range(0, size, length)
+    before = accelerator.process_index * size
+    sums: dict[str, Tensor] = {}
+    for start in chunks:
+        share = Share(before + start, processes * len(chunks), batch, partial(accelerator.reduce, reduction="sum"))
+        last = start == chunks[-1]
+        with nullcontext() if last else accelerator.no_sync(model):
+            loss, metrics = model(number, _slice(batch, start, length), share)
+            accelerator.backward(loss / len(chunks))
+        for key, value in {"_loss": loss.detach(), **metrics}.items():
+            sums[key] = sums[key] + value if key in sums else value
+    if processes > 1:
+        means = accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
+        sums = dict(zip(sums, means.unbind(), strict=True))
+    return {key: float(value / len(chunks)) for key, value in sums.items()}
 
 
 def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -137,8 +220,8 @@ def _continue(slot: Slot | None, modules: Sequence[nn.Module], optimizer: Any, n
 class Progress:
     """Plain lines on the terminal while a stage runs: step of total, loss, images per second, time left."""
 
-    def __init__(self, name: str, total: int, every: float = 5.0, done: int = 0) -> None:
-        self.name, self.total, self.every, self.before = name, total, every, done
+    def __init__(self, name: str, total: int, every: float = 5.0, done: int = 0, quiet: bool = False) -> None:
+        self.name, self.total, self.every, self.before, self.quiet = name, total, every, done, quiet
         self.start = self.last = time.monotonic()
         self.images = 0
 
@@ -146,7 +229,7 @@ class Progress:
         """Count one step; print at most every few seconds, and at the end."""
         self.images += images
         now = time.monotonic()
-        if now - self.last < self.every and done < self.total:
+        if self.quiet or (now - self.last < self.every and done < self.total):
             return
         self.last = now
         elapsed = max(now - self.start, 1e-9)
@@ -161,6 +244,12 @@ class Progress:
 
 def _to(batch: Any, device: torch.device) -> Any:
     return [t.to(device, non_blocking=True) for t in batch] if isinstance(batch, list | tuple) else batch.to(device)
+
+
+def _slice(batch: Any, start: int, length: int) -> Any:
+    if isinstance(batch, list | tuple):
+        return [t[start : start + length] for t in batch]
+    return batch[start : start + length]
 
 
 def _batch_size(batch: Any) -> int:

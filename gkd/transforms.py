@@ -110,7 +110,8 @@ def draw_mask(batch: int, patches: int, ratio: float, probability: float, genera
 class LabelledView:
     """Task-learning augmentation: short-edge choice, crop with a class cap, flip, photometric distortion.
 
-    The short edge is one of 16 even steps between `scale` times the crop's (256 ... 1024 for 512); a crop in which one
+    The short edge is one of 16 even steps between `scale` times the crop's (256 ... 1024 for 512), less where the long
+    edge would exceed `max_long_edge`; a crop in which one
     class holds more than `max_class_share` of the labelled pixels is redrawn up to ten times (protocol section 3).
     """
 
@@ -118,6 +119,7 @@ class LabelledView:
         self.crop = tuple(section.crop)
         low, high = section.scale
         self.short_edges = [int(self.crop[0] * (low + (high - low) * i / 15)) for i in range(16)]
+        self.max_long_edge = section.max_long_edge
         self.max_share = section.max_class_share
         # v2.RandomPhotometricDistort would also permute the channels, which the published pipeline does not.
         jitter = {"contrast": (0.5, 1.5)}, {"saturation": (0.5, 1.5)}, {"hue": 0.1}
@@ -142,6 +144,8 @@ class LabelledView:
 
     def _size(self, shape: Sequence[int]) -> list[int]:
         factor = random.choice(self.short_edges) / min(shape)
+        if self.max_long_edge is not None:
+            factor = min(factor, self.max_long_edge / max(shape))
         return [max(1, round(side * factor)) for side in shape]
 
     def _place(self, label: Tensor) -> tuple[int, int]:

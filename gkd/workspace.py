@@ -18,8 +18,8 @@ import torch
 import yaml
 from torch import nn
 
-from gkd.benchmarks import Domain
-from gkd.datasets import SegmentationData, open_split, problem, root_of
+from gkd.benchmarks import Domain, Source
+from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
 from gkd.datasets.reading import DatasetError
 from gkd.params import ROOT, Params
 from gkd.resume import Resume, fingerprint
@@ -28,11 +28,17 @@ SCRATCH_RESULTS = ".scratch/results"
 
 
 class Workspace:
-    """The folder of one member of a stage, `<results>/<stage>/<profile>/<member>/`, made if it is absent."""
+    """The folder of one member of a stage, `<results>/<stage>/<profile>/<member>/`, made if it is absent.
+
+    Where the notebook itself runs in several processes (torchrun), the others than the first write to .scratch/ranks/,
+    so that each file has one writer.
+    """
 
     def __init__(self, stage: str, profile: str, member: str, results: str) -> None:
         self.results, self.profile = results, profile
-        self.folder = ROOT / results / stage / profile / member
+        self.name = Path(results) / stage / profile / member
+        rank = os.environ.get("RANK", "0")
+        self.folder = ROOT / self.name if rank == "0" else ROOT / ".scratch" / "ranks" / rank / self.name
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def file(self, name: str) -> Path:
@@ -71,7 +77,7 @@ class Workspace:
         versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
         data = [ROOT / name for name in ("data.dvc", "manifests", "subsets")]
         key = fingerprint(settings, versions, ROOT / "gkd", *data, *modules)
-        folder = ROOT / ".scratch" / "resume" / self.folder.relative_to(ROOT)
+        folder = ROOT / ".scratch" / "resume" / self.name
         return Resume(folder, key, params.resume_seconds)
 
     def need(self, path: str | None, **parameters: Any) -> Path | None:
@@ -121,6 +127,11 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
     return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+
+
+def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
+    """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
+    return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
 
 
 def _check_plan(params: Params, domain: Domain) -> None:

@@ -12,6 +12,13 @@ NAMES = {
     ],
     "bdd100k": ["images/10k/val/a-b.jpg", "labels/sem_seg/masks/val/a-b.png"],
     "mapillary": ["validation/images/k.jpg", "validation/v1.2/labels/k.png"],
+    "synthia": ["RGB/0000000.png", "GT/LABELS/0000000.png"],
+    "urbansyn": ["rgb/rgb_0001.png", "ss/ss_0001.png"],
+    "acdc": [
+        f"{folder}/{weather}/val/GOPR0356/GOPR0356_frame_000321_{end}.png"
+        for weather in ("night", "snow", "fog", "rain")
+        for folder, end in (("rgb_anon", "rgb_anon"), ("gt", "gt_labelTrainIds"))
+    ],
     "camvid": [
         f"{name}{end}"
         for name in ("train/{}/0006R0_f1", "train/{}/0001TP_1", "val/{}/0016E5_1")

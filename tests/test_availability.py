@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 from dataset_names import touch
 
 from gkd import availability
-from gkd.availability import check, dependency
+from gkd.availability import check, dependency, write_manifest
 from gkd.benchmarks import SOURCES
 from gkd.datasets import DATASETS, variable
 from gkd.params import Params, load
@@ -113,8 +114,57 @@ def test_what_is_trained_on_follows_hold_out(hold_out: bool, tmp_path: Path) -> 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "proxy")
-    with pytest.raises(ValueError, match=f"unknown source 'gta5'; known: {', '.join(SOURCES)}"):
+    with pytest.raises(ValueError, match=f"tiny.plan.sources: unknown name 'gta5'; known: {', '.join(SOURCES)}"):
         check(plan(tmp_path, sources=["gta5"]))
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy")
+    with pytest.raises(ValueError, match="tiny.plan.benchmarks: unknown name 'gtav-acd'; known: .*gtav-acdc"):
+        check(plan(tmp_path, benchmarks=["gtav-acd"]))
+
+
+DRIVING = ("cityscapes", "bdd100k", "mapillary")
+
+
+def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", *DRIVING)
+    sources = ["gtav", "gtav-synthia", "gtav-synthia-urbansyn"]
+    found = check(plan(tmp_path, sources=sources))
+    assert (found.sources, found.missing, found.faults) == (["gtav"], [], [])
+    for message, name, lacking in zip(found.messages, sources[1:], (["synthia"], ["synthia", "urbansyn"]), strict=True):
+        assert message.startswith(f"source {name} is left out.\n")
+        for folder in ("gtav", "synthia", "urbansyn"):
+            assert (DATASETS[folder].about.url in message) == (folder in lacking)
+            assert (str(tmp_path / folder) in message) == (folder in lacking)
+    touch(tmp_path, "synthia")
+    assert check(plan(tmp_path, sources=sources)).sources == ["gtav", "gtav-synthia"]
+    touch(tmp_path, "urbansyn")
+    assert check(plan(tmp_path, sources=sources)) == (sources, [], [], [])
+
+
+def test_a_target_that_sources_share_is_named_once(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", "synthia", "cityscapes", "mapillary")
+    found = check(plan(tmp_path, sources=["gtav", "gtav-synthia"]))
+    assert (found.sources, found.missing) == (["gtav", "gtav-synthia"], ["bdd100k"])
+    assert len(found.messages) == 1
+
+
+def test_only_the_chosen_benchmarks_are_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, "proxy", "gtav", "acdc")
+    assert check(plan(tmp_path, benchmarks=["gtav-acdc"])) == (["gtav"], [], [], [])
+    assert check(plan(tmp_path)).sources == []
+    found = check(plan(tmp_path, benchmarks=["gtav-acdc", "gtav-bdd100k"]))
+    assert (found.sources, found.missing) == (["gtav"], ["bdd100k"])
+
+
+def test_manifests_cover_every_dataset_of_a_joined_source(tmp_path: Path, manifests: Path) -> None:
+    data = tmp_path / "elsewhere"
+    folders = ("proxy", "gtav", "synthia", "urbansyn", *DRIVING)
+    touch(data, *folders)
+    assert dependency(plan(data, sources=["gtav-synthia-urbansyn"])) == "manifests"
+    assert {file.stem for file in manifests.iterdir()} == set(folders)
+    assert (manifests / "synthia.csv").read_text().splitlines()[1:] == ["GT/LABELS/0000000.png,0", "RGB/0000000.png,0"]
 
 
 def test_data_of_the_repository_is_depended_on_as_a_whole() -> None:
@@ -152,3 +202,25 @@ def test_manifests_of_other_datasets_do_not_stay(tmp_path: Path, manifests: Path
     (manifests / "gtav.csv").write_text("name,size\n")
     dependency(plan(data, "camvid"))
     assert [file.name for file in manifests.iterdir()] == ["camvid.csv"]
+
+
+def test_content_hashes_once_asked_for_stay_and_tell_files_of_equal_size_apart(tmp_path: Path, manifests: Path) -> None:
+    data = tmp_path / "elsewhere"
+    touch(data, "camvid")
+    file, params = data / "camvid/val/images/0016E5_1.jpg", plan(data, "camvid")
+
+    def manifest() -> str:
+        dependency(params)  # as `gkd plan` does
+        return (manifests / "camvid.csv").read_text()
+
+    file.write_bytes(b"12345")
+    sizes = manifest()
+    file.write_bytes(b"54321")
+    assert manifest() == sizes  # what names and sizes cannot tell
+    write_manifest("camvid", data / "camvid", hashed=True)
+    first = manifest()
+    assert first.startswith("name,size,sha256\n")
+    assert f"val/images/0016E5_1.jpg,5,{hashlib.sha256(b'54321').hexdigest()}\n" in first
+    file.write_bytes(b"12345")
+    second = manifest()
+    assert second != first and len(second) == len(first)

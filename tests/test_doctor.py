@@ -1,3 +1,5 @@
+import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from gkd import availability, datasets, doctor
 from gkd.cli import app
-from gkd.datasets import DATASETS, DatasetError, variable
+from gkd.datasets import DATASETS, DatasetError, mapped, potsdam, variable
 from gkd.doctor import Report, examine, looking
 from gkd.doctor.listing import evenly
 from gkd.doctor.pictures import contact_sheet, frequency_heatmap, overlay
@@ -28,7 +30,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No roots in the environment; data/ and manifests/ are those of a folder of the test."""
     for layout in DATASETS.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
-    for module in (availability, datasets, doctor):
+    for module in (availability, datasets, doctor, mapped):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("gkd.params.ROOT", tmp_path)
 
@@ -246,6 +248,69 @@ def test_every_fault_of_tiles_is_named_and_windows_are_counted(tmp_path: Path) -
     assert report.counts.loc["train", "images"] == 0 and list(report.missing) == ["train"]
 
 
+def sparse_tile(path: Path, side: int = 6000) -> Path:
+    """A black RGB tile at full size that takes no space on disk: uncompressed, its pixels a hole in the file."""
+    header = save(path, np.zeros((side, 1, 3), dtype=np.uint8))  # one column, made wide below
+    with Image.open(header) as image:
+        (part,) = image.tile
+    content = bytearray(header.read_bytes()[: part.offset])
+    wide = {256: side, 279: 3 * side * side}  # tags: width, bytes of the pixels
+    for place in range(10, len(content) - 12, 12):  # entries of 12 bytes: tag, type (4 = LONG), count, value
+        tag = int.from_bytes(content[place : place + 2], "little")
+        if tag in wide:
+            content[place + 2 : place + 12] = struct.pack("<HII", 4, 1, wide.pop(tag))
+    assert not wide
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(part.offset + 3 * side * side)
+    return path
+
+
+def test_the_official_potsdam_download_at_full_size(tmp_path: Path) -> None:
+    """38 tiles under their official names and in their official folders, no crops."""
+    first = sparse_tile(tmp_path / "first.tif").read_bytes()[:1000]
+    for tile in (*potsdam.TRAIN, *potsdam.VAL):
+        for name in (
+            f"2_Ortho_RGB/top_potsdam_{tile}_RGB",
+            f"5_Labels_all_noBoundary/top_potsdam_{tile}_label_noBoundary",
+        ):
+            path = tmp_path / f"potsdam/{name}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(first)
+            with path.open("r+b") as file:
+                file.truncate((tmp_path / "first.tif").stat().st_size)
+    data = {"potsdam": str(tmp_path / "potsdam")}
+    report = examine("potsdam-rgb", data, quick=True, jobs=1)
+    assert (report.problems, report.notes, report.missing) == ([], [], {})
+    held = 144 * len(potsdam.HELD_OUT)
+    assert report.counts["images"].to_dict() == {"train": 3456, "val": 2016, "fit": 3456 - held, "hold-out": held}
+    assert (report.counts["examined"] == 20).all() and report.pixels.loc["ignored", "val"] == 20 * 512 * 512
+    other = examine("potsdam-irrg", data, quick=True, jobs=1)
+    assert not other.present and not other.problems and "IRRG" in render(other)
+    cut_short = tmp_path / "potsdam/2_Ortho_RGB/top_potsdam_2_10_RGB.tif"
+    with cut_short.open("r+b") as file:
+        file.truncate(10**6)
+    (tmp_path / "potsdam/5_Labels_all_noBoundary/top_potsdam_7_13_label_noBoundary.tif").unlink()
+    report = examine("potsdam-rgb", data, quick=True, jobs=1)
+    assert [Path(p.path).name for p in report.problems] == ["top_potsdam_7_13_RGB.tif", cut_short.name]
+    assert report.counts["images"].to_dict()["val"] == 2016 - 144
+    assert "val has 1,872 images, 2,016 were published" in report.notes
+
+
+def test_urbansyn_by_its_official_names_in_full(tmp_path: Path) -> None:
+    image, label = (tmp_path / name for name in ("image.png", "label.png"))
+    save(image, photo())
+    save(label, ids(2))
+    for folder in ("rgb", "ss", "ss_color"):
+        (tmp_path / "urbansyn" / folder).mkdir(parents=True)
+    for number in range(1, 7540):
+        os.link(image, tmp_path / f"urbansyn/rgb/rgb_{number:04}.png")
+        os.link(label, tmp_path / f"urbansyn/ss/ss_{number:04}.png")
+    report = examine("urbansyn", {"urbansyn": str(tmp_path / "urbansyn")}, quick=True, jobs=1)
+    assert (report.problems, report.notes, report.missing) == ([], [], {})
+    assert report.counts["images"].to_dict() == {"all": 7539, "train": 6785, "val": 754}
+
+
 def test_labels_are_paired_by_what_follows_the_prefix(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         save(tmp_path / f"rgb/rgb_{number:04}.png", photo(number))
@@ -306,6 +371,14 @@ def test_command_on_a_sound_set_writes_its_manifest(tmp_path: Path, monkeypatch:
     lines = (tmp_path / "manifests/vaihingen.csv").read_text().splitlines()
     size = (tmp_path / "real" / IMAGE.format(0)).stat().st_size
     assert len(lines) == 5 and f"{IMAGE.format(0)},{size}" in lines
+
+
+def test_command_writes_content_hashes_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_roots(monkeypatch, vaihingen=vaihingen(tmp_path / "real", [1]))
+    file = tmp_path / "manifests/vaihingen.csv"
+    for options, columns in (([], 2), (["--hash"], 3), ([], 3)):  # hashes stay once they are there
+        assert gkd("vaihingen", *options).exit_code == 0
+        assert [line.count(",") for line in file.read_text().splitlines()] == [columns - 1] * 3
 
 
 def test_command_writes_no_manifest_of_the_data_folder(tmp_path: Path) -> None:

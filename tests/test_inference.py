@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gkd import inference
-from gkd.inference import Inference, keep_ratio_size, predict, resized_argmax, slide, window_starts
+from gkd.inference import Inference, argmax_of_bands, keep_ratio_size, predict, slide, slide_bands, window_starts
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -165,14 +167,41 @@ def test_predict_gives_a_class_map_of_the_asked_size():
 
 
 @quick
-@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
-def test_the_argmax_in_bands_is_that_of_the_whole(height, width, rows, columns, band):
+@given(
+    *[st.integers(1, 30)] * 2,
+    *[st.integers(1, 90)] * 2,
+    st.integers(1, 40),
+    st.lists(st.integers(0, 30), max_size=5),
+)
+def test_the_argmax_of_bands_is_that_of_the_whole(height, width, rows, columns, at_once, cuts):
     generator = torch.Generator().manual_seed(height * 31 + width)
     values = torch.rand(4, height, width, generator=generator, dtype=torch.float64)
     whole = torch.nn.functional.interpolate(values[None], (rows, columns), mode="bilinear", align_corners=False)[0]
-    found = resized_argmax(values, (rows, columns), band)
+    edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
+    bands = (values[:, a:b] for a, b in itertools.pairwise(edges))
+    found = argmax_of_bands(bands, (height, width), (rows, columns), at_once)
     best = whole.gather(0, found[None])[0]
     torch.testing.assert_close(best, whole.amax(dim=0), rtol=0, atol=1e-9)  # a tie may go to either class
+
+
+@quick
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 16), st.integers(1, 9), st.data())
+def test_bands_are_given_out_as_soon_as_they_are_finished(height, width, window, batch_size, data):
+    stride = data.draw(st.integers(1, window))
+    image, calls = torch.rand(3, height, width), []
+
+    def model(crops):
+        calls.append(len(crops))
+        return crops
+
+    rows, columns = (window_starts(side, window, stride) for side in (height, width))
+    done = 0
+    for band in slide_bands(model, image, window, stride, batch_size=batch_size):
+        torch.testing.assert_close(band, image[:, done : done + band.shape[1]])
+        done += band.shape[1]
+        seen = min(sum(calls), len(rows) * len(columns) - 1)  # the next window is in this row
+        assert done == (height if sum(calls) == len(rows) * len(columns) else rows[seen // len(columns)])
+    assert done == height
 
 
 def test_flip_averages_with_the_mirrored_photo():
@@ -211,5 +240,5 @@ def test_memory_at_the_size_of_the_label_is_a_band(monkeypatch):
         return resize(x, size, **options)
 
     monkeypatch.setattr(inference.F, "interpolate", recorded)
-    resized_argmax(torch.rand(3, 10, 10), (700, 90), band=256)
+    argmax_of_bands([torch.rand(3, 10, 10)], (10, 10), (700, 90), at_once=256)
     assert seen == [(256, 90), (256, 90), (188, 90)]

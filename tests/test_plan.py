@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gkd.benchmarks import SOURCES, benchmarks_of
 from gkd.methods import METHODS
 from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params, load
 from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
@@ -157,6 +158,21 @@ def test_absent_sources_and_targets_are_left_out() -> None:
     assert plan["data"] == "manifests"
 
 
+def test_chosen_benchmarks_are_the_targets_of_the_evaluation() -> None:
+    sources = ["gtav", "potsdam-rescue"]
+    plan = build(with_plan(sources=sources, benchmarks=["gtav-acdc", "gtav-cityscapes", "potsdam-rescuenet"]))
+    targets = {item["source"]: item["targets"] for item in plan["evaluate"].values()}
+    assert targets == {
+        "gtav": "cityscapes,acdc-night,acdc-snow,acdc-fog,acdc-rain",
+        "potsdam-rescue": "rescuenet",
+    }
+
+
+def test_naming_the_usual_benchmarks_changes_nothing() -> None:
+    usual = [b.name for source in load("mini").plan.sources for b in benchmarks_of(source)]
+    assert build(with_plan(benchmarks=usual)) == build(load("mini"))
+
+
 def test_kd_without_the_teacher_is_refused() -> None:
     with pytest.raises(ValueError, match="plan.methods: kd needs the row 'teacher'"):
         build(with_plan(methods=["none", "kd"]))
@@ -173,6 +189,7 @@ def test_more_evaluations_than_the_report_reads_are_refused() -> None:
     [
         (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: teacher, none"),
         (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: gtav, cityscapes"),
+        (lambda: with_plan(benchmarks=["gtav-acd"]), "mini.plan.benchmarks: unknown name 'gtav-acd'; known: gtav-city"),
         (lambda: with_plan(settings=["f2g"]), "mini.models.students has no 'f2g' .only: f2l, f2f."),
         (lambda: load("mini").model_copy(update={"heads": {"gdk": {}}}), "mini.heads: unknown name 'gdk'"),
         (
@@ -204,7 +221,7 @@ def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
 @given(
     chosen=sublist(["f2l", "f2f"]),
     methods=sublist(list(METHODS)),
-    sources=sublist(["gtav", "cityscapes", "potsdam"]),
+    sources=sublist(["gtav", "potsdam", "gtav-synthia"]),  # a name that is also the beginning of another
     seeds=sublist([0, 1, 2, 11]),
 )
 def test_the_graph_has_every_member_after_what_it_reads(chosen: Any, methods: Any, sources: Any, seeds: Any) -> None:
@@ -236,10 +253,12 @@ def test_label_fractions_restrict_task_learning_alone() -> None:
     assert same[0] == same[1]
 
 
-# Empty stages, and the plan with most members.
-@pytest.mark.parametrize("profile", ["camvid", "grid"])
-def test_dvc_reads_the_plan(profile: str, tmp_path: Path) -> None:
-    plan = build(load(profile))
+# Empty stages, the plan with most members, and every source.
+@pytest.mark.parametrize(
+    ("profile", "changes"), [("camvid", {}), ("grid", {}), ("mini", {"sources": list(SOURCES), "methods": ["gkd"]})]
+)
+def test_dvc_reads_the_plan(profile: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    plan = build(with_plan(profile, **changes))
     write(plan, tmp_path / "plan.yaml")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     text = (ROOT / "params.yaml").read_text().replace(f"\nprofile: {load().profile}\n", f"\nprofile: {profile}\n")

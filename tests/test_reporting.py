@@ -28,6 +28,7 @@ from gkd.tables import paper_rows
 from gkd.workspace import Workspace
 
 DRIVING = ["cityscapes", "bdd100k", "mapillary"]
+PRINTED = {name for name in AVERAGES if not name.endswith(" (ours)")}
 
 
 def with_plan(**changes: Any) -> Params:
@@ -46,7 +47,7 @@ def rows(params: Params, without: tuple[str, ...] = ()) -> pd.DataFrame:
     records = []
     for setting in params.plan.settings:
         for source in [s for s in params.plan.sources if s not in without]:
-            domains = [SOURCES[source].validation, *targets_of(source)]
+            domains = [SOURCES[source].validation, *targets_of(source, params.plan.benchmarks)]
             for domain in [d.name for d in domains if d.name not in without]:
                 for method in params.plan.methods:
                     for seed in params.plan.seeds:
@@ -76,10 +77,62 @@ def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
     assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
     mean = np.mean([score("kd", domain) for domain in unseen])
     assert table.text.loc["Vanilla KD", UNSEEN] == f"{mean:.1f}"
-    assert set(AVERAGES) <= set(table.text.columns)
+    assert set(table.text.columns) & set(AVERAGES) == PRINTED
     assert "gtav-val" not in table.text.columns
     expected = np.mean([score("kd", domain) for domain in DRIVING])
     assert table.text.loc["Vanilla KD", "Avg(Citys,BDD,Map)"] == f"{expected:.1f}"
+
+
+def test_targets_that_sources_share_are_told_apart() -> None:
+    params = with_plan(sources=["gtav", "gtav-synthia", "potsdam"])
+    measured = rows(params)
+    measured.loc[measured["source"] == "gtav-synthia", "miou"] += 40
+    table = summary_table(measured, params, "f2l")
+    average = "Avg(Citys,BDD,Map)"
+    shared = [*(f"gtav: {name}" for name in DRIVING), average]
+    joined = [*(f"gtav-synthia: {name}" for name in DRIVING), f"{average} (ours)"]
+    overhead = ["potsdam-irrg", "vaihingen-irrg", "Avg(P-I,V-I)"]
+    assert list(table.text.columns) == [*shared, *joined, *overhead, UNSEEN]
+    for source, more in (("gtav", 0), ("gtav-synthia", 40)):
+        assert table.text.loc["GKD", f"{source}: bdd100k"] == f"{score('gkd', 'bdd100k') + more:.1f}"
+    driving = [score("gkd", domain) for domain in DRIVING]
+    expected = np.mean([*driving, *(value + 40 for value in driving), *2 * [score("gkd", "potsdam-irrg")]])
+    assert table.text.loc["GKD", UNSEEN] == f"{expected:.1f}"
+    assert list(radar_values(table).columns) == [*shared[:3], *joined[:3], *overhead[:2]]
+    absent = summary_table(rows(params, without=("gtav-synthia",)), params, "f2l").text
+    assert {name for name in absent.columns if (absent[name] == "missing").all()} == {*joined, UNSEEN}
+
+
+def test_means_of_one_name_are_told_apart() -> None:
+    params = with_plan(sources=["gtav-synthia", "gtav-synthia-urbansyn"])
+    table = summary_table(rows(params), params, "f2l")
+    for source in params.plan.sources:
+        assert f"{source}: Avg(Citys,BDD,Map) (ours)" in table.text.columns
+    assert radar_values(table).shape[1] == 6
+
+
+def test_a_benchmark_on_request_is_reported_where_it_is_chosen() -> None:
+    params = with_plan(sources=["gtav"], benchmarks=["gtav-bdd100k", "gtav-acdc"])
+    tables = {table.name: table for table in benchmark_tables(rows(params), params)}
+    assert list(tables) == ["gtav-bdd100k-f2l", "gtav-acdc-f2l"]
+    assert "Avg(ACDC 4) (ours)" in tables["gtav-acdc-f2l"].text.columns
+    weather = [f"acdc-{name}" for name in ("night", "snow", "fog", "rain")]
+    summary = summary_table(rows(params), params, "f2l")
+    # No mean over Cityscapes, BDD100K and Mapillary: two of them are not scored.
+    assert list(summary.text.columns) == ["bdd100k", *weather, "Avg(ACDC 4) (ours)", UNSEEN]
+    assert list(radar_values(summary).columns) == ["bdd100k", *weather]
+    paper = paper_table(paper_rows(ROOT / "docs" / "paper_numbers.csv"), params)
+    assert paper is not None
+    assert list(paper["ACDC (all, trained on GTAV)"]) == ["-", "-", "46.5"]
+    assert (paper[[*weather, "Avg(ACDC 4) (ours)"]] == "-").all(axis=None)
+    assert list(paper["bdd100k"]) == ["33.8", "44.2", "49.8"] and set(paper["origin"]) == {"printed"}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_picture_belongs_to_the_source_whose_whole_name_it_bears(source: str) -> None:
+    params = with_plan(sources=list(SOURCES), seeds=[0, 10])
+    for seed in (0, 10):
+        assert source_of(Path(f"x/f2l-{source}-{seed}/predictions.npz"), params) is SOURCES[source]
 
 
 def test_several_seeds_are_a_mean_with_its_spread() -> None:
@@ -200,7 +253,7 @@ def test_the_papers_numbers_are_labelled_and_cover_the_columns() -> None:
     assert table is not None
     assert list(table.index) == ["No KD (paper)", "Vanilla KD (paper)", "GKD (paper)"]
     unseen = {domain.name for source in load("mini").plan.sources for domain in targets_of(source)}
-    assert unseen | set(AVERAGES) | {"origin"} == set(table.columns)
+    assert unseen | PRINTED | {"origin"} == set(table.columns)
     assert table.columns.is_unique
     known = {"printed", "digitised", "secondary"}
     assert all(set(text.split(", ")) <= known | {""} for text in table["origin"])

@@ -131,7 +131,7 @@ def train(slot, kill=10**6, steps=8):
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 1))
     batches = [torch.randn(5, 3) for _ in range(steps)]
 
-    def step(number, batch):
+    def step(number, batch, _share):
         if number == kill:
             raise Killed
         loss = model(batch).square().mean()

@@ -6,9 +6,11 @@ from dataset_names import touch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkd.benchmarks import SOURCES
 from gkd.datasets import open_split
 from gkd.params import load
 from gkd.subsets import nested_subset, restrict, subset_file, write
+from gkd.workspace import open_training
 
 
 @given(st.integers(16, 300), st.integers(0, 5))
@@ -63,6 +65,32 @@ def test_what_is_written_is_what_is_read(cityscapes: Path) -> None:
     assert len(data) == 4 and [sample.name for sample in part.samples] == first.read_text().splitlines()
     assert len(part) == 2
     assert restrict(data, None) is data
+
+
+def test_each_dataset_of_a_joined_source_gives_its_fraction(tmp_path: Path) -> None:
+    for i in range(12):
+        names = (f"images/{i:05}.png", f"labels/{i:05}.png", f"RGB/{i:07}.png", f"GT/LABELS/{i:07}.png")
+        for file in (tmp_path / ("gtav", "synthia")[k // 2] / name for k, name in enumerate(names)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    params = load("tiny")
+    planned = params.plan.model_copy(update={"label_divisor": 4, "hold_out": False})
+    roots = {name: str(tmp_path / name) for name in ("gtav", "synthia")}
+    params = params.model_copy(update={"plan": planned, "roots": roots})
+    alone, joined = write(params, ["gtav", "gtav-synthia"], tmp_path)
+    lines = joined.read_text().splitlines()
+    assert [line.split("/")[0] for line in lines] == 3 * ["gtav"] + 3 * ["synthia"]
+    assert lines[:3] == [f"gtav/{line}" for line in alone.read_text().splitlines()]
+    data = open_training(params, SOURCES["gtav-synthia"])
+    assert len(data) == 24
+    part = restrict(data, joined)
+    assert [sample.name for sample in part.samples] == lines
+    assert [sample.image for sample in part.samples] == [tmp_path / line for line in lines]
+    for folder in ("RGB", "GT/LABELS"):
+        for i in range(3, 12):
+            (tmp_path / f"synthia/{folder}/{i:07}.png").unlink()
+    with pytest.raises(ValueError, match="1/4 of 3 labelled images of synthia is none"):
+        write(params, ["gtav-synthia"], tmp_path)
 
 
 @pytest.mark.parametrize(("text", "message"), [("gone.png\n", "gone.png is not in the dataset"), ("", "it is empty")])

@@ -53,7 +53,7 @@ def run(steps=6, seed=0, lr=0.1, spoil=None, schedule=None, name="stage member",
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
     batches = [torch.randn(5, 3) for _ in range(steps)]
 
-    def step(number, batch):
+    def step(number, batch, _share):
         assert model.training
         loss = model(batch).square().mean() * (math.nan if number == spoil else 1)
         return loss, {"loss": loss.detach(), "half": loss.detach() / 2}
@@ -88,7 +88,7 @@ def test_the_steps_are_those_of_adamw_under_the_schedule():
     batches = torch.randn(4, 5, 2).unbind()
     schedule = poly(4, 0.9)
     fit(
-        lambda _n, x: (weight(x).square().mean(), {}),
+        lambda _n, x, _s: (weight(x).square().mean(), {}),
         [weight],
         parameter_groups([weight], 0.1, 0.5),
         lambda _start: batches,
@@ -113,7 +113,11 @@ def test_groups_keep_the_ratio_of_their_learning_rates():
     before = slow.weight.item(), fast.weight.item()
     groups = parameter_groups([slow], 0.01, 0.0) + parameter_groups([fast], 0.1, 0.0)
     ones = torch.ones(1, 1)
-    fit(lambda _n, x: ((slow(x) + fast(x)).mean(), {}), [slow, fast], groups, lambda _: [ones], 1, poly(1, 1.0), "x")
+
+    def step(_number, x, _share):
+        return (slow(x) + fast(x)).mean(), {}
+
+    fit(step, [slow, fast], groups, lambda _: [ones], 1, poly(1, 1.0), "x")
     # Adam's first step is the learning rate itself.
     assert before[0] - slow.weight.item() == pytest.approx(0.01, rel=1e-3)
     assert before[1] - fast.weight.item() == pytest.approx(0.1, rel=1e-3)

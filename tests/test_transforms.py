@@ -9,7 +9,7 @@ from PIL import Image
 from timm.data.random_erasing import RandomErasing
 
 from gkd.labels import IGNORE
-from gkd.params import Distillation, TaskLearning
+from gkd.params import Distillation, TaskLearning, load
 from gkd.transforms import IMAGENET_MEAN, IMAGENET_STD, DistillationView, LabelledView, draw_mask, seeded
 
 OPTIM = {"steps": 1, "batch_size": 1, "lr": 1e-3}
@@ -252,3 +252,20 @@ def test_short_edges_are_sixteen_even_steps():
     assert labelled((512, 512), scale=[0.5, 2.0]).short_edges == [
         256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024,
     ]  # fmt: skip
+
+
+def test_the_paper_profile_draws_the_published_sizes():
+    section = load("paper").task_learning
+    view, sizes = LabelledView(section), set()
+    for number in range(400):
+        with seeded(number):
+            sizes.add(tuple(view._size((1052, 1914))))  # GTAV
+    assert sorted(height for height, _ in sizes) == view.short_edges == labelled((512, 512)).short_edges
+    assert section.max_class_share == 0.75 and max(width for _, width in sizes) == 1863
+    with seeded(0):
+        assert max(max(view._size((300, 1500))) for _ in range(200)) == 2048  # a panorama
+
+
+def test_the_long_edge_goes_before_the_short_one():
+    free, bound = labelled((32, 32), scale=[2.0, 2.0]), labelled((32, 32), scale=[2.0, 2.0], max_long_edge=80)
+    assert (free._size((32, 64)), bound._size((32, 64)), bound._size((32, 40))) == ([64, 128], [40, 80], [64, 80])

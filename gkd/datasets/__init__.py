@@ -14,6 +14,7 @@ from gkd.datasets.bdd100k import BDD100K
 from gkd.datasets.camvid import CAMVID
 from gkd.datasets.cityscapes import CITYSCAPES
 from gkd.datasets.gtav import GTAV
+from gkd.datasets.joined import JoinedData, join, joined_name
 from gkd.datasets.mapillary import MAPILLARY
 from gkd.datasets.pairing import Sample
 from gkd.datasets.potsdam import (
@@ -35,8 +36,11 @@ from gkd.params import ROOT
 __all__ = [
     "DATASETS",
     "DatasetError",
+    "JoinedData",
     "Sample",
     "SegmentationData",
+    "join",
+    "joined_name",
     "open_split",
     "problem",
     "root_of",

@@ -40,39 +40,56 @@ class Place(NamedTuple):
 
     def has_labels(self, root: Path) -> bool:
         """Whether there is what its label folder is for: any label file, or no need of one."""
-        return self.labels is None or any(_files(root / self.labels, (self.label_suffix,), self.label_prefix))
+        return self.labels is None or any(files_below(root / self.labels, (self.label_suffix,), self.label_prefix))
+
+
+class Pairs(NamedTuple):
+    """What lies in a place: the samples that have all their files, sorted by name, and all that is wrong.
+
+    faults: of each file "<path>: expected ...": two files of one name, an image without label, a label without image.
+    """
+
+    samples: list[Sample]
+    faults: list[str]
+
+
+def list_pairs(root: Path, place: Place, skip: str = "") -> Pairs:
+    """Everything in a place; names (without suffix) that match the regular expression `skip` are left out."""
+    folder = root / place.images
+    if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
+        names = sorted(name for _, name in files_below(folder, place.image_suffixes, place.image_prefix))
+        return Pairs([_sample(root, folder / name, None) for name in names], [])
+    label_folder = root / place.labels
+    images, faults = _by_key(folder, place.image_suffixes, place.image_prefix, skip)
+    masks, more = _by_key(label_folder, (place.label_suffix,), place.label_prefix, skip)
+    unlabelled = [path for key, path in images.items() if key not in masks]
+    orphans = [path for key, path in masks.items() if key not in images]
+    faults += more
+    faults += [
+        f"{path}: expected its label {place.label_prefix}*{place.label_suffix} in {label_folder}, found none"
+        f" ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
+        for path in unlabelled
+    ]
+    faults += [
+        f"{path}: expected the image of this label in {folder}, found none"
+        f" ({len(orphans)} of {len(masks)} labels lack one); complete the images"
+        for path in orphans
+    ]
+    return Pairs([_sample(root, path, masks[key]) for key, path in images.items() if key in masks], faults)
 
 
 def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
-    """The samples of a place, sorted by name. Names (without suffix) that match `skip` are left out.
+    """The samples of a place, as `list_pairs`.
 
     Raises DatasetError if there are no images, an image has no label, a label has no image, or names collide.
     """
-    folder = root / place.images
-    if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
-        names = sorted(name for _, name in _files(folder, place.image_suffixes, place.image_prefix))
-        samples = [_sample(root, folder / name, None) for name in names]
-    else:
-        images = _unique(folder, place.image_suffixes, place.image_prefix, skip)
-        label_folder = root / place.labels
-        masks = _unique(label_folder, (place.label_suffix,), place.label_prefix, skip)
-        unlabelled = [name for key, name in images.items() if key not in masks]
-        if unlabelled:
-            raise DatasetError(
-                f"{folder / unlabelled[0]}: expected its label {place.label_prefix}*{place.label_suffix} in"
-                f" {label_folder}, found none ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
-            )
-        orphans = [name for key, name in masks.items() if key not in images]
-        if orphans:
-            raise DatasetError(
-                f"{label_folder / orphans[0]}: expected the image of this label in {folder},"
-                f" found none ({len(orphans)} of {len(masks)} labels lack one); complete the images"
-            )
-        samples = [_sample(root, folder / name, label_folder / masks[key]) for key, name in images.items()]
+    samples, faults = list_pairs(root, place, skip)
+    if faults:
+        raise DatasetError(faults[0])
     if not samples:
         endings = " or ".join(f"{place.image_prefix}*{suffix}" for suffix in place.image_suffixes)
         raise DatasetError(
-            f"{folder}: expected images {endings}, found none, the split is empty; complete the download"
+            f"{root / place.images}: expected images {endings}, found none, the split is empty; complete the download"
         )
     return samples
 
@@ -81,7 +98,7 @@ def _sample(root: Path, image: Path, label: Path | None) -> Sample:
     return Sample(image.relative_to(root).as_posix(), image, label)
 
 
-def _files(folder: Path, suffixes: tuple[str, ...], start: str = "") -> Iterator[tuple[str, str]]:
+def files_below(folder: Path, suffixes: tuple[str, ...], start: str = "") -> Iterator[tuple[str, str]]:
     """(key, name) of the files at any depth that begin with `start` and end with a suffix (case of it ignored).
 
     name is the posix path relative to `folder`, key is name without beginning and suffix. Hidden files are left out.
@@ -97,15 +114,16 @@ def _files(folder: Path, suffixes: tuple[str, ...], start: str = "") -> Iterator
             yield (prefix / key).as_posix(), (prefix / name).as_posix()
 
 
-def _unique(folder: Path, suffixes: tuple[str, ...], start: str, skip: str) -> dict[str, str]:
-    """Key -> name, in the order of the keys."""
-    found: dict[str, str] = {}
-    for key, name in sorted(_files(folder, suffixes, start)):
+def _by_key(folder: Path, suffixes: tuple[str, ...], start: str, skip: str) -> tuple[dict[str, Path], list[str]]:
+    """Key -> file, in the order of the keys, and a fault for each further file of a key."""
+    found: dict[str, Path] = {}
+    faults = []
+    for key, name in sorted(files_below(folder, suffixes, start)):
         if skip and re.fullmatch(skip, key):
             continue
         if key in found:
-            raise DatasetError(
-                f"{folder / name}: expected one file a name, found also {found[key]}; remove one of them"
-            )
-        found[key] = name
-    return found
+            other = found[key].relative_to(folder).as_posix()
+            faults.append(f"{folder / name}: expected one file a name, found also {other}; remove one of them")
+        else:
+            found[key] = folder / name
+    return found, faults

@@ -1,23 +1,21 @@
 """Datasets that are published as large tiles and read as windows of 512x512, cut as they are asked for.
 
-The windows are those that the published crops show (spec/datasets.md section 7.3). Each process keeps the last tile
-and the last label that it decoded, 144 MB for 6000x6000, so reading in order decodes a tile once. Reading in random
-order decodes one for nearly every window: keep the windows (`in_memory`) or train on files cut beforehand.
+The windows are those that the published crops show (spec/datasets.md section 7.3). A window reads its own rows of the
+file, in any order, see gkd.datasets.mapped.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from gkd.datasets.base import Layout
-from gkd.datasets.pairing import Sample, _files
+from gkd.datasets.pairing import Sample, files_below
 from gkd.datasets.reading import DatasetError, check_sizes
-from gkd.datasets.tiff import read_bands, read_coloured_train_ids
+from gkd.datasets.tiff import Window, read_bands, read_coloured_train_ids
 
 WINDOW = 512
 
@@ -71,7 +69,7 @@ class TileLayout(Layout):
         self.check_split(split)
         if not root.is_dir() or any(not place.missing(root) for place in self.splits[split]):
             return super().find(root, split)
-        images, labels = self._tiles(root, split, (name for _, name in _files(root, (".tif",))))
+        images, labels = self._tiles(root, split, (name for _, name in files_below(root, (".tif",))))
         if not images and not labels:
             return super().find(root, split)  # raises: neither cut images nor tiles
         for found, other, names, kind in (
@@ -87,27 +85,27 @@ class TileLayout(Layout):
                 )
         return [sample for tile in images for sample in _cut(root, images[tile], labels[tile])]
 
-    def read_image(self, path: Path) -> np.ndarray:
-        """uint8 RGB (H, W, 3), of a tile read-only."""
+    def read_image(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """uint8 RGB (H, W, 3), of a tile or a window of it."""
         if path.suffix.lower() != ".tif":
             return super().read_image(path)
         bands = next((name.bands for name in self.images if name.tile(path.name) is not None), None)
         if bands is None:
             expected = " or ".join(name.file for name in self.images)
             raise DatasetError(f"{path}: expected a tile of {self.name}, {expected}; check the name")
-        return _image(path, bands)
+        return read_bands(path, bands, window)
 
-    def read_label(self, path: Path) -> np.ndarray:
-        """uint8 train ids (H, W), 255 = ignored, of a tile read-only."""
-        return super().read_label(path) if path.suffix.lower() != ".tif" else _label(path, self.table, self.exact)
+    def read_label(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """uint8 train ids (H, W), 255 = ignored, of a tile or a window of it."""
+        if path.suffix.lower() != ".tif":
+            return super().read_label(path)
+        return read_coloured_train_ids(path, self.table, self.exact, window)
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
         """Image and label of a window of a tile, or of an image cut beforehand."""
         if sample.window is None:
             return super().read(sample)
-        x0, y0, x1, y1 = sample.window
-        image, label = self.read_image(sample.image), self.read_label(sample.label)
-        return image[y0:y1, x0:x1].copy(), label[y0:y1, x0:x1].copy()
+        return self.read_image(sample.image, sample.window), self.read_label(sample.label, sample.window)
 
     def _tiles(self, root: Path, split: str, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, Path]]:
         """Images and labels of a split by the id of the tile, in the order of `self.tiles`."""
@@ -153,18 +151,3 @@ def _cut(root: Path, image: Path, label: Path) -> list[Sample]:
         Sample(below.with_stem("_".join(map(str, (below.stem, *window)))).as_posix(), image, label, window)
         for window in windows(*check_sizes(image, label))
     ]
-
-
-@lru_cache(maxsize=1)
-def _image(path: Path, bands: tuple[int, int, int]) -> np.ndarray:
-    return _read_only(read_bands(path, bands))
-
-
-@lru_cache(maxsize=1)
-def _label(path: Path, table: str, exact: bool) -> np.ndarray:
-    return _read_only(read_coloured_train_ids(path, table, exact))
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array

@@ -115,10 +115,10 @@ def examine(
     )
 
 
-def write_manifests(reports: Sequence[Report]) -> list[Path]:
-    """Write manifests/<folder>.csv for what was found outside data/, see `gkd.availability.dependency`."""
+def write_manifests(reports: Sequence[Report], hashed: bool = False) -> list[Path]:
+    """Write manifests/<folder>.csv for what was found outside data/, see `gkd.availability.write_manifest`."""
     folders = {DATASETS[r.name].folder: r.root for r in reports if r.counts["images"].any()}
-    return [write_manifest(folder, root) for folder, root in folders.items() if root != ROOT / "data" / folder]
+    return [write_manifest(folder, root, hashed) for folder, root in folders.items() if root != ROOT / "data" / folder]
 
 
 def _has_sibling(layout: Layout, root: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from gkd.datasets import DatasetError, Sample
 from gkd.datasets.base import Layout
-from gkd.datasets.pairing import Place, _files
+from gkd.datasets.pairing import files_below, list_pairs
 from gkd.datasets.tiles import TileLayout
 
 
@@ -34,7 +33,7 @@ def is_there(layout: Layout, root: Path, split: str) -> bool:
     if any((root / place.images).is_dir() for place in layout.splits[split]):
         return True
     return isinstance(layout, TileLayout) and any(
-        name.tile(file) in layout.tiles[split] for _, file in _files(root, (".tif",)) for name in layout.images
+        name.tile(file) in layout.tiles[split] for _, file in files_below(root, (".tif",)) for name in layout.images
     )
 
 
@@ -47,8 +46,8 @@ def list_split(layout: Layout, root: Path, split: str) -> tuple[list[Sample], li
     present = [place for place in layout.splits[split] if not place.missing(root)]
     place = next((place for place in present if place.has_labels(root)), present[0] if present else None)
     if place is not None and place.labels is not None:
-        samples, problems = _pair_all(root, place, layout.skip)
-        return layout.part(split, samples), problems or [first]
+        samples, faults = list_pairs(root, place, layout.skip)
+        return layout.part(split, samples), [as_problem(DatasetError(fault), root) for fault in faults] or [first]
     if place is None and isinstance(layout, TileLayout):
         samples, problems = _tile_by_tile(layout, root, split)
         return samples, problems or [first]
@@ -62,38 +61,9 @@ def evenly(items: Sequence, count: int) -> list:
     return [items[i * (len(items) - 1) // max(count - 1, 1)] for i in range(count)]
 
 
-def _pair_all(root: Path, place: Place, skip: str) -> tuple[list[Sample], list[Problem]]:
-    """As `gkd.datasets.pairing.pair`, but with a problem for each file that has no partner."""
-    image_folder, label_folder = root / place.images, root / str(place.labels)
-    images, problems = _by_key(image_folder, place.image_suffixes, place.image_prefix, skip)
-    labels, more = _by_key(label_folder, (place.label_suffix,), place.label_prefix, skip)
-    problems += more
-    label = f"{place.label_prefix}*{place.label_suffix}"
-    missing = f"expected its label {label} in {label_folder}, found none; complete the labels"
-    problems += [Problem(str(path), missing) for key, path in images.items() if key not in labels]
-    orphan = f"expected the image of this label in {image_folder}, found none; complete the images"
-    problems += [Problem(str(path), orphan) for key, path in labels.items() if key not in images]
-    paired = [(path, labels[key]) for key, path in images.items() if key in labels]
-    return [Sample(image.relative_to(root).as_posix(), image, label) for image, label in paired], problems
-
-
-def _by_key(folder: Path, suffixes: tuple[str, ...], prefix: str, skip: str) -> tuple[dict[str, Path], list[Problem]]:
-    found: dict[str, Path] = {}
-    problems = []
-    for key, name in sorted(_files(folder, suffixes, prefix)):
-        if skip and re.fullmatch(skip, key):
-            continue
-        if key in found:
-            what = f"expected one file a name, found also {found[key].name}; remove one of them"
-            problems.append(Problem(str(folder / name), what))
-        else:
-            found[key] = folder / name
-    return found, problems
-
-
 def _tile_by_tile(layout: TileLayout, root: Path, split: str) -> tuple[list[Sample], list[Problem]]:
     """What the layout finds of each tile that has any file."""
-    below = [file for _, file in _files(root, (".tif",))]
+    below = [file for _, file in files_below(root, (".tif",))]
     there = {name.tile(file) for file in below for name in (*layout.images, *layout.labels)}
     samples, problems = [], []
     for tile in layout.tiles[split]:

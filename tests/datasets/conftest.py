@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layout_files import CASES, SIZE, Case, image_array, save
 
-from gkd.datasets import DATASETS, variable
+from gkd.datasets import DATASETS, mapped, variable
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case.name}-{case.split}-{case.label.split('/')[0]}")
@@ -33,3 +33,11 @@ def vaihingen(tmp_path: Path) -> Callable[..., dict[str, str]]:
 def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for layout in DATASETS.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def copies_of_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where uncompressed copies of tiles go, away from the checkout."""
+    root = tmp_path_factory.mktemp("copies")
+    monkeypatch.setattr(mapped, "ROOT", root)
+    return root / ".scratch/tiles"
