@@ -33,7 +33,7 @@ def plan(
 
     try:
         params = load(profile)
-        for spec in (params.models.teacher, *params.models.students.values()):
+        for spec in params.models.encoders:
             check_name(spec.name)
             check_file(spec)
         found = availability.check(params)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from gkd.baselines import LinearHead
+from gkd.blocks import BlockPair
 from gkd.launching import launch
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
-from gkd.params import Distillation
+from gkd.params import Distillation, Heads
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.resume import Slot
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
@@ -24,11 +26,51 @@ HEADS = {"qsd": QSD, "linear": LinearHead}
 
 
 def build_objective(
-    method: Method, student: Encoder, teacher: Encoder, options: dict[str, Any], seed: int
+    method: Method,
+    student: Encoder,
+    teacher: Encoder,
+    options: Heads | None,
+    seed: int,
+    others: Mapping[str, Encoder] | None = None,
 ) -> Objective:
-    """The heads of `method` for this pair, initialised from `seed`; `options` come on top of the method's own."""
+    """The heads of `method` for this student and teacher, initialised from `seed`.
+
+    Args:
+        method: the row of the table.
+        student: encoder that learns.
+        teacher: the encoder that it follows.
+        options: what params.yaml states, on top of the method's own; None = nothing. `intermediate` concerns `teacher`
+            alone: block numbers mean nothing to another architecture.
+        seed: of the initial weights.
+        others: further teachers, by name; each gets heads of its own, with the same options.
+
+    Raises:
+        ValueError: an option that plain regression does not have, or that does not fit an encoder.
+    """
+    options = options or Heads()
+    given = {**method.head_options, **options.given}
+    if method.head == "linear" and (wrong := sorted(set(given) - {"weights"})):
+        raise ValueError(f"heads.{method.name}.{wrong[0]}: plain regression has no such option")
+    head = HEADS[method.head]
+    pair, blocks = options.intermediate, {}
+    if pair is not None:
+        dims = (
+            _block_dim(e, getattr(pair, who), f"heads.{method.name}.intermediate.{who}")
+            for e, who in ((student, "student"), (teacher, "teacher"))
+        )
+        blocks = {"blocks": BlockPair(pair.student, pair.teacher, *dims), "block_weight": pair.weight}
     torch.manual_seed(seed)
-    return Objective(student.dim, teacher.dim, HEADS[method.head], **{**method.head_options, **options})
+    objective = Objective(student.dim, teacher.dim, head, **given, **blocks)
+    for name, other in (others or {}).items():
+        objective.others[name] = Objective(student.dim, other.dim, head, **given)
+    return objective
+
+
+def _block_dim(encoder: Encoder, block: int, key: str) -> int:
+    try:
+        return encoder.intermediate_dims([block])[0][0]
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tensor:
@@ -47,6 +89,7 @@ def distil(
     name: str,
     slot: Slot | None = None,
     processes: int = 1,
+    others: Mapping[str, Encoder] | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -60,18 +103,21 @@ def distil(
         name: shown in the progress lines.
         slot: where states are kept while this runs, so that a killed run can continue.
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
+        others: further teachers, by the names of `objective.others`; frozen as well.
     """
     if processes > 1:
-        launch(processes, distil, student, teacher, objective, data, section, seed, name, slot)
+        run = partial(distil, others=others)  # the slot comes last
+        launch(processes, run, student, teacher, objective, data, section, seed, name, slot)
         return finished(slot, [student, objective])
-    teacher.requires_grad_(False).eval()
+    others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
-    teacher.to(accelerator.device)
+    for encoder in (teacher, *others.values()):
+        encoder.requires_grad_(False).eval().to(accelerator.device)
 
     def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         mask = step_mask(section, rows * columns, seed, number)[share.first : share.first + len(images)]
-        return distillation_step(student, teacher, objective, images, mask.to(images.device))
+        return distillation_step(student, teacher, objective, images, mask.to(images.device), others)
 
     view = DistillationView(section)
 

@@ -41,6 +41,7 @@ METHODS: dict[str, Method] = {
         Method("mse", "MSE", distils=True, head="linear"),
         Method("gkd", "GKD", distils=True),
         Method("gkd-diag", "GKD-diag (ours)", distils=True, head_options={"scaled": True, "diagonal_bias": 6.0}),
+        Method("gkd-light", "GKD-light (ours)", distils=True, head_options={"pool": 2}),
     )
 }
 

@@ -119,6 +119,20 @@ class Encoder(nn.Module):
         every = backbones.levels(self.backbone)
         return [every[number] for number in self._block_numbers(blocks)]
 
+    def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
+        """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number.
+
+        Args:
+            images: (B, 3, H, W), un-normalised.
+            blocks: numbers from 0 on.
+        """
+        wanted = sorted(set(self._block_numbers(blocks)))
+        with self._explained(images):
+            final, maps = self.backbone.forward_intermediates(
+                self._normalise(images), indices=wanted, norm=False, output_fmt="NCHW"
+            )
+        return self._tokens(final), dict(zip(wanted, maps, strict=True))
+
     def train(self, mode: bool = True) -> Encoder:
         """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
         super().train(mode)
@@ -212,9 +226,14 @@ class Encoder(nn.Module):
 
 def resample_tokens(tokens: Tokens, grid: tuple[int, int], target: tuple[int, int]) -> Tokens:
     """Bring patches (B, N, C) from `grid` onto the `target` grid by bilinear resampling; cls stays."""
+    return Tokens(tokens.cls, resample_patches(tokens.patches, grid, target))
+
+
+def resample_patches(patches: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Patches (B, N, C) on `grid` -> (B, M, C) on the `target` grid, by bilinear resampling."""
     if tuple(grid) == tuple(target):
-        return tokens
-    maps = tokens.patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
+        return patches
+    maps = patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
     coarser = target[0] < grid[0] or target[1] < grid[1]
     maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=coarser)
-    return Tokens(tokens.cls, maps.flatten(2).transpose(1, 2))
+    return maps.flatten(2).transpose(1, 2)

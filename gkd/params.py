@@ -7,7 +7,7 @@ params.task_agnostic.steps, params.models.teacher.name
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -65,13 +65,51 @@ class EncoderSpec(_Section):
         return None if self.weights in ("none", "hub") or ":" in self.weights else self.weights
 
 
+EXTRA_TEACHERS = 2  # dvc.yaml has a dependency slot for the weights of each
+
+TeacherName = Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # it becomes part of state-dict keys
+
+
 class Models(_Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     teacher: EncoderSpec
+    extra_teachers: dict[TeacherName, EncoderSpec] = Field({}, max_length=EXTRA_TEACHERS)  # losses are added
     students: dict[str, EncoderSpec]
     decoder: str
     decoder_width: int = 128
+
+    @property
+    def encoders(self) -> list[EncoderSpec]:
+        """All of them: the teachers, then the students."""
+        return [self.teacher, *self.extra_teachers.values(), *self.students.values()]
+
+
+class Blocks(_Section):
+    """Distillation between two inner blocks: their numbers from 0, and the factor of that loss."""
+
+    student: int = Field(ge=0)
+    teacher: int = Field(ge=0)
+    weight: float = Field(1.0, gt=0)
+
+
+class Heads(_Section):
+    """Distillation heads of a method (gkd.qsd); what params.yaml does not say stays as the methods table has it."""
+
+    # None = not said, and not the default of gkd.qsd: a dump of the parameters must tell the two apart.
+    num_heads: int | None = Field(None, gt=0)
+    scaled: bool | None = None
+    temperature: float | None = Field(None, gt=0)
+    diagonal_bias: float | None = None  # here null turns a method's bias off
+    pool: int | None = Field(None, gt=0)
+    weights: list[float] | None = Field(None, min_length=3, max_length=3)  # patch, fea, token
+    intermediate: Blocks | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that params.yaml states, but for `intermediate`."""
+        said = self.model_dump(include=self.model_fields_set - {"intermediate"})
+        return {key: value for key, value in said.items() if value is not None or key == "diagonal_bias"}
 
 
 class Optim(_Section):
@@ -175,7 +213,7 @@ class Profile(_Section):
     task_learning: TaskLearning
     evaluate: Evaluate
     report: Report = Report()
-    heads: dict[str, dict[str, Any]] = {}  # options of the distillation heads, by method
+    heads: dict[str, Heads] = {}  # by method
 
     @model_validator(mode="after")
     def _choice_needs_a_hold_out(self) -> Profile:

@@ -15,7 +15,7 @@ import yaml
 
 from gkd.benchmarks import BENCHMARKS, SOURCES, check_choice, targets_of
 from gkd.methods import METHODS, Method, method
-from gkd.params import ROOT, EncoderSpec, Params
+from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params
 from gkd.subsets import subset_file
 
 FILLER = "gkd/checkpoints.py"  # a dependency of every stage that has optional inputs
@@ -97,11 +97,11 @@ def build(
         raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
     plan: dict[str, Any] = {"data": data}
     plan |= {stage: {} for stage in STAGES}
-    teacher = params.models.teacher.file or FILLER
+    teachers = _teacher_files(params)
     for seed in params.plan.seeds:
         for setting in params.plan.settings:
             for m in methods:
-                _add_training(plan, params, setting, m, sources, seed, teacher)
+                _add_training(plan, params, setting, m, sources, seed, teachers)
             for source in sources:
                 models = {name.replace("-", "_"): FILLER for name in METHODS}
                 for m in methods:
@@ -118,6 +118,13 @@ def build(
                 plan["evaluate"][name] = {**who, **models}
     plan["report"] = _report_inputs(params, list(plan["evaluate"]))
     return plan
+
+
+def _teacher_files(params: Params) -> dict[str, str]:
+    """Weights of the teachers, in the slots of dvc.yaml: teacher, teacher2, ..."""
+    specs = [params.models.teacher, *params.models.extra_teachers.values()]
+    files = [spec.file or FILLER for spec in specs] + [FILLER] * (1 + EXTRA_TEACHERS - len(specs))
+    return {f"teacher{number}" if number > 1 else "teacher": file for number, file in enumerate(files, 1)}
 
 
 def _check_names(params: Params) -> None:
@@ -157,17 +164,23 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
 
 
 def _add_training(
-    plan: dict[str, Any], params: Params, setting: str, m: Method, sources: list[str], seed: int, teacher: str
+    plan: dict[str, Any],
+    params: Params,
+    setting: str,
+    m: Method,
+    sources: list[str],
+    seed: int,
+    teachers: Mapping[str, str],
 ) -> None:
     who = {"setting": setting, "method": m.name, "seed": seed}
     if m.distils:
         name = member(setting, m.name, seed)
         if setting == "f2l":
             start = spec_of(params, setting, m).file or FILLER
-            plan["task_agnostic"][name] = {**who, "init": start, "teacher": teacher}
+            plan["task_agnostic"][name] = {**who, "init": start, **teachers}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
         joined = ",".join(sources)
-        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, "teacher": teacher}
+        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, **teachers}
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:

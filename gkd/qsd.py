@@ -8,12 +8,17 @@ loss.backward()
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gkd.blocks import BlockPair, block_tokens
 from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.pooling import cells, pool_tokens, token_grid
+
+Grid = tuple[int, int]
 
 
 def projection(in_dim: int, out_dim: int) -> nn.Sequential:
@@ -35,6 +40,8 @@ class QSD(nn.Module):
         temperature: divide the logits by this as well.
         diagonal_bias: start value of one learned bias on the diagonal of the logits (ours, not the paper's): each
             student token starts by attending to the teacher token at its own place. Needs equal grids. None = no bias.
+        pool: light QSD (ours): keys and values are averaged over cells of `pool` x `pool` tokens, queries are not, so
+            that attention costs 1/pool^2. 1 = the published form.
     """
 
     def __init__(
@@ -46,51 +53,71 @@ class QSD(nn.Module):
         scaled: bool = False,
         temperature: float = 1.0,
         diagonal_bias: float | None = None,
+        pool: int = 1,
     ) -> None:
         super().__init__()
+        if pool < 1:
+            raise ValueError(f"pool={pool}: the side of a cell in tokens is 1 or more")
         if teacher_dim % num_heads:
             raise ValueError(f"num_heads={num_heads} does not divide the teacher's {teacher_dim} channels")
-        self.num_heads = num_heads
+        self.num_heads, self.pool = num_heads, pool
         self.scale = 1.0 / temperature / (math.sqrt(teacher_dim / num_heads) if scaled else 1.0)
         self.proj_q = projection(student_dim, teacher_dim)
         self.proj_v = projection(student_dim, teacher_dim)
         self.diagonal_bias = None if diagonal_bias is None else nn.Parameter(torch.tensor(float(diagonal_bias)))
 
-    def forward(self, student_tokens: Tensor, teacher_tokens: Tensor) -> Tensor:
-        """Student tokens (B, N, Cs), teacher tokens (B, M, Ct) -> (B, N, Ct), by fused attention."""
+    def forward(self, student_tokens: Tensor, teacher_tokens: Tensor, grid: Grid | None = None) -> Tensor:
+        """Student tokens (B, N, Cs), teacher tokens (B, N, Ct) -> (B, N, Ct), by fused attention.
+
+        `grid`, the rows and columns of both, matters to pooling alone; without it they must fill a square.
+        """
+        if student_tokens.shape[1] != teacher_tokens.shape[1]:
+            raise ValueError(
+                f"QSD got {student_tokens.shape[1]} student and {teacher_tokens.shape[1]} teacher tokens; bring the "
+                "student's onto the teacher's grid first (gkd.models.resample_tokens)"
+            )
         q = self._split(self.proj_q(student_tokens))  # (B, h, N, Ct/h)
-        k = self._split(teacher_tokens)  # (B, h, M, Ct/h)
-        v = self._split(self.proj_v(student_tokens))  # (B, h, N, Ct/h)
-        self._check(q, k)
+        k = self._split(self._pooled(teacher_tokens, grid))  # (B, h, M, Ct/h), M = N without pooling
+        v = self._split(self.values(student_tokens, grid))  # (B, h, M, Ct/h)
         if k.shape[-2] == 1:
             # softmax of a single logit is 1 whatever it is; 0 * logit keeps the gradients zero rather than absent.
-            logit = q if self.diagonal_bias is None else q + self._bias(q)
+            logit = q if self.diagonal_bias is None else q + self._bias(q, grid)
             return (v + 0 * logit).transpose(1, 2).flatten(2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q), scale=self.scale)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, grid), scale=self.scale)
         return out.transpose(1, 2).flatten(2)  # (B, N, Ct)
 
-    def attention_map(self, student_tokens: Tensor, teacher_tokens: Tensor) -> Tensor:
-        """The attention that `forward` applies: (B, num_heads, N, M), rows sum to one. For looking, not training."""
+    def attention_map(self, student_tokens: Tensor, teacher_tokens: Tensor, grid: Grid | None = None) -> Tensor:
+        """The attention that `forward` applies: (B, num_heads, N, M), rows sum to one. For looking, not training.
+
+        M is the number of teacher tokens, or of their cells where they are pooled; `grid` is that of the teacher.
+        """
         q = self._split(self.proj_q(student_tokens))
-        k = self._split(teacher_tokens)
+        k = self._split(self._pooled(teacher_tokens, grid))
         logits = q @ k.transpose(-2, -1) * self.scale  # (B, h, N, M)
-        bias = self._bias(q)
+        bias = self._bias(q, grid)
         return (logits if bias is None else logits + bias).softmax(dim=-1)
+
+    def values(self, student_tokens: Tensor, grid: Grid | None = None) -> Tensor:
+        """What the attention weighs: projected student tokens (B, N, Cs) -> (B, M, Ct), averaged over cells."""
+        norm, linear = self.proj_v
+        # The mean of a linear map is the linear map of the mean, which costs 1/pool^2.
+        return linear(self._pooled(norm(student_tokens), grid))
+
+    def _pooled(self, tokens: Tensor, grid: Grid | None) -> Tensor:
+        return tokens if self.pool == 1 else pool_tokens(tokens, token_grid(tokens.shape[1], grid), self.pool)
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, N, C) -> (B, h, N, C/h)
 
-    def _bias(self, q: Tensor) -> Tensor | None:
+    def _bias(self, q: Tensor, grid: Grid | None) -> Tensor | None:
         if self.diagonal_bias is None:
             return None
-        return self.diagonal_bias.to(q.dtype) * torch.eye(q.shape[-2], dtype=q.dtype, device=q.device)  # (N, N)
-
-    def _check(self, q: Tensor, k: Tensor) -> None:
-        if q.shape[-2] != k.shape[-2]:
-            raise ValueError(
-                f"QSD got {q.shape[-2]} student and {k.shape[-2]} teacher tokens; bring the student's onto the "
-                "teacher's grid first (gkd.models.resample_tokens)"
-            )
+        count = q.shape[-2]
+        if self.pool == 1:
+            own = torch.eye(count, dtype=q.dtype, device=q.device)
+        else:
+            own = cells(token_grid(count, grid), self.pool, q.device).to(q.dtype)
+        return self.diagonal_bias.to(q.dtype) * own  # (N, M)
 
 
 class Objective(nn.Module):
@@ -102,6 +129,11 @@ class Objective(nn.Module):
         head: class of the heads, called as `head(student_dim, teacher_dim, **options)`; QSD by default, and
             `gkd.baselines.LinearHead` for plain feature regression.
         weights: factors (patch, fea, token) of the three losses; 1, 1, 1 in the paper.
+        blocks: adds a fourth term between two inner blocks (ours), with the head `block_head`. None = no such term.
+        block_weight: factor of that term.
+
+    Attributes:
+        others: objectives of further teachers by name (ours), whose losses are added; empty in the paper's form.
     """
 
     def __init__(
@@ -110,13 +142,27 @@ class Objective(nn.Module):
         teacher_dim: int,
         head: type[nn.Module] = QSD,
         weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        *,
+        blocks: BlockPair | None = None,
+        block_weight: float = 1.0,
         **options: object,
     ) -> None:
         super().__init__()
-        self.weights = weights
+        self.weights, self.blocks, self.block_weight = weights, blocks, block_weight
         self.fea_head = head(student_dim, teacher_dim, **options)
         self.patch_head = head(student_dim, teacher_dim, **options)
         self.token_head = head(student_dim, teacher_dim, **options)
+        # After the three, and without a key where there are none: heads and checkpoints of the paper's form stay.
+        if blocks is not None:
+            self.block_head = head(blocks.student_dim, blocks.teacher_dim, **options)
+        self.others = nn.ModuleDict()
+
+
+def _predict(head: nn.Module, student_tokens: Tensor, teacher_tokens: Tensor, grid: Grid | None) -> Tensor:
+    """What a head makes of (B, N, Cs) and (B, N, Ct): (B, N, Ct). Heads that pool are told the grid."""
+    if getattr(head, "pool", 1) == 1:
+        return head(student_tokens, teacher_tokens)
+    return head(student_tokens, teacher_tokens, grid)
 
 
 def _mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -126,23 +172,24 @@ def _mse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def distillation_loss(
-    objective: Objective, unmasked: Tokens, masked: Tokens, teacher: Tokens
+    objective: Objective, unmasked: Tokens, masked: Tokens, teacher: Tokens, grid: Grid | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The objective on tokens: loss and its terms `patch_loss`, `fea_loss`, `token_loss`, `loss` (detached scalars).
+    """The three terms on tokens: loss and its terms `patch_loss`, `fea_loss`, `token_loss`, `loss` (detached scalars).
 
     Args:
         objective: the three heads.
         unmasked: student tokens of the plain view, cls (B, Cs) and patches (B, N, Cs).
         masked: student tokens of the view in which some samples have masked patches; same shapes.
         teacher: teacher tokens of the plain view, cls (B, Ct) and patches (B, N, Ct).
+        grid: rows and columns of the N patches, for heads that pool; None = they fill a square.
 
     As published, the masked loss runs over all patches of all samples, and CLS counts twice: by itself and as one
     token beside the patches.
     """
     cls_t = teacher.cls.unsqueeze(1)  # (B, 1, Ct)
     cls = objective.token_head(unmasked.cls.unsqueeze(1), cls_t)  # (B, 1, Ct)
-    fea = objective.fea_head(unmasked.patches, teacher.patches)  # (B, N, Ct)
-    patch = objective.patch_head(masked.patches, teacher.patches)  # (B, N, Ct)
+    fea = _predict(objective.fea_head, unmasked.patches, teacher.patches, grid)  # (B, N, Ct)
+    patch = _predict(objective.patch_head, masked.patches, teacher.patches, grid)  # (B, N, Ct)
 
     patch_loss = _mse(patch, teacher.patches)
     fea_loss = _mse(torch.cat([cls, fea], dim=1), torch.cat([cls_t, teacher.patches], dim=1))
@@ -154,7 +201,12 @@ def distillation_loss(
 
 
 def distillation_step(
-    student: Encoder, teacher: Encoder, objective: Objective, images: Tensor, mask: Tensor
+    student: Encoder,
+    teacher: Encoder,
+    objective: Objective,
+    images: Tensor,
+    mask: Tensor,
+    others: Mapping[str, Encoder] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One distillation step on a batch, without the backward pass.
 
@@ -164,23 +216,57 @@ def distillation_step(
         objective: the three heads.
         images: (B, 3, H, W), un-normalised floats; each encoder normalises with its own statistics.
         mask: (B, N) boolean on the student's grid, True = replaced; a row may be all False.
+        others: further teachers, by the names of `objective.others`. Their losses are added, and their metrics carry
+            the name (`clip/fea_loss`); `loss` is the sum.
 
     Rows without a masked patch are not forwarded twice: their tokens are those of the plain view. Encoders whose
     samples are not independent (batch statistics) or whose forward is random (drop path) run both views in full.
     """
-    with torch.no_grad():
-        target = teacher(images)
-    grid = teacher.grid(images.shape[-2:])
-    plain = student(images)
-    if student.is_per_sample():
-        rows = mask.any(dim=1).nonzero().squeeze(1)  # (R,)
-        if len(rows):
-            view = student(images[rows], mask[rows])
-            masked = Tokens(plain.cls.index_copy(0, rows, view.cls), plain.patches.index_copy(0, rows, view.patches))
-        else:  # the mask token gets a zero gradient rather than none
-            masked = Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum())
-    else:
-        masked = student(images, mask)
-    own = student.grid(images.shape[-2:])
-    plain, masked = resample_tokens(plain, own, grid), resample_tokens(masked, own, grid)
-    return distillation_loss(objective, plain, masked, target)
+    others = others or {}
+    if set(others) != set(objective.others):
+        raise ValueError(f"teachers {sorted(others)} do not match the objective's {sorted(objective.others)}")
+    pairs = {"": (teacher, objective), **{f"{name}/": (others[name], objective.others[name]) for name in others}}
+    targets = {name: _teach(encoder, own.blocks, images) for name, (encoder, own) in pairs.items()}
+    plain, masked, maps = _views(student, images, mask, [o.blocks.student for _, o in pairs.values() if o.blocks])
+    grid = student.grid(images.shape[-2:])
+    losses, metrics = [], {}
+    for name, (encoder, own) in pairs.items():
+        target, target_map = targets[name]
+        there = encoder.grid(images.shape[-2:])
+        views = (resample_tokens(view, grid, there) for view in (plain, masked))
+        loss, terms = distillation_loss(own, *views, target, there)
+        if own.blocks is not None:
+            tokens, goal, block_grid = block_tokens(maps[own.blocks.student], target_map)
+            term = _mse(_predict(own.block_head, tokens, goal, block_grid), goal)
+            loss = loss + own.block_weight * term
+            terms |= {"block_loss": term.detach(), "loss": loss.detach()}
+        losses.append(loss)
+        metrics |= {f"{name}{key}": value for key, value in terms.items()}
+    total = losses[0]
+    for loss in losses[1:]:
+        total = total + loss
+    return total, {**metrics, "loss": total.detach()}
+
+
+@torch.no_grad()
+def _teach(teacher: Encoder, blocks: BlockPair | None, images: Tensor) -> tuple[Tokens, Tensor | None]:
+    """The teacher's tokens, and the map (B, Ct, rows, columns) of its block where one is followed."""
+    if blocks is None:
+        return teacher(images), None
+    tokens, maps = teacher.forward_with_blocks(images, [blocks.teacher])
+    return tokens, maps[blocks.teacher]
+
+
+def _views(
+    student: Encoder, images: Tensor, mask: Tensor, blocks: list[int]
+) -> tuple[Tokens, Tokens, dict[int, Tensor]]:
+    """The student's tokens of the plain and of the masked view, and the maps of `blocks` of the plain one."""
+    plain, maps = student.forward_with_blocks(images, blocks) if blocks else (student(images), {})
+    if not student.is_per_sample():
+        return plain, student(images, mask), maps
+    rows = mask.any(dim=1).nonzero().squeeze(1)  # (R,)
+    if len(rows) == 0:  # the mask token gets a zero gradient rather than none
+        return plain, Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum()), maps
+    view = student(images[rows], mask[rows])
+    masked = Tokens(plain.cls.index_copy(0, rows, view.cls), plain.patches.index_copy(0, rows, view.patches))
+    return plain, masked, maps

@@ -48,3 +48,21 @@ def test_the_cosine_is_the_teachers_own():
 def test_heads_without_attention_are_named():
     with pytest.raises(TypeError, match="objective.fea_head is a LinearHead"):
         attention_maps(tiny_vit(24), tiny_vit(24), Objective(24, 24, head=LinearHead), torch.rand(3, 32, 32))
+
+
+@pytest.mark.parametrize("pool", [2, 3])
+@pytest.mark.parametrize("size", [(32, 32), (32, 48)])
+def test_maps_of_light_qsd_are_spread_over_the_patches(pool, size):
+    student, teacher = (tiny_vit(dim, dynamic_img_size=True).eval() for dim in (24, 48))
+    objective, image = Objective(24, 48, num_heads=2, pool=pool).eval(), torch.rand(3, *size)
+    maps, grid = attention_maps(student, teacher, objective, image), teacher.grid(size)
+    with torch.no_grad():
+        head, tokens = objective.fea_head, student(image[None]).patches
+        each = head.attention_map(tokens, teacher(image[None]).patches, grid)[0].mean(0)  # (N, cells)
+    patches = grid[0] * grid[1]
+    assert maps["fea_head"].shape == (patches, patches)
+    np.testing.assert_allclose(maps["fea_head"].sum(axis=1), 1, rtol=1e-5)
+    # The first cell's patches share its attention.
+    first = maps["fea_head"].reshape(patches, *grid)[:, :pool, :pool]
+    np.testing.assert_allclose(first.sum(axis=(1, 2)), each[:, 0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(first[:, 0, 0], first[:, 1, 1], rtol=1e-5)

@@ -22,8 +22,8 @@ DRAWING = {"viz", "tables", "reporting"}  # what the report is made by
 UNUSED = {
     "task_agnostic": {"labels"},
     "domain_agnostic": {"labels"},
-    "task_learning": {"qsd"},
-    "evaluate": {"baselines", "loading", "qsd", "transforms"},
+    "task_learning": {"blocks", "pooling", "qsd"},
+    "evaluate": {"baselines", "blocks", "loading", "pooling", "qsd", "transforms"},
 }
 # What functions of gkd.workspace, itself not tracked, lead to.
 LEADS_TO = {"open_domain": "datasets", "open_training": "datasets"}

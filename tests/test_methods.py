@@ -13,13 +13,15 @@ def test_the_table_of_the_design() -> None:
         "mse": (True, "student", True, False),
         "gkd": (True, "student", True, False),
         "gkd-diag": (True, "student", True, False),
+        "gkd-light": (True, "student", True, False),
     }
 
 
 def test_gkd_is_the_published_form_and_ours_says_so() -> None:
     assert (METHODS["gkd"].head, METHODS["gkd"].head_options) == ("qsd", {})
     assert METHODS["gkd-diag"].head_options == {"scaled": True, "diagonal_bias": 6.0}
-    assert [m.name for m in METHODS.values() if "ours" in m.label] == ["gkd-diag"]
+    assert METHODS["gkd-light"].head_options == {"pool": 2}
+    assert [m.name for m in METHODS.values() if "ours" in m.label] == ["gkd-diag", "gkd-light"]
     assert METHODS["mse"].head == "linear"
 
 

@@ -103,7 +103,11 @@ def test_intermediate_maps_come_in_the_order_that_was_asked_for():
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert encoder.intermediate_dims([-1, 0]) == [(24, 8), (24, 8)]
     assert Encoder.create("test_resnet").intermediate_dims([0, 1, -1]) == [(32, 2), (32, 4), (96, 32)]
-    for call in (lambda b: encoder.intermediate(images, b), encoder.intermediate_dims):
+    for call in (
+        lambda b: encoder.intermediate(images, b),
+        lambda b: encoder.forward_with_blocks(images, b),
+        encoder.intermediate_dims,
+    ):
         for block in (3, -4):
             with pytest.raises(ValueError, match=f"VisionTransformer has blocks 0 to 2, no block {block}"):
                 call([0, block])
@@ -132,6 +136,19 @@ def test_a_size_that_the_model_refuses_says_what_to_do():
 def test_a_mask_on_another_grid_is_refused(shape):
     with pytest.raises(ValueError, match=r"mask of shape .* fit 2 images .* grid of 4 x 4: expected \(2, 16\)"):
         tiny_vit()(torch.rand(2, 3, 32, 32), torch.zeros(shape, dtype=torch.bool))
+
+
+def test_tokens_and_blocks_of_one_pass_are_those_of_two(case):
+    encoder, images, _, _ = case
+    last = len(encoder.backbone.feature_info) - 1
+    blocks = [last, 0, last]  # any order, and one twice
+    with torch.no_grad():
+        tokens, maps = encoder.forward_with_blocks(images, blocks)
+        expected = dict(zip(sorted({0, last}), encoder.intermediate(images, sorted({0, last})), strict=True))
+        assert all(torch.equal(*pair) for pair in zip(tokens, encoder(images), strict=True))
+    assert maps.keys() == expected.keys()
+    for block, found in maps.items():
+        assert torch.equal(found, expected[block]) and found.shape[1] == encoder.intermediate_dims([block])[0][0]
 
 
 def test_cls_is_the_class_token_or_the_mean():
@@ -232,7 +249,7 @@ def tokens_of(maps):
 
 def test_equal_grids_are_left_alone():
     tokens = tokens_of(torch.rand(1, 2, 3, 4))
-    assert resample_tokens(tokens, (3, 4), (3, 4)) is tokens
+    assert resample_tokens(tokens, (3, 4), (3, 4)).patches is tokens.patches
 
 
 @settings(max_examples=30)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gkd.benchmarks import SOURCES, benchmarks_of
 from gkd.methods import METHODS
-from gkd.params import ROOT, Params, load
+from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params, load
 from gkd.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
 
 PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
@@ -65,7 +65,7 @@ def test_members_are_few(profile: str, most: int) -> None:
 def test_every_input_is_written_by_a_member_or_committed(profile: str) -> None:
     params = load(profile)
     plan = build(params)
-    models = (params.models.teacher, *params.models.students.values())
+    models = params.models.encoders
     available = outputs(plan, profile) | {model.file for model in models}
     read = {file for stage in STAGES for item in plan[stage].values() for file in inputs(item)}
     report = plan["report"]
@@ -93,7 +93,7 @@ def test_names_and_inputs_of_a_chain() -> None:
 def test_only_methods_that_distil_have_distillation_members() -> None:
     plan = build(with_plan(methods=list(METHODS)))
     for stage in STAGES[:2]:
-        assert {item["method"] for item in plan[stage].values()} == {"mse", "gkd", "gkd-diag"}
+        assert {item["method"] for item in plan[stage].values()} == {"mse", "gkd", "gkd-diag", "gkd-light"}
     assert {item["method"] for item in plan["task_learning"].values()} == set(METHODS)
 
 
@@ -124,6 +124,29 @@ def test_a_method_that_is_not_planned_is_filled_in() -> None:
 def test_every_method_has_a_slot_in_the_evaluation_stage(method: str) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert f"${{item.{method.replace('-', '_')}}}" in stages["evaluate"]["do"]["deps"]
+
+
+def test_weights_of_further_teachers_are_inputs_of_distillation_alone() -> None:
+    params = load("mini")
+    specs = {
+        "far": EncoderSpec(name="x", weights="hub"),
+        "near": EncoderSpec(name="y", weights="weights/near.safetensors"),
+    }
+    models = params.models.model_copy(update={"extra_teachers": specs})
+    plan, plain = build(params.model_copy(update={"models": models})), build(params)
+    slots = ("teacher", "teacher2", "teacher3")
+    for stage in STAGES[:2]:
+        for name, item in plan[stage].items():
+            assert [item[slot] for slot in slots] == [params.models.teacher.file, FILLER, "weights/near.safetensors"]
+            assert [plain[stage][name][slot] for slot in slots] == [params.models.teacher.file, FILLER, FILLER]
+    assert [plan[stage] for stage in STAGES[2:]] == [plain[stage] for stage in STAGES[2:]]
+
+
+@pytest.mark.parametrize("stage", STAGES[:2])
+def test_every_teacher_has_a_slot_in_the_distillation_stages(stage: str) -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    found = [dep for dep in deps if dep.startswith("${item.teacher")]
+    assert found == ["${item.teacher}", *(f"${{item.teacher{number}}}" for number in range(2, EXTRA_TEACHERS + 2))]
 
 
 def test_absent_sources_and_targets_are_left_out() -> None:

@@ -1,5 +1,6 @@
 """QSD and the objective against the published step, against their formulas, and the step against two full forwards."""
 
+import copy
 import math
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from tiny_models import Average, Normed, tiny_vit
 
 from gkd.baselines import LinearHead
+from gkd.blocks import BlockPair
 from gkd.models import Encoder, Tokens, resample_tokens
 from gkd.params import ROOT
+from gkd.pooling import pool_tokens
 from gkd.qsd import QSD, Objective, distillation_loss, distillation_step
 
 VECTORS = ROOT / "tests" / "data" / "gkd_step_a.npz"  # a whole distillation step in float64
@@ -179,6 +182,63 @@ def test_state_dict_keys_are_frozen():
 def test_a_large_diagonal_bias_looks_at_the_own_place():
     found = QSD(4, 6, scaled=True, diagonal_bias=50.0).attention_map(torch.randn(1, 5, 4), torch.randn(1, 5, 6))
     torch.testing.assert_close(found[0, 0], torch.eye(5))
+
+
+@few
+@given(
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    pool=st.integers(2, 4),
+    heads=st.integers(1, 2),
+    scaled=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_light_qsd_is_its_formula(grid, pool, heads, scaled, seed):
+    count, width = grid[0] * grid[1], 3
+    head = randomise(QSD(5, width * heads, heads, scaled=scaled, pool=pool).double(), seed)
+    g = torch.Generator().manual_seed(seed)
+    s, t = draw(g, 2, count, 5), draw(g, 2, count, width * heads)
+    # Values are projected first and averaged then; the head itself does it the other way round, which costs less.
+    q, v = layer_norm_linear(head.proj_q, s), pool_tokens(layer_norm_linear(head.proj_v, s), grid, pool)
+    k = pool_tokens(t, grid, pool)
+    out, found = torch.empty_like(t), head.attention_map(s, t, grid)
+    assert found.shape == (2, heads, count, -(-grid[0] // pool) * -(-grid[1] // pool))
+    for h in range(heads):
+        c = slice(h * width, (h + 1) * width)
+        attention = (q[..., c] @ k[..., c].mT / (math.sqrt(width) if scaled else 1)).softmax(-1)
+        torch.testing.assert_close(found[:, h], attention, **TIGHT)
+        out[..., c] = attention @ v[..., c]
+    torch.testing.assert_close(head(s, t, grid), out, **TIGHT)
+    # The map and what forward applies are the same thing.
+    values = head.values(s, grid).unflatten(-1, (heads, width)).transpose(1, 2)
+    torch.testing.assert_close((found @ values).transpose(1, 2).flatten(2), head(s, t, grid), **TIGHT)
+
+
+def test_light_qsd_takes_a_square_for_granted_and_nothing_else():
+    head, s, t = QSD(4, 6, pool=2), torch.randn(1, 16, 4), torch.randn(1, 16, 6)
+    assert torch.equal(head(s, t), head(s, t, (4, 4)))
+    assert torch.equal(head.attention_map(s, t), head.attention_map(s, t, (4, 4)))
+    assert not torch.equal(head(s, t, (2, 8)), head(s, t, (4, 4)))
+    with pytest.raises(ValueError, match="12 tokens fill no square grid"):
+        head(s[:, :12], t[:, :12])
+    with pytest.raises(ValueError, match="16 tokens do not fill a grid of 3 x 4"):
+        head(s, t, (3, 4))
+    with pytest.raises(ValueError, match="pool=0"):
+        QSD(4, 6, pool=0)
+
+
+def test_a_large_diagonal_bias_of_light_qsd_looks_at_the_own_cell():
+    found = QSD(4, 6, scaled=True, diagonal_bias=50.0, pool=2).attention_map(
+        torch.randn(1, 6, 4), torch.randn(1, 6, 6), (2, 3)
+    )
+    own = torch.tensor([0, 0, 1, 0, 0, 1])  # 2 x 3 patches in a row of two cells
+    torch.testing.assert_close(found[0, 0], torch.eye(2)[own])
+
+
+def test_pooling_without_cells_of_more_than_one_token_changes_nothing():
+    full, light = QSD(4, 6, diagonal_bias=1.0), QSD(4, 6, diagonal_bias=1.0, pool=2)
+    light.load_state_dict(full.state_dict(), strict=True)
+    s, t = torch.randn(2, 1, 4), torch.randn(2, 1, 6)
+    assert torch.equal(full(s, t), light(s, t))
 
 
 def test_bad_shapes_are_named():
@@ -398,3 +458,78 @@ def test_differing_vit_grids_learn(patch):
     assert all(torch.isfinite(value) for value in metrics.values())
     assert student.mask_token.grad.any() and student.backbone.patch_embed.proj.weight.grad.any()
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("pool", [2, 4])
+def test_light_heads_know_a_grid_that_is_no_square(pool):
+    student, teacher = (tiny_vit(dim, dynamic_img_size=True) for dim in (24, 48))
+    objective = Objective(24, 48, pool=pool)
+    images, mask = torch.rand(2, 3, 32, 64), torch.arange(64).view(2, 32) % 5 == 0
+    loss, _ = distillation_step(student, teacher.eval(), objective, images, mask)
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradients = {k: p.grad for k, p in objective.named_parameters()}
+    assert [k for k, g in gradients.items() if g is None] == []
+    assert gradients["fea_head.proj_q.1.weight"].any() and not gradients["token_head.proj_q.1.weight"].any()
+
+
+def count_passes(encoder):
+    """Sizes of the batches that enter the encoder's first layer from now on."""
+    seen = []
+    encoder.backbone.patch_embed.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    return seen
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_term_between_two_blocks_is_its_formula_and_costs_no_further_pass(patch, masked):
+    student, teacher = tiny_vit(24, patch).double(), tiny_vit(48, depth=3).double().eval()
+    torch.manual_seed(0)
+    objective = Objective(24, 48, blocks=BlockPair(0, 1, 24, 48), block_weight=0.5).double()
+    torch.manual_seed(0)
+    plain = Objective(24, 48).double()
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    mask = torch.zeros(2, (32 // patch) ** 2, dtype=torch.bool)
+    mask[0, ::2] = masked
+    passes = count_passes(student), count_passes(teacher)
+    loss, metrics = distillation_step(student, teacher, objective, images, mask)
+    assert passes == ([2, 1] if masked else [2], [2])
+
+    (own,), (target,) = student.intermediate(images, [0]), teacher.intermediate(images, [1])
+    if patch == 16:
+        own = torch.nn.functional.interpolate(own, (4, 4), mode="bilinear")
+    target = target.flatten(2).mT
+    target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    out, _ = formula(objective.block_head, own.flatten(2).mT, target, 1)
+    without, terms = distillation_step(student, teacher, plain, images, mask)
+    torch.testing.assert_close(metrics["block_loss"], (out - target).pow(2).mean().detach(), **TIGHT)
+    torch.testing.assert_close(loss, without + 0.5 * metrics["block_loss"], **TIGHT)
+    for name in ("patch_loss", "fea_loss", "token_loss"):
+        assert torch.equal(metrics[name], terms[name])
+    loss.backward()
+    assert all(p.grad is not None for p in objective.parameters()) and all(p.grad is None for p in teacher.parameters())
+
+
+def test_the_losses_of_several_teachers_are_added():
+    student, first, second = tiny_vit(24), tiny_vit(48).eval(), tiny_vit(36, 16).eval()
+    objective = Objective(24, 48, blocks=BlockPair(0, 1, 24, 48))
+    objective.others["coarse"] = Objective(24, 36, weights=(1.0, 0.5, 2.0), blocks=BlockPair(1, 0, 24, 36))
+    images, mask = torch.rand(2, 3, 32, 32), torch.arange(32).view(2, 16) % 3 == 0
+    passes = count_passes(student)
+    loss, metrics = distillation_step(student, first, objective, images, mask, {"coarse": second})
+    assert passes == [2, 2]
+    alone = copy.deepcopy(objective)
+    alone.others.clear()
+    one, terms = distillation_step(student, first, alone, images, mask)
+    two, others = distillation_step(student, second, objective.others["coarse"], images, mask)
+    torch.testing.assert_close(loss, one + two)
+    expected = {**terms, **{f"coarse/{name}": value for name, value in others.items()}, "loss": loss.detach()}
+    torch.testing.assert_close(metrics, expected)
+
+
+@pytest.mark.parametrize("others", [None, {"b": 0}])
+def test_teachers_that_the_objective_does_not_know_are_named(others):
+    objective = Objective(24, 24)
+    objective.others["a"] = Objective(24, 24)
+    with pytest.raises(ValueError, match=r"teachers \[.*\] do not match the objective's \['a'\]"):
+        distillation_step(tiny_vit(24), tiny_vit(24), objective, torch.rand(1, 3, 32, 32), torch.zeros(1, 16), others)

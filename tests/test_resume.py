@@ -171,7 +171,7 @@ def test_distillation_ends_with_the_same_bytes(tmp_path: Path, left: int):
 
     def run(photos, slot):
         student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-        objective = build_objective(METHODS["gkd-diag"], student, teacher, {}, seed=0)
+        objective = build_objective(METHODS["gkd-diag"], student, teacher, None, seed=0)
         return student, objective, distil(student, teacher, objective, photos, section, 0, "run", slot)
 
     slot = Resume(tmp_path, "key", 0).slot("a")
