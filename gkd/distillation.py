@@ -17,6 +17,7 @@ from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
 from gkd.params import Distillation, Heads
+from gkd.precision import frozen_copy, resolve
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.resume import Slot
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
@@ -90,6 +91,7 @@ def distil(
     slot: Slot | None = None,
     processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
+    precision: str = "fp32",
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -104,16 +106,20 @@ def distil(
         slot: where states are kept while this runs, so that a killed run can continue.
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
+        precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
     """
     if processes > 1:
-        run = partial(distil, others=others)  # the slot comes last
+        run = partial(distil, others=others, precision=precision)  # the slot comes last
         launch(processes, run, student, teacher, objective, data, section, seed, name, slot)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
-    for encoder in (teacher, *others.values()):
-        encoder.requires_grad_(False).eval().to(accelerator.device)
+    dtype = resolve(precision, accelerator.device)
+    originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
+    # Copied before they are moved: where a copy is made, the device holds it alone.
+    teacher, *rest = (frozen_copy(encoder, dtype).to(accelerator.device) for encoder in originals)
+    others = dict(zip(others, rest, strict=True))
 
     def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         mask = step_mask(section, rows * columns, seed, number)[share.first : share.first + len(images)]
@@ -136,8 +142,11 @@ def distil(
 
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch)
-    return fit(step, modules, groups, batches, *run)
+    modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype)
+    history = fit(step, modules, groups, batches, *run)
+    for encoder in originals:
+        encoder.to(accelerator.device)  # beside the student, for who looks at both
+    return history
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:

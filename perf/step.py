@@ -1,0 +1,289 @@
+"""One training step of the project against a literal implementation of the published one.
+
+python perf/step.py [--json FILE] [--check] [--repeats N] [--warmup N] [--threads N] [--size PIXELS] [--batch N]
+                    [--teacher NAME] [--student NAME] [--rows NAME ...] [--parts]
+
+The published step, written out below: two student forwards of the whole batch, explicit softmax attention in the QSD
+heads with B x N x N matrices in memory, fused attention inside the encoders, fp32. The project's step is the loop
+itself (gkd.training.fit). Both: ViT-B teacher to ViT-S student of random weights, the same images, masks on half of
+the batch, forward, backward and AdamW step. Each row runs in a process of its own; the processes take turns step by
+step, so that other work on the machine hits all alike. Memory is the peak of a process above its loaded weights.
+`--check` exits with 1 where a figure of issue 5 is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gkd.models import Encoder, Tokens
+from gkd.precision import frozen_copy, resolve
+from gkd.qsd import QSD, Objective, distillation_step
+from gkd.training import fit, parameter_groups
+
+LR, WEIGHT_DECAY = 1.25e-4, 0.05
+PUBLISHED = "published fp32"
+ROWS = {  # precision and micro-batch of the project's step
+    PUBLISHED: None,
+    "ours fp32": ("fp32", None),
+    "ours auto": ("auto", None),
+    "ours fp32, micro_batch 1": ("fp32", 1),
+}
+LIMITS = {"ours fp32": 1.2, "ours auto": 2.0}  # times faster
+MEMORY, EQUAL = 0.6, 1e-4  # of the published step's memory; relative difference of losses in fp32
+
+
+def explicit(head: QSD, student: Tensor, teacher: Tensor) -> Tensor:
+    """QSD as published: (B, N, Cs), (B, N, Ct) -> (B, N, Ct), every matrix in memory."""
+    attention = (head.proj_q(student) @ teacher.transpose(1, 2)).softmax(dim=-1)  # (B, N, N)
+    return attention @ head.proj_v(student)
+
+
+def published_step(
+    student: Encoder, teacher: Encoder, objective: Objective, images: Tensor, mask: Tensor
+) -> dict[str, Tensor]:
+    """The three losses of one batch, and their sum, as the published code computes them."""
+    with torch.no_grad():
+        target = teacher(images)
+    plain, masked = student(images), student(images, mask)
+    cls_t = target.cls.unsqueeze(1)
+    cls = explicit(objective.token_head, plain.cls.unsqueeze(1), cls_t)
+    fea = explicit(objective.fea_head, plain.patches, target.patches)
+    patch = explicit(objective.patch_head, masked.patches, target.patches)
+    mse = nn.functional.mse_loss
+    losses = {
+        "patch_loss": mse(patch, target.patches),
+        "fea_loss": mse(torch.cat([cls, fea], 1), torch.cat([cls_t, target.patches], 1)),
+        "token_loss": mse(cls, cls_t),
+    }
+    return {**losses, "loss": sum(losses.values())}
+
+
+def models(options: argparse.Namespace) -> tuple[Encoder, Encoder, Objective, Tensor, Tensor]:
+    """Student, teacher, heads, images and mask: the same in each process."""
+    torch.manual_seed(0)
+    student = Encoder.create(options.student, img_size=options.size)
+    teacher = Encoder.create(options.teacher, img_size=options.size).requires_grad_(False).eval()
+    objective = Objective(student.dim, teacher.dim)
+    images = torch.rand(options.batch, 3, options.size, options.size)
+    rows, columns = student.grid((options.size, options.size))
+    mask = torch.zeros(options.batch, rows * columns, dtype=torch.bool)
+    mask[: options.batch // 2, torch.randperm(rows * columns)[: rows * columns // 2]] = True
+    return student.train(), teacher, objective, images, mask
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def turns(batch: list[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """The batch `count` times, each when the parent says so; the time until the next one is asked for is printed."""
+    for _ in range(count):
+        sys.stdin.readline()
+        start = time.perf_counter()
+        yield batch
+        print(f"seconds {time.perf_counter() - start}", flush=True)
+
+
+def child(options: argparse.Namespace) -> None:
+    """One row: `seconds` lines in turn with the parent, then one line of JSON."""
+    student, teacher, objective, images, mask = models(options)
+    count, groups = options.warmup + options.repeats, parameter_groups([student, objective], LR, WEIGHT_DECAY)
+    kind, losses, parts = ROWS[options.row], [], {}
+    batches = lambda _start: turns([images, mask], count)  # noqa: E731
+    dtype = torch.float32
+    if kind is not None:
+        dtype = resolve(kind[0], images.device)
+        teacher = frozen_copy(teacher, dtype)
+    loaded = resident()
+    print("ready", flush=True)
+    if kind is None:
+        optimizer = torch.optim.AdamW(groups)
+        for batch in batches(0):
+            optimizer.zero_grad()
+            metrics = published_step(student, teacher, objective, *batch)
+            metrics["loss"].backward()
+            optimizer.step()
+            losses.append({name: value.item() for name, value in metrics.items()})
+    else:
+        run = groups, batches, count, lambda _: 1.0, "step"
+        step = lambda _n, batch, _s: distillation_step(student, teacher, objective, *batch)  # noqa: E731
+        history = fit(step, [student, objective], *run, micro_batch=kind[1], dtype=dtype)
+        losses = history[["patch_loss", "fea_loss", "token_loss", "loss"]].to_dict("records")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdin.readline()  # one row after another
+    if options.parts and kind == ("fp32", None):
+        parts = measure_parts(student.train(), teacher, objective.train(), images, mask, options.repeats)
+    row = {"losses": losses, "memory": peak - loaded, "weights": loaded, "dtype": str(dtype), "parts": parts}
+    print(json.dumps(row), flush=True)
+
+
+def measure_parts(
+    student: Encoder, teacher: Encoder, objective: Objective, images: Tensor, mask: Tensor, repeats: int
+) -> dict[str, float]:
+    """Median seconds of the parts of a step; the backward pass is told apart at the student's tokens."""
+    optimizer = torch.optim.AdamW(parameter_groups([student, objective], LR, WEIGHT_DECAY))
+    found: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        clock, reached = {"teacher": 0.0, "student, forward": 0.0}, []
+        with ExitStack() as hooks:
+            hooks.enter_context(timed(teacher, clock, "teacher"))
+            hooks.enter_context(timed(student, clock, "student, forward"))
+            hooks.callback(student.register_forward_hook(partial(_mark, reached)).remove)
+            optimizer.zero_grad()
+            start = time.perf_counter()
+            loss, _ = distillation_step(student, teacher, objective, images, mask)
+            forward = time.perf_counter()
+            loss.backward()
+        backward = time.perf_counter()
+        optimizer.step()
+        clock["QSD and losses, forward"] = forward - start - sum(clock.values())
+        clock["QSD and losses, backward"] = reached[0] - forward
+        clock["student, backward"] = backward - reached[0]
+        clock["AdamW"] = time.perf_counter() - backward
+        for name, value in clock.items():
+            found.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def _mark(reached: list[float], _module: nn.Module, _inputs: object, tokens: Tokens) -> None:
+    """Notes when the backward pass comes to the student's tokens: it goes through the heads before."""
+    tokens.patches.register_hook(lambda _: reached.append(time.perf_counter()))
+
+
+@contextmanager
+def timed(module: nn.Module, clock: dict[str, float], name: str) -> Iterator[None]:
+    """While it lasts, seconds of forward calls of `module` are added to clock[name]."""
+
+    def before(*_: object) -> None:
+        clock[name] -= time.perf_counter()
+
+    def after(*_: object) -> None:
+        clock[name] += time.perf_counter()
+
+    handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def answer(process: subprocess.Popen, word: str) -> str:
+    """What follows `word` on the next line that begins with it; other lines are passed on."""
+    for line in process.stdout:
+        if line.startswith(word):
+            return line[len(word) :].strip()
+        print(f"  {line.rstrip()}", flush=True)
+    raise RuntimeError(f"a row ended without saying {word!r}: see what it printed above")
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict]:
+    """The rows, each from a process of its own, which take turns."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    processes, times = {}, {row: [] for row in options.rows}
+    for row in options.rows:
+        command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+        processes[row] = subprocess.Popen(command, **pipes)
+        answer(processes[row], "ready")
+    for turn in range(options.warmup + options.repeats):
+        for row, process in processes.items():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            seconds = float(answer(process, "seconds"))
+            print(f"  turn {turn} {row}: {seconds:.2f} s", flush=True)
+            if turn >= options.warmup:
+                times[row].append(seconds)
+    table = {}
+    for row, process in processes.items():
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        found = json.loads("{" + answer(process, "{"))
+        table[row] = {**found, "times": times[row], "seconds": statistics.median(times[row])}
+        process.wait()
+    base = table[options.rows[0]]
+    for row in table.values():
+        # Of neighbouring turns, so that load that comes and goes cancels.
+        row["faster"] = statistics.median(a / b for a, b in zip(base["times"], row["times"], strict=True))
+        row["of memory"] = row["memory"] / base["memory"]
+        pairs = zip(base["losses"], row["losses"], strict=True)
+        row["off"] = max(abs(ours[key] / theirs[key] - 1) for theirs, ours in pairs for key in theirs)
+    return table
+
+
+def missed(table: dict[str, dict]) -> list[str]:
+    """What falls short of issue 5, in words."""
+    found = []
+    for row, limit in LIMITS.items():
+        own = table[row]
+        if own["faster"] < limit:
+            found.append(f"{row} ({own['dtype']}): {own['faster']:.2f} times faster, wanted {limit}")
+        if own["of memory"] > MEMORY:
+            found.append(f"{row} ({own['dtype']}): {own['of memory']:.2f} of the memory, wanted {MEMORY}")
+        if own["dtype"] == str(torch.float32) and own["off"] > EQUAL:
+            found.append(f"{row}: losses differ by {own['off']:.1e}, allowed {EQUAL}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--teacher", default="vit_base_patch16_224")
+    parser.add_argument("--student", default="vit_small_patch16_224")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, help="the first is compared with")
+    parser.add_argument("--parts", action="store_true", help="where the time of the project's fp32 step goes")
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.row:
+        child(options)
+        return 0
+    if options.check and not {PUBLISHED, *LIMITS} <= set(options.rows):
+        parser.error(f"--check needs the rows {', '.join([PUBLISHED, *LIMITS])}")
+    table = measure(options)
+    print(
+        f"{options.teacher} to {options.student}, {options.size} px, batch {options.batch}, {options.threads} threads"
+    )
+    print(f"| {'step':<24} | computes in | s | images/s | faster | GB above weights | of memory | losses off |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, row in table.items():
+        speed = f"{row['seconds']:.2f} | {options.batch / row['seconds']:.3f} | {row['faster']:.2f}"
+        memory = f"{row['memory'] / 1e9:.2f} | {row['of memory']:.2f}"
+        print(f"| {name:<24} | {row['dtype'].removeprefix('torch.')} | {speed} | {memory} | {row['off']:.1e} |")
+    for name, row in table.items():
+        terms = ", ".join(f"{key} {value:.6f}" for key, value in row["losses"][0].items())
+        print(f"losses of the first step, {name}: {terms}")
+    for name, row in table.items():
+        for part, seconds in row["parts"].items():
+            print(f"{name}, {part}: {seconds:.3f} s, {seconds / sum(row['parts'].values()):.0%}")
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=2) + "\n")
+    short = missed(table) if options.check else []
+    for line in short:
+        print(f"missed: {line}", file=sys.stderr)
+    return int(bool(short))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
