@@ -231,3 +231,15 @@ def test_weights_name_a_known_source(weights):
 def test_weights_of_no_known_source_are_refused(weights):
     with pytest.raises(ValueError, match=r"expected none, hub, package:<name>, or a .safetensors, .pth or .pt file"):
         EncoderSpec(name="vit_tiny_patch16_224", weights=weights)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_precision_is_stated_and_only_the_published_protocol_leaves_it_to_the_processor(profile: str) -> None:
+    params = load(profile)
+    assert "precision" in params.model_fields_set  # dvc.yaml tracks it
+    assert params.precision == ("auto" if profile.startswith("paper") else "fp32")
+
+
+def test_an_unknown_precision_is_named(changed: Callable) -> None:
+    with pytest.raises(ParamsError, match="profiles.mini.precision: .*'fp32', 'bf16' or 'auto'.*'fp16'"):
+        load("mini", changed(lambda content: content["profiles"]["mini"].update(precision="fp16")))
