@@ -91,12 +91,12 @@ def resident() -> int:
 
 
 def turns(batch: list[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """The batch `count` times, each when the parent says so; the time until the next one is asked for is printed."""
+    """The batch `count` times, each when the parent says so; wall and CPU seconds until the next are printed."""
     for _ in range(count):
         sys.stdin.readline()
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         yield batch
-        print(f"seconds {time.perf_counter() - start}", flush=True)
+        print(f"seconds {time.perf_counter() - wall} {time.process_time() - cpu}", flush=True)
 
 
 def child(options: argparse.Namespace) -> None:
@@ -195,7 +195,7 @@ def answer(process: subprocess.Popen, word: str) -> str:
 def measure(options: argparse.Namespace) -> dict[str, dict]:
     """The rows, each from a process of its own, which take turns."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    processes, times = {}, {row: [] for row in options.rows}
+    processes, times, cpu = {}, {row: [] for row in options.rows}, {row: [] for row in options.rows}
     for row in options.rows:
         command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
@@ -205,21 +205,26 @@ def measure(options: argparse.Namespace) -> dict[str, dict]:
         for row, process in processes.items():
             process.stdin.write("go\n")
             process.stdin.flush()
-            seconds = float(answer(process, "seconds"))
-            print(f"  turn {turn} {row}: {seconds:.2f} s", flush=True)
+            wall, busy = (float(value) for value in answer(process, "seconds").split())
+            print(f"  turn {turn} {row}: {wall:.2f} s, CPU {busy:.2f} s", flush=True)
             if turn >= options.warmup:
-                times[row].append(seconds)
+                times[row].append(wall)
+                cpu[row].append(busy)
     table = {}
     for row, process in processes.items():
         process.stdin.write("go\n")
         process.stdin.flush()
         found = json.loads("{" + answer(process, "{"))
-        table[row] = {**found, "times": times[row], "seconds": statistics.median(times[row])}
+        table[row] = {**found, "times": times[row], "cpu times": cpu[row]}
+        table[row] |= {"seconds": statistics.median(times[row]), "cpu seconds": statistics.median(cpu[row])}
         process.wait()
     base = table[options.rows[0]]
     for row in table.values():
         # Of neighbouring turns, so that load that comes and goes cancels.
         row["faster"] = statistics.median(a / b for a, b in zip(base["times"], row["times"], strict=True))
+        row["faster in CPU time"] = statistics.median(
+            a / b for a, b in zip(base["cpu times"], row["cpu times"], strict=True)
+        )
         row["of memory"] = row["memory"] / base["memory"]
         pairs = zip(base["losses"], row["losses"], strict=True)
         row["off"] = max(abs(ours[key] / theirs[key] - 1) for theirs, ours in pairs for key in theirs)
@@ -265,12 +270,13 @@ def main() -> int:
     print(
         f"{options.teacher} to {options.student}, {options.size} px, batch {options.batch}, {options.threads} threads"
     )
-    print(f"| {'step':<24} | computes in | s | images/s | faster | GB above weights | of memory | losses off |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| step | computes in | s | images/s | faster | CPU s | faster | GB above weights | of memory | losses off |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name, row in table.items():
         speed = f"{row['seconds']:.2f} | {options.batch / row['seconds']:.3f} | {row['faster']:.2f}"
+        busy = f"{row['cpu seconds']:.2f} | {row['faster in CPU time']:.2f}"
         memory = f"{row['memory'] / 1e9:.2f} | {row['of memory']:.2f}"
-        print(f"| {name:<24} | {row['dtype'].removeprefix('torch.')} | {speed} | {memory} | {row['off']:.1e} |")
+        print(f"| {name} | {row['dtype'].removeprefix('torch.')} | {speed} | {busy} | {memory} | {row['off']:.1e} |")
     for name, row in table.items():
         terms = ", ".join(f"{key} {value:.6f}" for key, value in row["losses"][0].items())
         print(f"losses of the first step, {name}: {terms}")
