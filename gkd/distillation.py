@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -109,8 +108,8 @@ def distil(
         precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
     """
     if processes > 1:
-        run = partial(distil, others=others, precision=precision)  # the slot comes last
-        launch(processes, run, student, teacher, objective, data, section, seed, name, slot)
+        run = student, teacher, objective, data, section, seed, name, others, precision
+        launch(processes, _distil_here, *run, slot)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
@@ -147,6 +146,12 @@ def distil(
     for encoder in originals:
         encoder.to(accelerator.device)  # beside the student, for who looks at both
     return history
+
+
+def _distil_here(*run: Any) -> None:
+    """`distil` in a process that was started for it; `launch` wants a function with a name, and the slot last."""
+    *run, others, precision, slot = run
+    distil(*run, slot, others=others, precision=precision)
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
