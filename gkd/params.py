@@ -48,6 +48,7 @@ class EncoderSpec(_Section):
     name: str
     options: dict[str, Any] = {}
     weights: str = "none"  # "none", "hub", "package:<name>" or a path relative to the root
+    blocks: list[int] = []  # that the mask2former decoder reads; [] = the published ones, or the last four stages
 
     @property
     def file(self) -> str | None:
@@ -55,13 +56,25 @@ class EncoderSpec(_Section):
         return None if self.weights in ("none", "hub") or ":" in self.weights else self.weights
 
 
+class Mask2FormerOptions(_Section):
+    """Sizes of the mask2former decoder; the defaults are the published ones (protocol section 3)."""
+
+    dim: int = Field(256, gt=0, multiple_of=32)  # 4 and 8 times as wide in the feed-forward layers
+    queries: int = Field(100, gt=0)
+    encoder_layers: int = Field(6, gt=0)
+    decoder_layers: int = Field(9, gt=0)
+    points: int = Field(12544, gt=0)  # a mask, in the loss
+    stride: int = Field(4, gt=0)  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
+
+
 class Models(_Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     teacher: EncoderSpec
     students: dict[str, EncoderSpec]
-    decoder: str
-    decoder_width: int = 128
+    decoder: str  # linear, conv or mask2former
+    decoder_width: int = 128  # of conv
+    mask2former: Mask2FormerOptions = Mask2FormerOptions()
 
 
 class Optim(_Section):

@@ -14,7 +14,7 @@ from gkd.params import ROOT
 LAYERS = (
     ("params", "labels"),
     ("datasets", "mini", "benchmarks", "transforms"),
-    ("models", "checkpoints", "decoders", "qsd", "baselines", "attention", "loading"),
+    ("models", "checkpoints", "mask2former", "decoders", "qsd", "baselines", "attention", "loading"),
     (
         "methods",
         "plan",
