@@ -3,8 +3,8 @@
 Four maps of the encoder are brought to strides 4, 8, 16 and 32, as published for ViTs (protocol section 3). A set of
 queries predicts one class and one mask each; training matches them with the classes of an image.
 
-transformers' own segmentation model is not used: its encoder must be a model of transformers, and its loss takes one
-call with the forward pass.
+transformers' own segmentation model is not used: its encoder must be a model of transformers, and its loss is computed
+inside of the forward pass.
 """
 
 from __future__ import annotations
