@@ -18,8 +18,9 @@ STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stag
 UNTRACKED = {"params", "plan", "workspace", "availability", "viz", "tables", "reporting", "explore", "cli"}
 DRAWING = {"viz", "tables", "reporting"}  # what the report is made by
 # Imported by a module that the stage needs, for what other stages do: distillation reads no labels, task learning
-# has no heads, and evaluation does not train.
+# has no heads, evaluation does not train, and pretraining has a decoder of its own.
 UNUSED = {
+    "pretrain": {"mask2former"},
     "task_agnostic": {"labels"},
     "domain_agnostic": {"labels"},
     "task_learning": {"blocks", "pooling", "qsd"},

@@ -21,6 +21,7 @@ LAYERS = (
         "foreign",
         "packages",
         "checkpoints",
+        "mask2former",
         "decoders",
         "pooling",
         "blocks",
