@@ -118,8 +118,8 @@ class Encoder(nn.Module):
         """Rows and columns of the patch grid for images of `size` = (H, W)."""
         height, width = size
         if self.is_token_model:
-            rows, columns = self.backbone.patch_embed.dynamic_feat_size((height, width))
-            return int(rows), int(columns)
+            # No int(): under torch.export sizes are symbols, and a conversion would fix them.
+            return self.backbone.patch_embed.dynamic_feat_size((height, width))
         stride = self.stride
         return -(-height // stride), -(-width // stride)  # timm's convolutions pad: sizes round up
 
