@@ -58,11 +58,15 @@ def photos(inputs: Sequence[Path]) -> list[Path]:
 
 def read_photo(path: Path) -> np.ndarray:
     """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it."""
-    image = open_image(path)
+
+    def load(image: Image.Image) -> None:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a JPEG with previews, as of phones
+            raise DatasetError(f"{path}: {image.n_frames} pictures in one file; {FRAMES}")
+        image.load()
+
+    image = open_image(path, load)
     if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
         raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
-    if getattr(image, "n_frames", 1) > 1:
-        raise ExportError(f"{path}: {image.n_frames} pictures in one file; {FRAMES}")
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
