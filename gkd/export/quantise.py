@@ -16,10 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from PIL import Image
 
-from gkd.export.config import ExportError
+from gkd.export.config import ExportError, InferenceConfig
+from gkd.inference import keep_ratio_size
 
 try:
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 except ImportError as error:  # the extra `deploy`
@@ -35,6 +38,9 @@ def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = 
         source: fp32 file, input `images`.
         target: file to write.
         windows: calibration windows (3, H, W) float32 in [0, 1], for static quantisation; None = dynamic.
+
+    Raises:
+        ExportError: dynamic quantisation found nothing to do, as in purely convolutional models.
     """
     options = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
     with TemporaryDirectory() as folder:
@@ -42,6 +48,11 @@ def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = 
         quant_pre_process(source, prepared)
         if windows is None:
             quantize_dynamic(prepared, target, op_types_to_quantize=PRODUCTS, **options)
+            if not any(node.op_type == "MatMulInteger" for node in onnx.load(target).graph.node):
+                raise ExportError(
+                    "dynamic int8 leaves convolutions in float, and this model has hardly anything else: give source "
+                    "photos for static int8 (--calibration)"
+                )
         else:
             reader = _Reader(iter(windows))
             kinds = [*PRODUCTS, "Conv"]
@@ -63,20 +74,20 @@ class _Reader(CalibrationDataReader):
         return None if window is None else {"images": window[None]}
 
 
-def calibration_windows(
-    photos: Iterable[np.ndarray], window: int, bound: tuple[int, int] | None
-) -> Iterator[np.ndarray]:
-    """The first and the last window (3, window, window) of each photo (H, W, 3) uint8, resized as for prediction."""
-    from PIL import Image
+def calibration_windows(photos: Iterable[np.ndarray], how: InferenceConfig) -> Iterator[np.ndarray]:
+    """The first and the last window (3, h, w) of each photo (H, W, 3) uint8, resized as for prediction.
 
-    from gkd.inference import keep_ratio_size
-
+    Where the photo is smaller than the window, they are cut to the largest multiple of the patch that it holds.
+    """
     for photo in photos:
         picture = Image.fromarray(photo)
-        if bound is not None:
-            picture = picture.resize(keep_ratio_size(*picture.size, bound), Image.Resampling.BILINEAR)
-        if min(picture.size) < window:
-            raise ExportError(f"a calibration photo of {picture.size} is smaller than the window of {window} pixels")
+        if how.bound is not None:
+            picture = picture.resize(keep_ratio_size(*picture.size, how.bound), Image.Resampling.BILINEAR)
+        width, height = (min(how.window, side) // how.multiple * how.multiple for side in picture.size)
+        if not (width and height):
+            raise ExportError(
+                f"a calibration photo of {picture.width}x{picture.height} pixels is smaller than {how.multiple}"
+            )
         image = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255  # (3, H, W)
-        yield np.ascontiguousarray(image[:, :window, :window])
-        yield np.ascontiguousarray(image[:, -window:, -window:])
+        yield np.ascontiguousarray(image[:, :height, :width])
+        yield np.ascontiguousarray(image[:, -height:, -width:])

@@ -88,6 +88,5 @@ def _write_graphs(
     if config.int8 is not None:
         from gkd.export.quantise import calibration_windows, quantise
 
-        how = config.inference
-        windows = None if photos is None else calibration_windows(photos, how.window, how.bound)
+        windows = None if photos is None else calibration_windows(photos, config.inference)
         quantise(file, folder / ENGINES["int8"], windows)
