@@ -125,8 +125,8 @@ def test_int8_is_smaller_and_mostly_agrees(made):
     assert sizes[1] < 0.7 * sizes[0]
     picture = photo(70, 90)
     exact, rounded = (load_folder(folder, engine).predict(picture) for engine in ("torch", "int8"))
-    # Measured: AGREEMENT; random weights, so classes lie close together.
-    assert (exact == rounded).mean() > 0.9
+    # Measured: 98.9 %; random weights, so classes lie close together.
+    assert (exact == rounded).mean() > 0.95
 
 
 def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, monkeypatch, tmp_path):
