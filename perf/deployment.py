@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,31 +71,32 @@ def models() -> Iterator[tuple[str, Segmentor, InferenceConfig]]:
 
 def latency(repeats: int) -> list[dict[str, object]]:
     """A row for each model, engine and size: megabytes of its file, milliseconds an image."""
-    rows = []
+    timed: list[tuple[str, str, float, nn.Module]] = []
     for name, model, how in models():
         with tempfile.TemporaryDirectory() as folder:
             onnx = write_onnx(model, Path(folder) / "model.onnx", how)
             int8 = quantise(onnx, Path(folder) / "int8.onnx")
             photos = np.random.default_rng(0).integers(0, 256, (2, how.window, how.window, 3), dtype=np.uint8)
             static = quantise(onnx, Path(folder) / "static.onnx", calibration_windows(photos, how))
-            weights = sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6
-            engines: dict[str, tuple[float, nn.Module]] = {
-                "torch fp32": (4 * weights, model),
-                "ONNX fp32": (onnx.stat().st_size / 1e6, OnnxModel(onnx)),
-                "int8 dynamic": (int8.stat().st_size / 1e6, OnnxModel(int8)),
-                "int8 static": (static.stat().st_size / 1e6, OnnxModel(static)),
-                # Last: slow where the CPU has no instructions for it.
-                "torch bf16": (2 * weights, copy.deepcopy(model).bfloat16()),
-            }
-        for engine, (size, module) in engines.items():
-            row: dict[str, object] = {"model": name, "engine": engine, "MB": round(size, 1)}
-            for title, (height, width) in SIZES.items():
-                image = torch.rand(1, 3, height, width)
-                image = image.bfloat16() if "bf16" in engine else image
-                row[f"ms {title}"] = round(median(lambda i=image, m=module: m(i), repeats), 1)
-            rows.append(row)
-            print("  ".join(f"{value!s:<20}" for value in row.values()), flush=True)
+            timed.append((name, "torch fp32", 4 * weights(model), model))
+            for engine, file in (("ONNX fp32", onnx), ("int8 dynamic", int8), ("int8 static", static)):
+                timed.append((name, engine, file.stat().st_size / 1e6, OnnxModel(file)))
+        timed.append((name, "torch bf16", 2 * weights(model), copy.deepcopy(model).bfloat16()))
+    rows = []
+    for name, engine, size, module in sorted(timed, key=lambda row: "bf16" in row[1]):  # slow where it is emulated
+        row: dict[str, object] = {"model": name, "engine": engine, "MB": round(size, 1)}
+        for title, (height, width) in SIZES.items():
+            image = torch.rand(1, 3, height, width)
+            image = image.bfloat16() if "bf16" in engine else image
+            row[f"ms {title}"] = round(median(partial(module, image), repeats), 1)
+        rows.append(row)
+        print("  ".join(f"{value!s:<20}" for value in row.values()), flush=True)
     return rows
+
+
+def weights(model: nn.Module) -> float:
+    """Millions of values in the model's state."""
+    return sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6
 
 
 def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:

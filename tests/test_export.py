@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny_models import tiny_vit
@@ -12,6 +14,8 @@ from gkd.checkpoints import CheckpointError, save
 from gkd.decoders import Segmentor, build_decoder
 from gkd.export import ExportError, build, export, load_folder, onnx_file
 from gkd.export.config import InferenceConfig, read_config
+from gkd.export.onnx_runtime import OnnxModel
+from gkd.export.quantise import calibration_windows, quantise
 from gkd.inference import Inference, predict
 from gkd.models import Encoder
 from gkd.params import EncoderSpec, Params, load
@@ -145,6 +149,35 @@ def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, monkeyp
     rounded = load_folder(tmp_path / "m", "int8").model(images)
     assert exact.shape == rounded.shape == (2, K, 3, 5)
     assert 0 < (exact - rounded).abs().mean() < 0.2 * exact.std()
+
+
+def test_without_matrix_products_int8_needs_photos(tmp_path):
+    rng = np.random.default_rng(0)
+    weight = onnx.numpy_helper.from_array(rng.normal(size=(64, 3, 7, 7)).astype(np.float32), "weight")
+    sides = [onnx.helper.make_tensor_value_info(n, 1, ["n", c, "h", "w"]) for n, c in (("images", 3), ("logits", 64))]
+    node = onnx.helper.make_node("Conv", ["images", "weight"], ["logits"])
+    graph = onnx.helper.make_graph([node], "conv", sides[:1], sides[1:], [weight])
+    source = tmp_path / "conv.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), source)
+    with pytest.raises(ExportError, match="give source photos for static int8"):
+        quantise(source, tmp_path / "int8.onnx")
+    windows = list(calibration_windows([photo(12, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+    assert [window.shape for window in windows] == [(3, 8, 32)] * 2
+    quantise(source, tmp_path / "int8.onnx", windows)
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * source.stat().st_size
+    images = torch.from_numpy(windows[1][None])
+    exact, rounded = (OnnxModel(tmp_path / name)(images) for name in ("conv.onnx", "int8.onnx"))
+    assert 0 < (exact - rounded).abs().mean() < 0.05 * exact.std()
+    with pytest.raises(ExportError, match="40x7 pixels is smaller than 8"):
+        next(calibration_windows([photo(7, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+
+
+def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "gkd.export.onnx_runtime")
+    with pytest.raises(ExportError, match="onnxruntime is not installed: pip install onnx onnxruntime onnxscript"):
+        load_folder(made[0], "onnx")
+    assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam-0"
 
 
 def test_a_convolutional_encoder_keeps_its_options(member, monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
     try:
         import onnxscript  # noqa: F401, what torch.onnx writes with
     except ImportError as error:
-        raise ExportError(f"{error.name} is not installed: pip install 'gkd[deploy]'") from error
+        raise ExportError(f"{error.name} is not installed: pip install onnx onnxruntime onnxscript") from error
     batch, multiple = torch.export.Dim("batch", max=1024), how.multiple
     if multiple == how.window:
         sides, sizes = (multiple, multiple), {0: batch}

@@ -12,7 +12,7 @@ from gkd.export.config import ExportError
 try:
     import onnxruntime
 except ImportError as error:  # the extra `deploy`
-    raise ExportError(f"{error.name} is not installed: pip install 'gkd[deploy]'") from error
+    raise ExportError(f"{error.name} is not installed: pip install onnx onnxruntime onnxscript") from error
 
 
 class OnnxModel(nn.Module):

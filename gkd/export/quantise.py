@@ -10,7 +10,6 @@ the 8-bit products of CPUs without VNNI saturate, and results would depend on th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +25,7 @@ try:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 except ImportError as error:  # the extra `deploy`
-    raise ExportError(f"{error.name} is not installed: pip install 'gkd[deploy]'") from error
+    raise ExportError(f"{error.name} is not installed: pip install onnx onnxruntime onnxscript") from error
 
 PRODUCTS = ["MatMul", "Gemm"]
 
@@ -54,14 +53,8 @@ def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = 
                     "photos for static int8 (--calibration)"
                 )
         else:
-            reader = _Reader(iter(windows))
             kinds = [*PRODUCTS, "Conv"]
-            level = logging.root.level
-            logging.root.setLevel(logging.ERROR)  # it warns on the root logger of every vector without channels
-            try:
-                quantize_static(prepared, target, reader, op_types_to_quantize=kinds, **options)
-            finally:
-                logging.root.setLevel(level)
+            quantize_static(prepared, target, _Reader(iter(windows)), op_types_to_quantize=kinds, **options)
     return target
 
 
