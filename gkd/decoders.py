@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gkd.labels import IGNORE
 from gkd.models import Encoder
-from gkd.params import Models
+from gkd.params import Mask2FormerOptions
 
 DECODERS = ("linear", "conv", "mask2former")
 
@@ -116,7 +116,15 @@ def _double(dim: int, out: int) -> tuple[nn.Module, ...]:
     )
 
 
-def build_decoder(models: Models, encoder: Encoder, classes: int, blocks: Sequence[int] = ()) -> Decoder:
+class DecoderSizes(Protocol):
+    """Name and sizes of a decoder: `models` of params.yaml, or the config of an exported model."""
+
+    decoder: str
+    decoder_width: int
+    mask2former: Mask2FormerOptions
+
+
+def build_decoder(models: DecoderSizes, encoder: Encoder, classes: int, blocks: Sequence[int] = ()) -> Decoder:
     """The decoder that `models` names, for the maps of `encoder`; a ValueError lists the known ones.
 
     Args:

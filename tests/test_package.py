@@ -44,7 +44,7 @@ LAYERS = (
         "subsets",
         "scheduling",
     ),
-    ("tables", "viz", "reporting", "doctor"),
+    ("tables", "viz", "reporting", "doctor", "export", "predict"),
     ("explore", "cli"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
