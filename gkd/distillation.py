@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -106,8 +105,7 @@ def distil(
         others: further teachers, by the names of `objective.others`; frozen as well.
     """
     if processes > 1:
-        run = partial(distil, others=others)  # the slot comes last
-        launch(processes, run, student, teacher, objective, data, section, seed, name, slot)
+        launch(processes, slot, distil, student, teacher, objective, data, section, seed, name, slot, 1, others)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)

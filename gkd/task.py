@@ -81,7 +81,7 @@ def learn_side_by_side(
     """
     schedule = poly(section.steps, section.power)
     if processes > 1:
-        launch(processes, learn_side_by_side, models, data, section, seed, name, guide, slot)
+        launch(processes, slot, learn_side_by_side, models, data, section, seed, name, guide, slot)
         return _histories(finished(slot, list(models.values())), models, schedule)
     accelerator = engine()
     if guide is not None:
@@ -211,7 +211,7 @@ def measure(
     """
     whole = None if resume is None else resume.slot(f"{name} on {domain}")
     if processes > 1:
-        launch(processes, measure, model, data, classes, protocol, domain, name, resume)
+        launch(processes, resume, measure, model, data, classes, protocol, domain, name, resume)
     if whole is not None and (done := whole.load()) is not None:
         return done["confusion"].numpy()
     accelerator = engine()

@@ -319,12 +319,13 @@ def test_it_overfits_four_images():
     model = Segmentor(encoder, decoder, frozen=False)
     torch.manual_seed(0)
 
-    def step(_number, batch):
+    def step(_number, batch, _share):
         return decoder.loss(decoder.predict(model.features(batch[0])), batch[1])
 
     steps = 80
     groups = [{"params": list(model.parameters()), "lr": 1e-3, "weight_decay": 0.0}]
-    fit(step, [model], groups, [[images, labels]] * steps, steps, lambda n: (1 - n / steps) ** 0.9, "overfit")
+    batches = [[images, labels]] * steps
+    fit(step, [model], groups, lambda _: batches, steps, lambda n: (1 - n / steps) ** 0.9, "overfit")
     with torch.no_grad():
         found = model(images).argmax(1)
     miou = scores(confusion_matrix(found.numpy(), labels.numpy(), CLASSES)).miou
