@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -112,3 +113,65 @@ def doctor(
     number = sum(len(report.problems) for report in reports)
     print(f"{number} problems in all" if number else "no problems")
     raise typer.Exit(1 if number else 0)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="results/task_learning/PROFILE/MEMBER/model.safetensors")],
+    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    onnx: bool = typer.Option(False, "--onnx", help="Also model.onnx, checked against PyTorch."),
+    int8: bool = typer.Option(False, "--int8", help="Also model.int8.onnx, for CPUs."),
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of source photos, for static int8 (convolutional encoders).")
+    ] = None,
+    name: str = typer.Option(None, help="Name of the model; the member's by default."),
+    tolerance: float = typer.Option(1e-4, min=0, help="Largest difference of ONNX and PyTorch, in logits."),
+    force: bool = typer.Option(False, "--force", help="Replace the model folder where it is there."),
+) -> None:
+    """Write a trained segmentor as a folder that describes itself: config.json, weights, ONNX files if asked."""
+    from gkd.export import export as write_folder
+    from gkd.predict import photos, read_photo
+
+    try:
+        files = None if calibration is None else photos([calibration])
+        images = None if files is None else (read_photo(file) for file in files)
+        config = write_folder(
+            checkpoint, folder, onnx=onnx, int8=int8, photos=images, name=name, tolerance=tolerance, force=force
+        )
+    except (ValueError, OSError) as error:
+        _stop("export", error)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"{folder} written: {config.name}, {len(config.classes)} classes, {size:.1f} MB")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A model folder of `gkd export`.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos or numbered frames.")],
+    out: Annotated[Path, typer.Option(help="Folder for the label and overlay PNGs.")],
+    engine: str = typer.Option("torch", help="torch, onnx or int8."),
+    force: bool = typer.Option(False, "--force", help="Overwrite PNGs that are there."),
+) -> None:
+    """Segment photos: a label PNG (train ids, palette of the classes) and a colour overlay for each."""
+    from gkd.export import load_folder
+    from gkd.predict import photos, plan_outputs, read_photo, write
+
+    try:
+        jobs = plan_outputs(photos(inputs), out, force)
+        model = load_folder(folder, engine)
+        for job in jobs:
+            photo = read_photo(job.photo)
+            try:
+                label = model.predict(photo)
+            except ValueError as error:
+                raise ValueError(f"{job.photo}: {error}") from error
+            write(job, photo, label, model.config)
+            print(f"{job.label} and {job.overlay.name} written", flush=True)
+    except (ValueError, OSError) as error:
+        _stop("predict", error)
+
+
+def _stop(command: str, error: Exception) -> NoReturn:
+    """End with exit code 1 and the error in one line."""
+    print(f"gkd {command}: {' '.join(str(error).split())}", file=sys.stderr)
+    raise typer.Exit(1) from None

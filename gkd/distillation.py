@@ -108,8 +108,8 @@ def distil(
         precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
     """
     if processes > 1:
-        run = student, teacher, objective, data, section, seed, name, others, precision
-        launch(processes, _distil_here, *run, slot)
+        run = student, teacher, objective, data, section, seed, name, slot
+        launch(processes, slot, distil, *run, 1, others, precision)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
@@ -146,12 +146,6 @@ def distil(
     for encoder in originals:
         encoder.to(accelerator.device)  # beside the student, for who looks at both
     return history
-
-
-def _distil_here(*run: Any) -> None:
-    """`distil` in a process that was started for it; `launch` wants a function with a name, and the slot last."""
-    *run, others, precision, slot = run
-    distil(*run, slot, others=others, precision=precision)
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:

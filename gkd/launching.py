@@ -1,6 +1,6 @@
 """Several processes for one run, started from where a stage runs: a notebook's kernel.
 
-launch(2, distil, student, teacher, objective, data, section, seed, name, slot)
+launch(2, slot, distil, student, teacher, objective, data, section, seed, name, slot)
 history = finished(slot, [student, objective])      # gkd.training: what they wrote is brought back
 
 Across machines each process is started from outside instead (torchrun, `accelerate launch`), see docs/many_gpus.md.
@@ -15,16 +15,18 @@ from typing import Any
 
 from accelerate import notebook_launcher
 
+from gkd.resume import Resume, Slot
 
-def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> None:
+
+def launch(processes: int, place: Slot | Resume | None, function: Callable[..., Any], *arguments: Any) -> None:
     """Call `function(*arguments)` in `processes` new processes, which know of each other; returns when all ended.
 
-    Nothing comes back but files: the last argument is the slot (or the Resume) that they write to.
+    Nothing comes back but the files that the function writes to `place`.
 
     Raises:
         ValueError: there is no such place, or this process is itself one of several.
     """
-    if arguments[-1] is None:
+    if place is None:
         raise ValueError(f"processes: {processes} need a slot or Resume, through which their result comes back")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(f"processes: {processes} cannot be started from one of several processes: set it to 1")

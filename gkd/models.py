@@ -161,6 +161,7 @@ class Encoder(nn.Module):
         height, width = self._checked(size)
         embed = getattr(self.backbone, "patch_embed", None)
         if self.is_token_model and hasattr(embed, "dynamic_feat_size"):
+            # No int(): under torch.export sizes are symbols, and a conversion would fix them.
             return embed.dynamic_feat_size((height, width))
         if (height, width) not in self._grids:
             self._grids[height, width] = backbones.dry_grid(self.backbone, (height, width))

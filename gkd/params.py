@@ -50,6 +50,7 @@ class EncoderSpec(_Section):
     options: dict[str, Any] = {}
     weights: str = "none"  # "none", "hub", "package:<name>" or a file, relative to the root (docs/weights.md)
     resample: Literal["timm", "bicubic"] = "timm"  # of patch and position embeddings; bicubic = the published code's
+    blocks: list[int] = []  # that the mask2former decoder reads; [] = the published ones, or the last four stages
 
     @field_validator("weights")
     @classmethod
@@ -70,14 +71,26 @@ EXTRA_TEACHERS = 2  # dvc.yaml has a dependency slot for the weights of each
 TeacherName = Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # it becomes part of state-dict keys
 
 
+class Mask2FormerOptions(_Section):
+    """Sizes of the mask2former decoder; the defaults are the published ones (protocol section 3)."""
+
+    dim: int = Field(256, gt=0, multiple_of=32)  # 4 and 8 times as wide in the feed-forward layers
+    queries: int = Field(100, gt=0)
+    encoder_layers: int = Field(6, gt=0)
+    decoder_layers: int = Field(9, gt=0)
+    points: int = Field(12544, gt=0)  # a mask, in the loss
+    stride: int = Field(4, gt=0)  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
+
+
 class Models(_Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     teacher: EncoderSpec
     extra_teachers: dict[TeacherName, EncoderSpec] = Field({}, max_length=EXTRA_TEACHERS)  # losses are added
     students: dict[str, EncoderSpec]
-    decoder: str
-    decoder_width: int = 128
+    decoder: str  # linear, conv or mask2former
+    decoder_width: int = 128  # of conv
+    mask2former: Mask2FormerOptions = Mask2FormerOptions()
 
     @property
     def encoders(self) -> list[EncoderSpec]:

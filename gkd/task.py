@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gkd.baselines import pixel_kl
 from gkd.benchmarks import Source
 from gkd.checkpoints import build_encoder
-from gkd.decoders import Segmentor, build_decoder
+from gkd.decoders import Decoder, Segmentor, build_decoder
 from gkd.evaluation import evaluate, scores
 from gkd.inference import Inference, predict
 from gkd.labels import IGNORE
@@ -49,7 +49,7 @@ def learn(
     name: str,
     guide: Segmentor | None = None,
 ) -> pd.DataFrame:
-    """Train `model` in place with cross-entropy, plus the KL term to `guide` where one is given."""
+    """Train `model` in place with its decoder's loss, plus the KL term to `guide` where one is given."""
     return learn_side_by_side({lr: model}, data, section, seed, name, guide)[lr]
 
 
@@ -81,25 +81,26 @@ def learn_side_by_side(
     """
     schedule = poly(section.steps, section.power)
     if processes > 1:
-        launch(processes, learn_side_by_side, models, data, section, seed, name, guide, slot)
+        launch(processes, slot, learn_side_by_side, models, data, section, seed, name, guide, slot)
         return _histories(finished(slot, list(models.values())), models, schedule)
     accelerator = engine()
     if guide is not None:
         guide.requires_grad_(False).eval().to(accelerator.device)
     first = next(iter(models.values()))
 
-    def step(_number: int, batch: list[Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(number: int, batch: list[Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = batch
         labelled = share.total((share.whole[1] != IGNORE).sum()) / share.parts
         target = None
         if guide is not None:
             with torch.no_grad():
-                target = guide(images)
+                target = guide.log_scores(images)
         shared = first.features(images) if first.frozen else None
         losses, metrics = [], {}
         for lr, model in models.items():
-            logits = model.decoder(model.features(images) if shared is None else shared)  # (B, K, h, w)
-            loss, parts = task_loss(logits, labels, section, target, labelled)
+            features = model.features(images) if shared is None else shared
+            with _seeded(images.device, seed, number):
+                loss, parts = task_loss(model.decoder, features, labels, section, target, labelled)
             losses.append(loss)
             metrics |= {f"{key} {lr}": value for key, value in parts.items()}
         return torch.stack(losses).sum(), metrics
@@ -128,30 +129,42 @@ def _histories(record: pd.DataFrame, models: Iterable[float], schedule: Schedule
 
 
 def task_loss(
-    logits: Tensor,
+    decoder: Decoder,
+    features: Tensor | list[Tensor],
     labels: Tensor,
     section: TaskLearning,
     target: Tensor | None = None,
     labelled: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy of logits (B, K, h, w) at the labels' size (B, H, W), plus the weighted KL to `target` logits.
+    """The decoder's loss for labels (B, H, W), plus the weighted KL to the guide's log scores `target` (B, K, h, w).
 
-    The cross-entropy is the mean over `labelled` pixels: those of `labels`, unless they are a share of a batch.
+    A cross-entropy is the mean over `labelled` pixels: those of `labels`, unless they are a share of a batch.
     """
-    full = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    labelled = (labels != IGNORE).sum() if labelled is None else labelled
-    labelled = labelled.clamp(min=1)  # a batch may be all void
-    loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
-    metrics = {"ce_loss": loss.detach()}
+    prediction = decoder.predict(features)
+    loss, metrics = decoder.loss(prediction, labels, labelled)
     if target is not None:
-        kl = pixel_kl(logits, target, section.kd_temperature)
+        kl = pixel_kl(decoder.log_scores(prediction), target, section.kd_temperature)
         loss = loss + section.kd_weight * kl
         metrics["kd_loss"] = kl.detach()
     return loss, {**metrics, "loss": loss.detach()}
 
 
+@contextmanager
+def _seeded(device: torch.device, *key: int) -> Iterator[None]:
+    """Draws of a loss, such as Mask2Former's points, follow `key` alone: equal for reruns and for all candidates."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        yield
+
+
 def _groups(model: Segmentor, section: TaskLearning, lr: float) -> list[dict[str, Any]]:
-    groups = parameter_groups([model.decoder], lr, section.weight_decay)
+    undecayed = model.decoder.undecayed()
+    kept = {id(parameter) for parameter in undecayed}
+    decayed = [parameter for parameter in model.decoder.parameters() if id(parameter) not in kept]
+    groups = [
+        {"params": decayed, "weight_decay": section.weight_decay, "lr": lr},
+        {"params": undecayed, "weight_decay": 0.0, "lr": lr},
+    ]
     if not model.frozen:
         groups += parameter_groups([model.encoder], lr * section.encoder_lr_factor, section.weight_decay)
     return groups
@@ -163,8 +176,7 @@ def build_segmentor(
     """Encoder of `spec` (from the checkpoint `init` if given) under a decoder initialised from `seed`."""
     encoder = build_encoder(spec, init, seed)
     torch.manual_seed(seed)
-    decoder = build_decoder(params.models.decoder, encoder.dim, classes, params.models.decoder_width)
-    return Segmentor(encoder, decoder, frozen)
+    return Segmentor(encoder, build_decoder(params.models, encoder, classes, spec.blocks), frozen)
 
 
 def inference(model: Segmentor, protocol: Evaluate, domain: str) -> Inference:
@@ -199,7 +211,7 @@ def measure(
     """
     whole = None if resume is None else resume.slot(f"{name} on {domain}")
     if processes > 1:
-        launch(processes, measure, model, data, classes, protocol, domain, name, resume)
+        launch(processes, resume, measure, model, data, classes, protocol, domain, name, resume)
     if whole is not None and (done := whole.load()) is not None:
         return done["confusion"].numpy()
     accelerator = engine()

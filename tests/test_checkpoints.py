@@ -16,6 +16,7 @@ from gkd.checkpoints import CheckpointError, build_encoder, check_file, load, re
 from gkd.decoders import Segmentor, build_decoder
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec
+from gkd.params import load as load_params
 from gkd.qsd import Objective
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -134,7 +135,9 @@ def test_build_encoder_takes_weights_from_a_file_or_from_an_earlier_stage(tmp_pa
 @pytest.mark.parametrize("decoder", ["linear", "conv"])
 def test_save_load_predict_is_bit_equal(tmp_path, decoder):
     images = torch.rand(2, 3, 32, 32)
-    model, fresh = (Segmentor(tiny_vit(seed=s), build_decoder(decoder, 24, 5, 32), frozen=True).eval() for s in (1, 2))
+    models = load_params("tiny").models.model_copy(update={"decoder": decoder})
+    encoders = tiny_vit(seed=1), tiny_vit(seed=2)
+    model, fresh = (Segmentor(e, build_decoder(models, e, 5), frozen=True).eval() for e in encoders)
     path = save(tmp_path / "x.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, {})
     with torch.no_grad():
         before = model(images)
@@ -142,7 +145,7 @@ def test_save_load_predict_is_bit_equal(tmp_path, decoder):
         load(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
         assert torch.equal(fresh(images), before)
     with pytest.raises(CheckpointError, match=r"x.safetensors \(decoder\): the decoder was .*outputs: 5 .*, 7 in the"):
-        load(path, {"decoder": build_decoder(decoder, 24, 7, 32)})
+        load(path, {"decoder": build_decoder(models, encoders[0], 7)})
 
 
 def test_our_files_say_nothing_and_keep_layer_scale(tmp_path, capsys):

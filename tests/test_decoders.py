@@ -1,23 +1,67 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_models import Average, Normed, tiny_vit
 
 from gkd.decoders import DECODERS, ConvDecoder, LinearDecoder, Segmentor, build_decoder
+from gkd.labels import IGNORE
 from gkd.models import Encoder
+from gkd.params import load
+
+MODELS = load("tiny").models
+SMALL = MODELS.mask2former.model_copy(update={"dim": 32, "queries": 6, "encoder_layers": 1, "decoder_layers": 1})
+BLOCKS = (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize(("name", "times"), [("linear", 1), ("conv", 4)])
-def test_logits_come_at_a_multiple_of_the_grid(name, times):
-    decoder = build_decoder(name, 24, 5, 32)
-    assert decoder(torch.randn(2, 24, 3, 4)).shape == (2, 5, 3 * times, 4 * times)
+def models(name, width=32):
+    return MODELS.model_copy(update={"decoder": name, "decoder_width": width, "mask2former": SMALL})
+
+
+@pytest.mark.parametrize(("name", "side"), [("linear", 4), ("conv", 16), ("mask2former", 32)])
+def test_scores_come_at_the_decoders_size_and_it_learns_from_a_loss(name, side):
+    encoder = tiny_vit(24, depth=4)
+    model = Segmentor(encoder, build_decoder(models(name), encoder, 5, BLOCKS), frozen=True).train()
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 5, side, side)
+    labels = torch.randint(5, (2, 32, 32))
+    labels[:, :4] = IGNORE
+    prediction = model.decoder.predict(model.features(torch.rand(2, 3, 32, 32)))
+    loss, parts = model.decoder.loss(prediction, labels)
+    assert loss.shape == () and torch.isclose(loss, sum(parts.values()))
+    assert not any(part.requires_grad for part in parts.values())
+    loss.backward()
+    assert all(p.grad is not None for p in model.decoder.parameters()) and encoder.mask_token.grad is None
+    found = model.decoder.log_scores(prediction)
+    assert found.shape[:2] == (2, 5) and torch.isfinite(found).all()
 
 
 def test_bad_names_and_widths_are_named():
-    assert set(DECODERS) == {"linear", "conv"}
-    with pytest.raises(ValueError, match="models.decoder: unknown decoder 'unet'; known: linear, conv"):
-        build_decoder("unet", 24, 5, 32)
+    encoder = tiny_vit(24)
+    assert DECODERS == ("linear", "conv", "mask2former")
+    with pytest.raises(ValueError, match="models.decoder: unknown decoder 'unet'; known: linear, conv, mask2former"):
+        build_decoder(models("unet"), encoder, 5)
     with pytest.raises(ValueError, match="models.decoder_width.*multiples of 32, not 48"):
-        build_decoder("conv", 24, 5, 48)
+        build_decoder(models("conv", 48), encoder, 5)
+
+
+def test_the_loss_of_a_map_of_logits_is_cross_entropy_at_the_labels_size():
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 3, 2, 2, generator=generator), torch.randint(3, (2, 4, 4), generator=generator)
+    labels[0, :2] = IGNORE
+    loss, parts = LinearDecoder(3, 3).loss(logits, labels)
+    full = F.interpolate(logits, (4, 4), mode="bilinear").log_softmax(1)
+    nll = [-full[b, labels[b, y, x], y, x] for b in range(2) for y in range(4) for x in range(4) if labels[b, y, x] < 3]
+    torch.testing.assert_close(loss, torch.stack(nll).mean())
+    assert list(parts) == ["ce_loss"] and len(nll) == 24
+    share = LinearDecoder(3, 3).loss(logits, labels, torch.tensor(48))[0]
+    torch.testing.assert_close(share, loss / 2)
+    assert LinearDecoder(3, 3).loss(logits, torch.full((2, 4, 4), IGNORE))[0] == 0
+    assert LinearDecoder(3, 3).log_scores(logits) is logits
+
+
+def test_biases_and_norms_of_a_map_decoder_do_not_decay():
+    decoder = ConvDecoder(6, 4, 32)
+    assert [p.ndim for p in decoder.undecayed()] == [1] * 14
+    assert sum(p.ndim > 1 for p in decoder.parameters()) == 6
 
 
 def test_the_conv_decoder_treats_samples_apart():

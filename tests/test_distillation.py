@@ -149,8 +149,12 @@ def test_what_params_does_not_say_stays_as_the_method_has_it():
     ("method", "options", "message"),
     [
         ("mse", Heads(num_heads=2), "heads.mse.num_heads: plain regression has no such option"),
-        ("gkd", Heads(intermediate=Blocks(student=0, teacher=7)), "intermediate.teacher: the model has blocks 0 to 0"),
-        ("gkd", Heads(intermediate=Blocks(student=2, teacher=0)), "intermediate.student: .* there is no block 2"),
+        (
+            "gkd",
+            Heads(intermediate=Blocks(student=0, teacher=7)),
+            "intermediate.teacher: .* blocks 0 to 0, no block 7",
+        ),
+        ("gkd", Heads(intermediate=Blocks(student=2, teacher=0)), "intermediate.student: .* no block 2"),
         ("gkd", Heads(num_heads=5), "num_heads=5 does not divide the teacher's 48 channels"),
     ],
 )

@@ -125,9 +125,9 @@ def as_mmseg(decoder):
     return {new + k.removeprefix(old): v for k, v in decoder.items() for old, new in names.items() if k.startswith(old)}
 
 
-@pytest.mark.parametrize("kind", [LinearDecoder, ConvDecoder])
-def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind):
-    encoder, decoder = tiny_vit(seed=1), randomised(kind(24, 5, 32))
+@pytest.mark.parametrize(("kind", "shape"), [(LinearDecoder, (24, 5)), (ConvDecoder, (24, 5, 32))])
+def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind, shape):
+    encoder, decoder = tiny_vit(seed=1), randomised(kind(*shape))
     original = Segmentor(encoder, decoder, frozen=True)
     head = as_mmseg(decoder.state_dict()) if kind is LinearDecoder else decoder.state_dict()
     assert kind is ConvDecoder or "bn.running_mean" in head and "conv_seg.weight" in head
@@ -135,7 +135,7 @@ def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind):
     content["state_dict"]["auxiliary_head.conv_seg.weight"] = torch.zeros(5, 8, 1, 1)
     torch.save(content, tmp_path / "iter_40000.pth")
 
-    fresh = Segmentor(build_encoder(spec_of(tmp_path / "iter_40000.pth")), kind(24, 5, 32), frozen=True)
+    fresh = Segmentor(build_encoder(spec_of(tmp_path / "iter_40000.pth")), kind(*shape), frozen=True)
     assert "decoder (" in capsys.readouterr().out
     load(tmp_path / "iter_40000.pth", {"encoder": fresh.encoder, "decoder": fresh.decoder})
     said = capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind):
     with torch.no_grad():
         assert torch.equal(fresh.eval()(IMAGES), original.eval()(IMAGES))
     with pytest.raises(CheckpointError, match=r"iter_40000.pth, .*\(outputs: 5 in the file, 19 in the model\)"):
-        load(tmp_path / "iter_40000.pth", {"decoder": kind(24, 19, 32)})
+        load(tmp_path / "iter_40000.pth", {"decoder": kind(24, 19, *shape[2:])})
 
 
 def official_dinov2(encoder, chunks=1, registers=False):

@@ -11,6 +11,7 @@ import torch
 
 from gkd.launching import launch
 from gkd.params import ROOT
+from gkd.resume import Resume
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,10 @@ def test_counts_of_processes_add_up_exactly(states: Path, case: str) -> None:
 
 def test_processes_without_a_place_for_their_result_are_refused() -> None:
     with pytest.raises(ValueError, match="2 need a slot or Resume"):
-        launch(2, print, None)
+        launch(2, None, print)
 
 
-def test_a_process_among_several_starts_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_among_several_starts_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="set it to 1"):
-        launch(2, print, "slot")
+        launch(2, Resume(tmp_path, "key"), print)

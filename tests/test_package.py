@@ -21,6 +21,7 @@ LAYERS = (
         "foreign",
         "packages",
         "checkpoints",
+        "mask2former",
         "decoders",
         "pooling",
         "blocks",
@@ -32,6 +33,7 @@ LAYERS = (
     (
         "methods",
         "plan",
+        "precision",
         "training",
         "evaluation",
         "distillation",
@@ -43,7 +45,7 @@ LAYERS = (
         "subsets",
         "scheduling",
     ),
-    ("tables", "viz", "reporting", "doctor"),
+    ("tables", "viz", "reporting", "doctor", "export", "predict"),
     ("explore", "cli"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -93,6 +93,8 @@ def test_an_unknown_key_is_named(changed: Callable) -> None:
     ("change", "key", "value"),
     [
         (lambda c: c["profiles"]["mini"].update(in_memory="false"), "profiles.mini.in_memory", "'false'"),
+        (lambda c: stage(c, "models").update(mask2former={"dim": 48}), "profiles.mini.models.mask2former.dim", "48"),
+        (lambda c: stage(c, "models").update(mask2former={"query": 9}), "profiles.mini.models.mask2former.query", "9"),
         (lambda c: stage(c).update(lr="1e-4"), "profiles.mini.task_agnostic.lr", "'1e-4'"),
         (lambda c: stage(c).update(steps=1.5), "profiles.mini.task_agnostic.steps", "1.5"),
         (lambda c: stage(c).update(steps=True), "profiles.mini.task_agnostic.steps", "True"),

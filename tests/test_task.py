@@ -13,7 +13,8 @@ from gkd.benchmarks import SOURCES
 from gkd.checkpoints import CheckpointError, save
 from gkd.decoders import ConvDecoder, LinearDecoder, Segmentor
 from gkd.labels import IGNORE
-from gkd.params import Evaluate, TaskLearning
+from gkd.mask2former import Mask2Former
+from gkd.params import Evaluate, Mask2FormerOptions, TaskLearning
 from gkd.params import load as load_params
 from gkd.resume import Resume
 from gkd.task import build_segmentor, choose, learn, learn_side_by_side, measure, score_row, show
@@ -50,10 +51,13 @@ def section(**options):
     )
 
 
-def segmentor(frozen=True, seed=0):
-    encoder = tiny_vit(24, depth=1, seed=seed)
+def segmentor(frozen=True, seed=0, decoder="conv"):
+    encoder = tiny_vit(24, depth=1 if decoder == "conv" else 4, seed=seed)
     torch.manual_seed(seed)
-    return Segmentor(encoder, ConvDecoder(24, CLASSES, 32), frozen)
+    if decoder == "conv":
+        return Segmentor(encoder, ConvDecoder(24, CLASSES, 32), frozen)
+    options = Mask2FormerOptions(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
+    return Segmentor(encoder, Mask2Former(encoder, CLASSES, options, range(4)), frozen)
 
 
 def changed(before, module):
@@ -118,10 +122,12 @@ def test_the_kd_term_is_added_and_the_guide_stays_as_it_was():
     assert changed(model.decoder.state_dict(), unguided.decoder) != []
 
 
-def test_kd_leads_to_the_guide():
-    guide, model = segmentor(seed=1), segmentor(frozen=False)
-    learn(guide, Blocks(), section(steps=15), 1e-2, 0, "guide")
-    history = learn(model, Blocks(), section(steps=25, kd_weight=5.0), 1e-2, 0, "run", guide)
+# The set loss of a mask2former is a sum over layers, tens of times a cross-entropy.
+@pytest.mark.parametrize(("decoder", "steps", "weight"), [("conv", (15, 25), 5.0), ("mask2former", (8, 16), 500.0)])
+def test_kd_leads_to_the_guide(decoder, steps, weight):
+    guide, model = segmentor(seed=1, decoder=decoder), segmentor(frozen=False, decoder=decoder)
+    learn(guide, Blocks(), section(steps=steps[0]), 1e-2, 0, "guide")
+    history = learn(model, Blocks(), section(steps=steps[1], kd_weight=weight), 1e-2, 0, "run", guide)
     assert history["kd_loss"].tail(5).mean() < 0.7 * history["kd_loss"].head(2).mean()
 
 
@@ -173,9 +179,10 @@ def test_a_killed_choice_continues_where_it_was(tmp_path, monkeypatch, capsys):
     pd.testing.assert_frame_equal(trained.choice, expected.choice, check_exact=True)
 
 
+@pytest.mark.parametrize("decoder", ["conv", "mask2former"])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_side_by_side_gives_the_bytes_of_one_after_another(frozen):
-    guide, start = segmentor(seed=1), segmentor(frozen)
+def test_side_by_side_gives_the_bytes_of_one_after_another(frozen, decoder):
+    guide, start = segmentor(seed=1, decoder=decoder), segmentor(frozen, decoder=decoder)
     together = {lr: copy.deepcopy(start) for lr in (1e-3, 1e-2)}
     if frozen:
         together[1e-2].encoder = together[1e-3].encoder
@@ -183,10 +190,29 @@ def test_side_by_side_gives_the_bytes_of_one_after_another(frozen):
     assert list(histories) == [1e-3, 1e-2]
     for lr, model in together.items():
         alone = copy.deepcopy(start)
+        torch.manual_seed(int(1e6 * lr))  # nothing but the seed of the run counts
         history = learn(alone, Blocks(), section(), lr, 0, "run", guide)
         assert changed(alone.state_dict(), model) == []
         pd.testing.assert_frame_equal(histories[lr], history, check_exact=True)
     assert changed(together[1e-3].decoder.state_dict(), together[1e-2].decoder) != []
+
+
+def test_a_mask2former_of_another_seed_draws_other_points():
+    first, second = segmentor(decoder="mask2former"), segmentor(decoder="mask2former")
+    whole = {"scale": [1.0, 1.0], "batch_size": 6, "steps": 1}
+    histories = [learn(m, Blocks(), section(**whole), 1e-3, seed, "run") for m, seed in ((first, 0), (second, 1))]
+    assert list(histories[0]) == ["step", "lr", "cls_loss", "mask_loss", "dice_loss", "loss"]
+    assert histories[0]["mask_loss"][0] != histories[1]["mask_loss"][0]
+
+
+def test_the_decoder_says_what_does_not_decay():
+    model = segmentor(frozen=False, decoder="mask2former")
+    decayed, plain, *encoder = task._groups(model, section(weight_decay=0.2, encoder_lr_factor=0.1), 1e-3)
+    assert (decayed["weight_decay"], plain["weight_decay"], plain["lr"]) == (0.2, 0.0, 1e-3)
+    bias = model.decoder.classifier.bias
+    assert any(p is bias for p in decayed["params"]) and not any(p is bias for p in plain["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.decoder.parameters()))
+    assert [group["lr"] for group in encoder] == [pytest.approx(1e-4)] * 2
 
 
 def test_frozen_candidates_run_their_encoder_once_a_batch():

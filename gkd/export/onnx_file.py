@@ -1,0 +1,77 @@
+"""Segmentors as ONNX files of any batch, height and width, checked against PyTorch.
+
+torch.onnx.export(dynamo=True) traces the model with symbolic sizes, and timm resamples the position embedding in
+the graph (`dynamic_img_size`). Input `images`: float32 RGB (batch, 3, H, W) in [0, 1], sides multiples of the patch
+(normalisation is in the graph); output `logits` (batch, K, h, w) at the decoder's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gkd.export.config import ExportError, InferenceConfig
+from gkd.export.onnx_runtime import OnnxModel
+
+
+def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
+    """Write `model` (eval mode) as an ONNX file; where only one size fits, height and width are fixed."""
+    try:
+        import onnxscript  # noqa: F401, what torch.onnx writes with
+    except ImportError as error:
+        raise ExportError(f"{error.name} is not installed: pip install onnx onnxruntime onnxscript") from error
+    batch, multiple = torch.export.Dim("batch", max=1024), how.multiple
+    if multiple == how.window:
+        sides, sizes = (multiple, multiple), {0: batch}
+    else:
+        # Differing sides of more than one patch: equal ones or ones would be taken for constants.
+        sides = 3 * multiple, 5 * multiple
+        rows, columns = (torch.export.Dim(name, max=1024) for name in ("rows", "columns"))
+        sizes = {0: batch, 2: multiple * rows, 3: multiple * columns}
+    program = torch.onnx.export(
+        model,
+        (torch.zeros(2, 3, *sides),),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=(sizes,),
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(file)
+    return file
+
+
+def check_sizes(how: InferenceConfig) -> list[tuple[int, int]]:
+    """Five (height, width) that an ONNX file is checked at: the window, smaller, wide, tall, and larger."""
+    m = how.multiple
+    if m == how.window:
+        return [(m, m)] * 5
+    side = max(how.window // m, 1)
+    grids = [(side, side), (max(side // 2, 1), side), (side, max(side // 3, 1)), (side + 1, 2 * side), (1, 3)]
+    return [(rows * m, columns * m) for rows, columns in grids]
+
+
+@torch.inference_mode()
+def difference(model: nn.Module, file: Path, sizes: Sequence[tuple[int, int]]) -> float:
+    """Largest absolute difference of the logits of an ONNX file from those of `model`, on a random photo a size."""
+    onnx, generator, worst = OnnxModel(file), torch.Generator().manual_seed(0), 0.0
+    for height, width in sizes:
+        photo = torch.rand(1, 3, height, width, generator=generator)
+        expected, found = model(photo), onnx(photo)
+        if expected.shape != found.shape:
+            shapes = f"{tuple(found.shape)}, PyTorch's {tuple(expected.shape)}"
+            raise ExportError(f"{file.name}: at {height}x{width} its logits have the shape {shapes}")
+        gap = (expected - found).abs().max().item()
+        worst = max(worst, gap if gap == gap else float("inf"))  # NaN is no agreement
+    return worst
+
+
+def check(model: nn.Module, file: Path, how: InferenceConfig, tolerance: float) -> float:
+    """`difference` on five sizes; raises ExportError where it exceeds `tolerance`."""
+    gap = difference(model, file, check_sizes(how))
+    if gap > tolerance:
+        raise ExportError(f"{file.name} differs from PyTorch by {gap:.1e} in logits, allowed are {tolerance:.0e}")
+    return gap

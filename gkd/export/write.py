@@ -1,0 +1,92 @@
+"""Write a model folder: whole, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from gkd.checkpoints import load
+from gkd.export.build import build, describe
+from gkd.export.config import Config, ExportError, write_config
+from gkd.export.folder import ENGINES, WEIGHTS
+
+TOLERANCE = 1e-4  # largest difference of ONNX and PyTorch, in logits
+
+
+def export(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    onnx: bool = False,
+    int8: bool = False,
+    photos: Iterable[np.ndarray] | None = None,
+    name: str | None = None,
+    tolerance: float = TOLERANCE,
+    force: bool = False,
+) -> Config:
+    """Write `folder` from a model.safetensors of task learning; returns its config.
+
+    Args:
+        checkpoint: `results/task_learning/<profile>/<member>/model.safetensors`.
+        folder: to be made; the weights in it are the checkpoint's bytes.
+        onnx: also model.onnx, whose logits must equal PyTorch's to `tolerance` on five sizes.
+        int8: also model.int8.onnx.
+        photos: (H, W, 3) uint8, of the source's training images: calibrate int8 on them. None = dynamic quantisation.
+        name: of the model; the member's name by default.
+        force: replace `folder` where it is a model folder.
+
+    Raises:
+        ExportError: `folder` is there, the checkpoint is none of task learning, or the ONNX file differs.
+        CheckpointError: the weights do not fit the architecture that params.yaml names.
+    """
+    _check_free(folder, force)
+    if photos is not None and not int8:
+        raise ExportError("calibration photos are for int8: ask for it as well")
+    config = describe(checkpoint, name)
+    if int8:
+        config = config.model_copy(update={"int8": "dynamic" if photos is None else "static"})
+    model = build(config)
+    load(checkpoint, {"encoder": model.encoder, "decoder": model.decoder})
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        shutil.copyfile(checkpoint, partial / WEIGHTS)
+        if onnx or int8:
+            _write_graphs(model, config, partial, photos, tolerance)
+            if not onnx:
+                (partial / ENGINES["onnx"]).unlink()
+        write_config(config, partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return config
+
+
+def _check_free(folder: Path, force: bool) -> None:
+    if not folder.exists():
+        return
+    if not force:
+        raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
+    if not (folder / "config.json").is_file():
+        raise ExportError(f"{folder} is no model folder (no config.json in it), so --force does not replace it")
+
+
+def _write_graphs(
+    model: nn.Module, config: Config, folder: Path, photos: Iterable[np.ndarray] | None, tolerance: float
+) -> None:
+    from gkd.export.onnx_file import check, write_onnx  # the extra `deploy`
+
+    file = write_onnx(model, folder / ENGINES["onnx"], config.inference)
+    check(model, file, config.inference, tolerance)
+    if config.int8 is not None:
+        from gkd.export.quantise import calibration_windows, quantise
+
+        windows = None if photos is None else calibration_windows(photos, config.inference)
+        quantise(file, folder / ENGINES["int8"], windows)

@@ -1,0 +1,296 @@
+"""Model folders: what is written is read back bit-equal, ONNX agrees, and damage is named."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_models import tiny_vit
+
+from gkd.checkpoints import CheckpointError, save
+from gkd.decoders import Segmentor, build_decoder
+from gkd.export import ExportError, build, export, load_folder, onnx_file
+from gkd.export.config import DecoderConfig, InferenceConfig, read_config
+from gkd.export.onnx_runtime import OnnxModel
+from gkd.export.quantise import calibration_windows, quantise
+from gkd.inference import Inference, predict
+from gkd.models import Encoder
+from gkd.params import EncoderSpec, Params, load
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
+CONV = {"output_stride": 16}
+PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam-rgb-hold-out": [48, 40]}}
+K = 6  # classes of Potsdam
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory):
+    """Makes a checkpoint as task learning writes it: (folder, segmentor, params of its profile)."""
+
+    def make(decoder="conv", encoder="vit_tiny_patch16_224", options=VIT, seed=1, **about):
+        folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam-0"
+        params = load("tiny").model_dump()
+        student = {"name": encoder, "options": options, "weights": "none"}
+        params["models"] |= {"decoder": decoder, "decoder_width": 32, "students": {"f2l": student}}
+        params["evaluate"] |= PROTOCOL
+        torch.manual_seed(seed)
+        # As in task learning: of one size only. tiny_vit makes all weights count.
+        body = (
+            tiny_vit(48, patch=8, size=32, depth=1, seed=seed) if options is VIT else Encoder.create(encoder, **options)
+        )
+        sizes = DecoderConfig(decoder=decoder, decoder_width=32)
+        model = Segmentor(body, build_decoder(sizes, body, K), frozen=True).eval()
+        who = {"stage": "task_learning", "setting": "f2l", "method": "gkd", "source": "potsdam", "profile": "tiny"}
+        parts = {"encoder": model.encoder, "decoder": model.decoder}
+        file = save(folder / "model.safetensors", parts, {**who, "seed": 0, **about})
+        return file, model, Params(**params)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def made(member, tmp_path_factory):
+    """A folder with all three files, its original model and its checkpoint."""
+    file, model, params = member()
+    folder = tmp_path_factory.mktemp("models") / "aerial"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "load", lambda profile: params)
+        export(file, folder, onnx=True, int8=True)
+    return folder, model, file
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of that folder, to be damaged."""
+    return shutil.copytree(made[0], tmp_path / "copy")
+
+
+def photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (80, 64), (40, 48)])
+def test_the_folder_predicts_as_the_checkpoint_bit_for_bit(made, size):
+    folder, model, _ = made
+    picture = photo(*size)
+    how = Inference(32, 24, bound=(48, 40), multiple=8, batch_size=16, fill=(0.5, 0.5, 0.5))
+    expected = predict(model, picture, size, how)
+    found = load_folder(folder)
+    assert found.inference == how
+    assert found.predict(picture).dtype == np.uint8 and np.array_equal(found.predict(picture), expected)
+    assert len(np.unique(expected)) > 1
+
+
+def test_logits_at_the_training_size_are_bit_equal(made):
+    folder, model, _ = made
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load_folder(folder).model(images), model(images))
+
+
+def test_the_folder_describes_itself(made):
+    folder, _, file = made
+    config = read_config(folder)
+    assert (folder / "model.safetensors").read_bytes() == file.read_bytes()
+    assert config.name == "f2l-gkd-potsdam-0" and config.int8 == "dynamic"
+    assert config.encoder.options == {**VIT, "dynamic_img_size": True}
+    assert config.classes[:2] == ("impervious_surface", "building") and len(config.palette) == K
+    assert config.palette[1] == (0, 0, 255)
+    source = config.provenance
+    assert source["checkpoint_sha256"] == build.sha256(file) and source["member"]["method"] == "gkd"
+    assert source["dvc_lock_sha256"] == build.sha256(build.ROOT / "dvc.lock")
+    assert source["params"]["evaluate"]["window"] == 32 and "roots" not in source["params"]
+    assert len(source["git_commit"]) == 40 and source["git_changed"] in (True, False)
+    assert str(file.parent.parent) not in (folder / "config.json").read_text()
+
+
+def test_onnx_equals_torch_on_five_sizes_and_batches(made):
+    folder = made[0]
+    torch_model, onnx_model = load_folder(folder).model, load_folder(folder, "onnx").model
+    for batch, height, width in ((1, 32, 32), (3, 8, 40), (2, 64, 16), (1, 96, 128), (4, 24, 8)):
+        images = torch.rand(batch, 3, height, width)
+        with torch.inference_mode():
+            expected = torch_model(images)
+        assert expected.shape == (batch, K, height // 2, width // 2)
+        torch.testing.assert_close(onnx_model(images), expected, rtol=0, atol=1e-4)
+
+
+def test_onnx_and_torch_predict_the_same_class_map(made):
+    picture = photo(70, 90)
+    maps = [load_folder(made[0], engine).predict(picture) for engine in ("torch", "onnx")]
+    assert (maps[0] == maps[1]).mean() > 0.999
+
+
+def test_int8_is_smaller_and_mostly_agrees(made):
+    folder = made[0]
+    sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")]
+    assert sizes[1] < 0.7 * sizes[0]
+    picture = photo(70, 90)
+    exact, rounded = (load_folder(folder, engine).predict(picture) for engine in ("torch", "int8"))
+    # Measured: 98.9 %; random weights, so classes lie close together.
+    assert (exact == rounded).mean() > 0.95
+
+
+def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, monkeypatch, tmp_path):
+    file, model, params = member("linear")
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m", int8=True, photos=[photo(40, 48, seed) for seed in range(3)])
+    assert config.int8 == "static"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "config.json",
+        "model.int8.onnx",
+        "model.safetensors",
+    ]
+    images = torch.rand(2, 3, 24, 40)
+    with torch.inference_mode():
+        exact = load_folder(tmp_path / "m").model(images)
+    rounded = load_folder(tmp_path / "m", "int8").model(images)
+    assert exact.shape == rounded.shape == (2, K, 3, 5)
+    assert 0 < (exact - rounded).abs().mean() < 0.2 * exact.std()
+
+
+def test_without_matrix_products_int8_needs_photos(tmp_path):
+    rng = np.random.default_rng(0)
+    weight = onnx.numpy_helper.from_array(rng.normal(size=(64, 3, 7, 7)).astype(np.float32), "weight")
+    sides = [onnx.helper.make_tensor_value_info(n, 1, ["n", c, "h", "w"]) for n, c in (("images", 3), ("logits", 64))]
+    node = onnx.helper.make_node("Conv", ["images", "weight"], ["logits"])
+    graph = onnx.helper.make_graph([node], "conv", sides[:1], sides[1:], [weight])
+    source = tmp_path / "conv.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), source)
+    with pytest.raises(ExportError, match="give source photos for static int8"):
+        quantise(source, tmp_path / "int8.onnx")
+    windows = list(calibration_windows([photo(12, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+    assert [window.shape for window in windows] == [(3, 8, 32)] * 2
+    quantise(source, tmp_path / "int8.onnx", windows)
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * source.stat().st_size
+    images = torch.from_numpy(windows[1][None])
+    exact, rounded = (OnnxModel(tmp_path / name)(images) for name in ("conv.onnx", "int8.onnx"))
+    assert 0 < (exact - rounded).abs().mean() < 0.05 * exact.std()
+    with pytest.raises(ExportError, match="40x7 pixels is smaller than 8"):
+        next(calibration_windows([photo(7, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+
+
+def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "gkd.export.onnx_runtime")
+    with pytest.raises(ExportError, match="onnxruntime is not installed: pip install onnx onnxruntime onnxscript"):
+        load_folder(made[0], "onnx")
+    assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam-0"
+
+
+def test_a_convolutional_encoder_keeps_its_options(member, monkeypatch, tmp_path):
+    file, model, params = member("linear", "tf_efficientnet_lite0", CONV)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m")
+    assert config.encoder.options == CONV and config.inference.multiple == 16 and config.int8 is None
+    images = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        assert torch.equal(load_folder(tmp_path / "m").model(images), model(images))
+
+
+def test_encoders_of_one_size_are_told_from_the_others():
+    def spec(**options):
+        return EncoderSpec(name="vit_tiny_patch16_224", options={**VIT, **options})
+
+    assert build.fixed_size(Encoder.create("vit_tiny_patch16_224", **VIT))
+    encoder, options = build.any_size(spec())
+    assert options["dynamic_img_size"] and not build.fixed_size(encoder)
+    assert not build.fixed_size(Encoder.create("tf_efficientnet_lite0"))
+
+
+def test_a_graph_that_differs_is_refused_and_nothing_is_left(made, member, monkeypatch, tmp_path):
+    other, _, params = member(seed=2)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    monkeypatch.setattr(onnx_file, "write_onnx", lambda _m, file, _how: shutil.copyfile(made[0] / "model.onnx", file))
+    with pytest.raises(ExportError, match=r"model.onnx differs from PyTorch by .* in logits"):
+        export(other, tmp_path / "new", onnx=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_five_differing_sizes_are_checked():
+    how = onnx_file.check_sizes(InferenceConfig(window=512, stride=341, multiple=16))
+    assert len(set(how)) == 5 and all(side % 16 == 0 for size in how for side in size)
+    assert any(a < b for a, b in how) and any(a > b for a, b in how) and max(max(size) for size in how) > 512
+
+
+def edit(folder, **changes):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **changes}))
+
+
+def test_a_class_count_that_differs_is_named(copy):
+    config = read_config(copy)
+    edit(copy, classes=config.classes[:-1], palette=config.palette[:-1])
+    with pytest.raises(ExportError, match=r"config.json \(5 classes\) and the weights disagree"):
+        load_folder(copy)
+    with pytest.raises(ExportError, match="model.onnx gives 6 classes, config.json names 5"):
+        load_folder(copy, "onnx")
+    edit(copy, classes=config.classes)
+    with pytest.raises(ExportError, match="6 classes and 5 colours"):
+        load_folder(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json in it"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
+        (lambda f: edit(f, format="gkd-segmentor-9"), "config.json: format: Input should be"),
+        (lambda f: edit(f, surplus=1), "config.json: surplus: Extra inputs"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors in it"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"0"), "not a whole safetensors file"),
+        (shutil.rmtree, "expected a model folder, found nothing"),
+    ],
+)
+def test_damaged_folders_are_named(copy, damage, message):
+    damage(copy)
+    with pytest.raises(ExportError, match=message) as caught:
+        load_folder(copy)
+    assert str(copy) in str(caught.value)
+
+
+def test_engines_and_their_files_are_named(copy):
+    with pytest.raises(ExportError, match="unknown engine 'tensorrt'; known: torch, onnx, int8"):
+        load_folder(copy, "tensorrt")
+    (copy / "model.int8.onnx").unlink()
+    with pytest.raises(ExportError, match="no model.int8.onnx in it; .* FOLDER --int8"):
+        load_folder(copy, "int8")
+    (copy / "model.onnx").write_bytes(b"0")
+    with pytest.raises(ExportError, match="onnxruntime cannot load it"):
+        load_folder(copy, "onnx")
+
+
+def test_photos_smaller_than_a_patch_are_refused(made):
+    exported = load_folder(made[0])
+    with pytest.raises(ExportError, match="7x40 pixels is smaller than a patch"):
+        exported.predict(photo(40, 7))
+    with pytest.raises(ExportError, match=r"48x2 pixels after fitting it into \(48, 40\)"):
+        exported.predict(photo(8, 200))
+
+
+def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path):
+    folder, _, file = made
+    wrong, _, _ = member(stage="domain_agnostic")
+    with pytest.raises(ExportError, match="expected model.safetensors of a member of task_learning"):
+        export(wrong, tmp_path / "new")
+    with pytest.raises(CheckpointError, match="is missing"):
+        export(tmp_path / "absent.safetensors", tmp_path / "new")
+    with pytest.raises(ExportError, match="is there already"):
+        export(file, folder)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ExportError, match="no model folder"):
+        export(file, tmp_path / "photos", force=True)
+    with pytest.raises(ExportError, match="calibration photos are for int8"):
+        export(file, tmp_path / "new", photos=[photo(40, 48)])
+
+
+def test_weights_of_another_architecture_leave_no_folder(member, monkeypatch, tmp_path):
+    file, _, params = member("linear")
+    models = params.models.model_copy(update={"decoder": "conv"})
+    monkeypatch.setattr(build, "load", lambda profile: params.model_copy(update={"models": models}))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        export(file, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
