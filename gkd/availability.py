@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gkd.benchmarks import SOURCES, Domain, Source, check_choice, targets_of
+from gkd.benchmarks import PROXY, SOURCES, Domain, Source, check_choice, targets_of
 from gkd.datasets import DATASETS, problem, root_of
 from gkd.methods import method
 from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
-
-PROXY = Domain("proxy", "proxy", "train")
 
 
 class Found(NamedTuple):

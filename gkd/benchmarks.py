@@ -107,6 +107,9 @@ AVERAGES: dict[str, tuple[str, ...]] = {
 
 _RESCUENET = (Domain("rescuenet", "rescuenet", "test"),)
 
+# What task-agnostic distillation sees: unlabelled images of anything.
+PROXY = Domain("proxy", "proxy", "train")
+
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from gkd.benchmarks import BENCHMARKS, SOURCES, check_choice, targets_of
+from gkd.benchmarks import BENCHMARKS, PROXY, SOURCES, Domain, check_choice, targets_of
+from gkd.datasets import DATASETS
 from gkd.methods import METHODS, Method, method
 from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params
 from gkd.subsets import subset_file
@@ -177,20 +178,34 @@ def _add_training(
         name = member(setting, m.name, seed)
         if setting == "f2l":
             start = spec_of(params, setting, m).file or FILLER
-            plan["task_agnostic"][name] = {**who, "init": start, **teachers}
+            used = datasets_path(plan["data"], [PROXY])
+            plan["task_agnostic"][name] = {**who, "data": used, "init": start, **teachers}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
         joined = ",".join(sources)
         plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, **teachers}
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:
+        seen = SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation
         plan["task_learning"][member(setting, m.name, source, seed)] = {
             **who,
             "source": source,
+            "data": datasets_path(plan["data"], [*seen[0], seen[1]]),
             "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
             "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
             "subset": subset_file(source, params.plan.label_divisor, seed) or FILLER,
         }
+
+
+def datasets_path(data: str, domains: Collection[Domain]) -> str:
+    """What a member that reads `domains` depends on: the folder or the manifest of their dataset, or all of `data`.
+
+    A dependency in dvc.yaml is one path, so several datasets cannot be named by themselves.
+    """
+    folders = {DATASETS[domain.dataset].folder for domain in domains}
+    if len(folders) > 1:
+        return data
+    return f"{data}/{folders.pop()}" + ("" if data == "data" else ".csv")
 
 
 def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:

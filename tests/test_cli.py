@@ -8,7 +8,7 @@ import yaml
 from dataset_names import touch
 from typer.testing import CliRunner, Result
 
-from gkd import availability, datasets, params, plan, workspace
+from gkd import availability, checkpoints, datasets, params, plan, workspace
 from gkd.cli import app
 from gkd.datasets import DATASETS, variable
 
@@ -24,6 +24,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     for module in (params, plan, availability, datasets, workspace):
         monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
     # Defaults of arguments are bound when the functions are made.
     monkeypatch.setattr(params.load, "__defaults__", (None, tmp_path / "params.yaml"))
     monkeypatch.setattr(plan.write, "__defaults__", (tmp_path / "plan.yaml",))

@@ -32,8 +32,9 @@ def members(plan: dict[str, Any]) -> int:
 
 
 def inputs(item: dict[str, Any]) -> list[str]:
-    """Files that a member reads."""
-    return [value for value in item.values() if isinstance(value, str) and "/" in value and value != FILLER]
+    """Files that a member reads, but for its data."""
+    values = [value for key, value in item.items() if key != "data"]
+    return [value for value in values if isinstance(value, str) and "/" in value and value != FILLER]
 
 
 def outputs(plan: dict[str, Any], profile: str) -> set[str]:
@@ -59,6 +60,19 @@ def test_the_committed_plan_is_mini_on_the_embedded_suite() -> None:
 @pytest.mark.parametrize(("profile", "most"), [("tiny", 8), ("mini", 30)])
 def test_members_are_few(profile: str, most: int) -> None:
     assert 0 < members(build(load(profile))) <= most
+
+
+def test_members_depend_on_the_dataset_that_they_read() -> None:
+    params = load("mini")
+    sources = ["gtav", "potsdam", "gtav-synthia"]
+    params = params.model_copy(update={"plan": params.plan.model_copy(update={"sources": sources})})
+    for data, expected in (
+        ("data", ["data/proxy", "data/gtav", "data/potsdam", "data"]),
+        ("manifests", ["manifests/proxy.csv", "manifests/gtav.csv", "manifests/potsdam.csv", "manifests"]),
+    ):
+        plan = build(params, data=data)
+        tasks = [plan["task_learning"][f"f2l-none-{source}-0"]["data"] for source in sources]
+        assert [plan["task_agnostic"]["f2l-gkd-0"]["data"], *tasks] == expected
 
 
 @pytest.mark.parametrize("profile", PROFILES)
