@@ -92,12 +92,12 @@ def write_manifest(folder: str, root: Path, hashed: bool = False) -> Path:
     """
     target = ROOT / "manifests" / f"{folder}.csv"
     target.parent.mkdir(exist_ok=True)
-    hashed = hashed or (target.is_file() and target.read_text().startswith("name,size,sha256\n"))
+    hashed = hashed or _has_hashes(target)
     files = sorted(p for p in root.rglob("*") if p.is_file())
     lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
     if hashed:
         with ThreadPoolExecutor() as pool:  # hashlib and reading leave the interpreter free
-            lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(_sha256, files), strict=True)]
+            lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(sha256, files), strict=True)]
     target.write_text("\n".join(["name,size,sha256" if hashed else "name,size", *lines]) + "\n")
     return target
 
@@ -107,7 +107,16 @@ def _trained_on(source: Source, params: Params) -> list[Domain]:
     return [*source.training(params.plan.hold_out), source.validation]
 
 
-def _sha256(path: Path) -> str:
+def _has_hashes(manifest: Path) -> bool:
+    """Looks at the first line alone: a manifest of ImageNet has a million."""
+    if not manifest.is_file():
+        return False
+    with manifest.open() as file:
+        return file.readline() == "name,size,sha256\n"
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

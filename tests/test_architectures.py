@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import timm
 import torch
-from tiny_models import Average
+from tiny_models import Average, Spy
 
 from gkd.models import Encoder
 from gkd.params import ROOT
@@ -178,17 +178,6 @@ def test_the_page_lists_what_is_tested():
     listed = {row[0]: (row[1], row[2]) for row in table if row[0] in CASES}
     assert listed == {key: (c.name, "token" if c.token else "pixels") for key, c in CASES.items()}
     assert len(CASES) >= 25
-
-
-class Spy(torch.nn.Module):
-    """A head that keeps what it was given."""
-
-    def __init__(self, student_dim, teacher_dim):
-        super().__init__()
-
-    def forward(self, student_tokens, teacher_tokens):
-        self.seen = student_tokens
-        return student_tokens
 
 
 def colours(patch):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from killing import Killed, Photos
 from tiny_models import Normed, tiny_vit
 from torch import nn
 
@@ -18,27 +19,6 @@ from gkd.resume import Resume
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BF16 = torch.bfloat16
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
-
-
-class Photos:
-    """Noise without labels; after `left` photos were read, the next one ends the run."""
-
-    def __init__(self, left=10**6):
-        self.images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-        self.left = left
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-        return self.images[index], None
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +137,7 @@ def test_the_heads_see_the_gradient_that_the_published_code_has():
 def test_a_killed_run_in_bf16_ends_with_the_same_bytes(tmp_path, left):
     slot = Resume(tmp_path, "key", 0).slot("a")
     with pytest.raises(Killed):
-        run("bf16", Photos(left), slot)
+        run("bf16", Photos(left=left), slot)
     if slot.file.is_file():
         state = slot.load()
         moments = [v for entry in state["optimizer"]["state"].values() for v in entry.values()]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import Average, Normed, tiny_vit
+from tiny_models import Average, Normed, Spy, tiny_vit
 
 from gkd.baselines import LinearHead
 from gkd.blocks import BlockPair
@@ -397,17 +397,6 @@ def test_batch_statistics_are_those_of_two_full_views():
     expected, _ = two_forwards(other, teacher, objective, images, mask)
     torch.testing.assert_close(loss, expected, **TIGHT)
     torch.testing.assert_close(student.state_dict(), other.state_dict())
-
-
-class Spy(torch.nn.Module):
-    """A head that keeps what it was given."""
-
-    def __init__(self, student_dim, teacher_dim):
-        super().__init__()
-
-    def forward(self, student_tokens, teacher_tokens):
-        self.seen = student_tokens
-        return student_tokens
 
 
 @pytest.mark.parametrize(("own", "other"), [(8, 16), (16, 8), (4, 16), (8, 8), (16, 32)])

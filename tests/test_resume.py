@@ -3,12 +3,12 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killing import Killed, Photos
 from tiny_models import tiny_vit
 from torch import nn
 
@@ -20,29 +20,6 @@ from gkd.methods import METHODS
 from gkd.params import Distillation
 from gkd.resume import Resume, fingerprint, load_model_state, model_state
 from gkd.training import fit, parameter_groups, poly
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
-
-
-class Photos:
-    """Noise with labels; after `left` photos were read, the next one ends the run."""
-
-    def __init__(self, count=5, left=10**6):
-        rng = np.random.default_rng(0)
-        self.images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        self.labels = rng.integers(0, 3, (count, 32, 32), dtype=np.uint8)
-        self.left = left
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-        return self.images[index], self.labels[index]
 
 
 @pytest.fixture(autouse=True)

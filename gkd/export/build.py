@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gkd.availability import sha256
 from gkd.benchmarks import SOURCES
 from gkd.checkpoints import read
 from gkd.decoders import Segmentor, build_decoder
@@ -109,12 +109,6 @@ def provenance(checkpoint: Path, about: dict[str, Any], params: Params) -> dict[
         "params": params.model_dump(mode="json", exclude={"roots"}),
         "versions": {package: version(package) for package in ("gkd", "torch", "timm")},
     }
-
-
-def sha256(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
