@@ -11,13 +11,15 @@ from torch import Tensor
 
 from gkd.baselines import LinearHead
 from gkd.blocks import BlockPair
+from gkd.compiling import compiled
 from gkd.launching import launch
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
-from gkd.params import Distillation, Heads
+from gkd.params import Compute, Distillation, Heads
 from gkd.precision import frozen_copy, resolve
 from gkd.qsd import QSD, Objective, distillation_step
+from gkd.recompute import recomputing
 from gkd.resume import Slot
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
@@ -90,7 +92,7 @@ def distil(
     slot: Slot | None = None,
     processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
-    precision: str = "fp32",
+    compute: Compute = Compute(),  # noqa: B008 - immutable
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -105,16 +107,16 @@ def distil(
         slot: where states are kept while this runs, so that a killed run can continue.
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
-        precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
+        compute: number format, compiled blocks, fused optimiser. In bf16, copies of the teachers are made that have it.
     """
     if processes > 1:
         run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, precision)
+        launch(processes, slot, distil, *run, 1, others, compute)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
-    dtype = resolve(precision, accelerator.device)
+    dtype = resolve(compute.precision, accelerator.device)
     originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
     # Copied before they are moved: where a copy is made, the device holds it alone.
     teacher, *rest = (frozen_copy(encoder, dtype).to(accelerator.device) for encoder in originals)
@@ -141,8 +143,9 @@ def distil(
 
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype)
-    history = fit(step, modules, groups, batches, *run)
+    run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
+    with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
+        history = fit(step, [student, objective], groups, batches, *run)
     for encoder in originals:
         encoder.to(accelerator.device)  # beside the student, for who looks at both
     return history
