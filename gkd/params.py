@@ -144,7 +144,7 @@ class Distillation(Optim):
     scale: list[float] = [0.08, 1.0]
     mask_ratio: float = Field(0.5, ge=0, le=1)
     mask_probability: float = Field(0.5, ge=0, le=1)
-    recompute: Literal["none", "activations", "blocks"] = "activations"  # in the backward pass, instead of keeping them
+    recompute: Literal["none", "activations", "blocks"] = "none"  # in the backward pass, instead of keeping them
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     erase_probability: float = Field(0.25, ge=0, le=1)
     repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
