@@ -121,7 +121,7 @@ def distil(
     others = dict(zip(others, rest, strict=True))
 
     def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        mask = step_mask(section, rows * columns, seed, number)[share.first : share.first + len(images)]
+        mask = step_mask(section, rows * columns, seed, number)[share.rows]
         return distillation_step(student, teacher, objective, images, mask.to(images.device), others)
 
     view = DistillationView(section)
