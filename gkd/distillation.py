@@ -19,6 +19,7 @@ from gkd.params import Distillation, Heads
 from gkd.precision import frozen_copy, resolve
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.resume import Slot
+from gkd.sharding import sharded_copy
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
 
@@ -91,6 +92,7 @@ def distil(
     processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
     precision: str = "fp32",
+    sharding: str = "none",
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -106,18 +108,24 @@ def distil(
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
         precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
+        sharding: none, or teacher: each process holds its part of the teachers' weights alone (gkd.sharding).
     """
     if processes > 1:
         run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, precision)
+        launch(processes, slot, distil, *run, 1, others, precision, sharding)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
     dtype = resolve(precision, accelerator.device)
     originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
+    for encoder in originals:
+        encoder.grid(section.image_size)  # found by a trial pass, which a sharded copy could not do
     # Copied before they are moved: where a copy is made, the device holds it alone.
-    teacher, *rest = (frozen_copy(encoder, dtype).to(accelerator.device) for encoder in originals)
+    used = (frozen_copy(encoder, dtype) for encoder in originals)
+    if sharding == "teacher":
+        used = (sharded_copy(encoder, accelerator.device.type) for encoder in used)
+    teacher, *rest = (encoder.to(accelerator.device) for encoder in used)
     others = dict(zip(others, rest, strict=True))
 
     def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:

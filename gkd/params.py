@@ -213,6 +213,7 @@ class Profile(_Section):
     """Everything under `profiles.<name>`."""
 
     processes: int = Field(1, gt=0)  # started by a stage: one a GPU
+    sharding: Literal["none", "teacher"] = "none"  # teacher: its weights are spread over the processes
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of distillation; auto = bf16 where the processor has it
     in_memory: bool = False  # keep decoded images in memory: for small datasets

@@ -29,7 +29,7 @@ LAYERS = (
         "baselines",
         "attention",
     ),
-    ("loading", "resume", "launching"),
+    ("loading", "resume", "launching", "sharding"),
     (
         "methods",
         "plan",
