@@ -151,8 +151,10 @@ def distil(
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
     modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype)
     history = fit(step, modules, groups, batches, *run)
-    for encoder in originals:
-        encoder.to(accelerator.device)  # beside the student, for who looks at both
+    # Beside each other, for who looks at both; the whole of a teacher that was spread may not fit on the device.
+    place = "cpu" if sharding == "teacher" else accelerator.device
+    for module in (student, objective, *originals):
+        module.to(place)
     return history
 
 
