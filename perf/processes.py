@@ -118,15 +118,14 @@ class Side:
         """What each process says after `word`."""
         return [answer(member, word) for member in self.members]
 
-    def step(self) -> float:
-        """One step; its wall seconds. Of them and of the CPU seconds, those of the slowest process count."""
+    def step(self) -> None:
+        """One step. Of its wall and of its CPU seconds, those of the slowest process count."""
         for member in self.members:
             member.stdin.write("go\n")
             member.stdin.flush()
         wall, cpu = zip(*(map(float, line.split()) for line in self.answers("seconds")), strict=True)
         self.times.append(max(wall))
         self.cpu.append(max(cpu))
-        return self.times[-1]
 
     def end(self) -> list[float]:
         """The loss of each step."""
@@ -150,9 +149,11 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     repeats = options.repeats if case == VIT_S else options.repeats * 8
     sides = {str(processes): Side(case, processes, repeats) for processes in (1, PROCESSES)}
     for turn in range(options.warmup + repeats):
-        shown = [f"{side.step():.2f} s" for side in sides.values()]
+        for side in sides.values():
+            side.step()
         if case == VIT_S:
-            print(f"  turn {turn}: {shown[0]} alone, {shown[1]} shared", flush=True)
+            shown = [f"{side.times[-1]:.2f} s, CPU {side.cpu[-1]:.2f} s" for side in sides.values()]
+            print(f"  turn {turn}: {shown[0]} alone; {shown[1]} shared", flush=True)
     losses = [side.end() for side in sides.values()]
     row: dict[str, Any] = dict(zip(("size", "batch"), shape(case, options), strict=True))
     for name in ("times", "cpu"):
