@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,12 +114,12 @@ class Watched:
 
     def kill(self) -> None:
         """SIGKILL to all processes, the youngest first: a kernel that misses its parent would end more gently."""
-        family = [self.process, *self.process.children(recursive=True)]
+        family = [self.process]
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            family += self.process.children(recursive=True)
         for process in reversed(family):
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs(family, timeout=30)
 
 
