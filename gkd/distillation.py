@@ -21,6 +21,7 @@ from gkd.precision import frozen_copy, resolve
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.recompute import recomputing
 from gkd.resume import Slot
+from gkd.sharding import sharded_copy
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
 
@@ -107,7 +108,8 @@ def distil(
         slot: where states are kept while this runs, so that a killed run can continue.
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
-        compute: number format, compiled blocks, fused optimiser. In bf16, copies of the teachers are made that have it.
+        compute: number format, compiled blocks, fused optimiser, spread teachers. In bf16, copies of the teachers are
+            made that have it.
     """
     if processes > 1:
         run = student, teacher, objective, data, section, seed, name, slot
@@ -118,12 +120,17 @@ def distil(
     accelerator = engine()
     dtype = resolve(compute.precision, accelerator.device)
     originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
+    for encoder in originals:
+        encoder.grid(section.image_size)  # found by a trial pass, which a sharded copy could not do
     # Copied before they are moved: where a copy is made, the device holds it alone.
-    teacher, *rest = (frozen_copy(encoder, dtype).to(accelerator.device) for encoder in originals)
+    used = (frozen_copy(encoder, dtype) for encoder in originals)
+    if compute.sharding == "teacher":
+        used = (sharded_copy(encoder, accelerator.device.type) for encoder in used)
+    teacher, *rest = (encoder.to(accelerator.device) for encoder in used)
     others = dict(zip(others, rest, strict=True))
 
     def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        mask = step_mask(section, rows * columns, seed, number)[share.first : share.first + len(images)]
+        mask = step_mask(section, rows * columns, seed, number)[share.rows]
         return distillation_step(student, teacher, objective, images, mask.to(images.device), others)
 
     view = DistillationView(section)
@@ -146,8 +153,10 @@ def distil(
     run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
     with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
         history = fit(step, [student, objective], groups, batches, *run)
-    for encoder in originals:
-        encoder.to(accelerator.device)  # beside the student, for who looks at both
+    # Beside each other, for who looks at both; the whole of a teacher that was spread may not fit on the device.
+    place = "cpu" if compute.sharding == "teacher" else accelerator.device
+    for module in (student, objective, *originals):
+        module.to(place)
     return history
 
 

@@ -30,8 +30,8 @@ class EpochBatches:
     """Batches of (epoch, view, index): each epoch a seeded permutation, each drawn image `repeats` times in a row.
 
     With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
-    section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets its part of
-    every batch, and together they see what one process would.
+    section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets every count-th
+    sample of every batch, from number `index` on, and together they see what one process would.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         keys = self._keys(self.start * self.batch_size)
         index, count = self.process
-        share = self.batch_size // count
         for _ in range(len(self)):
-            yield [next(keys) for _ in range(self.batch_size)][index * share : (index + 1) * share]
+            # In stripes: masked samples, which cost a second forward pass, stand at the front of a batch.
+            yield [next(keys) for _ in range(self.batch_size)][index::count]
 
     def _keys(self, drawn: int) -> Iterator[tuple[int, int, int]]:
         epoch, first = divmod(drawn, self.length)

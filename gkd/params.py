@@ -214,6 +214,7 @@ class Profile(_Section):
     """Everything under `profiles.<name>`."""
 
     processes: int = Field(1, gt=0)  # started by a stage: one a GPU
+    sharding: Literal["none", "teacher"] = "none"  # teacher: its weights are spread over the processes
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of distillation; auto = bf16 where the processor has it
     compile: bool = False  # the encoders' blocks by torch.compile, in distillation; other rounding
@@ -255,6 +256,7 @@ class Compute(NamedTuple):
     precision: str = "fp32"
     compile: bool = False
     fused_adamw: bool = False
+    sharding: str = "none"
 
 
 class Params(Profile):
@@ -266,7 +268,7 @@ class Params(Profile):
     @property
     def compute(self) -> Compute:
         """The profile's keys of that name."""
-        return Compute(self.precision, self.compile, self.fused_adamw)
+        return Compute(self.precision, self.compile, self.fused_adamw, self.sharding)
 
 
 def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Params:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -63,13 +63,13 @@ class Share:
     """Which part of the global batch a call of the step sees; the global batch is `parts` shares of equal size.
 
     Attributes:
-        first: number of its first sample in the global batch.
+        rows: its samples in the global batch: every n-th of n processes.
         parts: shares of the global batch, over all processes.
         whole: the batch of this process, of which the share is a slice.
         total: adds a tensor up over the processes.
     """
 
-    first: int = 0
+    rows: slice = field(default_factory=lambda: slice(None))
     parts: int = 1
     whole: Any = None
     total: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -79,8 +79,9 @@ def engine() -> Accelerator:
     """The engine of one process: it finds the others (torchrun, `accelerate launch`, notebook_launcher) by itself."""
     # Without `cpu`, accelerate takes processes on a machine without GPUs for single ones.
     cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
-    # Parameters may be without a gradient: the mask token of convolutional models.
-    return Accelerator(cpu=cpu, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    # Parameters may be without a gradient: the mask token of convolutional models. Views: gradients are held once.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    return Accelerator(cpu=cpu, kwargs_handlers=[options])
 
 
 def fit(
@@ -181,10 +182,10 @@ def _backward(
     if size % length:
         raise ValueError(f"micro_batch: {length} does not divide the {size} samples of a process")
     chunks = range(0, size, length)
-    before = accelerator.process_index * size
     sums: dict[str, Tensor] = {}
     for start in chunks:
-        share = Share(before + start, processes * len(chunks), batch, partial(accelerator.reduce, reduction="sum"))
+        rows = slice(accelerator.process_index + start * processes, (start + length) * processes, processes)
+        share = Share(rows, processes * len(chunks), batch, partial(accelerator.reduce, reduction="sum"))
         last = start == chunks[-1]
         with nullcontext() if last else accelerator.no_sync(model):
             loss, metrics = model(number, _slice(batch, start, length), share)

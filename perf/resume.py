@@ -1,10 +1,13 @@
 """Kill stages at random moments, repeat them, and compare what they write with a run that was left alone.
 
-python perf/resume.py [--kills 20] [--seed 0] [--json FILE] [--check]
+python perf/resume.py [--kills 20] [--seed 0] [--steps 40] [--json FILE] [--check]
 
-Works in a fresh clone in a temporary folder, on profile tiny with more steps and a state after every step. A kill is
-SIGKILL to `dvc repro` and its children. `--check` exits with 1 where an ending differs, or where no kill found a state
-to continue from.
+Works in a fresh clone in a temporary folder, on profile tiny with more steps and a state after every step and photo. A
+kill is SIGKILL to `dvc repro` and all that it started, the notebook's kernel first. A run that is left alone says how
+long start-up takes and how many states a member writes. Of five kills of a member one falls into start-up, at a random
+time; the others come a random moment after a random state, so while it trains or evaluates, sometimes in the middle of
+writing one. A stage that ended before its kill is killed anew. `--check` exits with 1 where an ending differs, or where
+a member was never killed with a state to continue from.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +67,7 @@ def make_clone(folder: Path, steps: int) -> Path:
     run(clone, "python", "-m", "gkd.mini", "--out", "data")
     run(clone, "dvc", "commit", "--quiet", "--force", "data.dvc")
     run(clone, "gkd", "plan")
-    run(clone, "dvc", "repro")
+    run(clone, "dvc", "repro", *MEMBERS)
     return clone
 
 
@@ -72,23 +77,93 @@ def outputs(clone: Path, member: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in outs if not out["path"].endswith("notebook.ipynb")}
 
 
-def kill(clone: Path, member: str, seconds: float) -> int:
-    """Start a member, kill it after `seconds`; returns how many states it left."""
-    shutil.rmtree(clone / ".scratch", ignore_errors=True)
-    command = ("dvc", "repro", "--force", "--single-item", member)
-    process = subprocess.Popen(
-        command,
-        cwd=clone,
-        env=environment(clone),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(2)  # the kernel, in a session of its own, ends when it misses its parent
-    return len(list((clone / ".scratch").rglob("*.pt")))
+class Watched:
+    """A member that runs, and the states that it was seen to write."""
+
+    def __init__(self, clone: Path, member: str) -> None:
+        self.scratch = clone / ".scratch"
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        command = ("dvc", "repro", "--force", "--single-item", member)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.start, self.first, self.states = time.monotonic(), None, 0
+        self.process = psutil.Popen(command, cwd=clone, env=environment(clone), **quiet)
+        self.seen: dict[Path, int] = {}
+
+    def running(self) -> bool:
+        """Look once: count states that are new or written anew since; whether the member still runs."""
+        for file in self.scratch.rglob("*.pt"):
+            try:
+                written = file.stat().st_mtime_ns
+            except FileNotFoundError:  # the stage ended and cleared its states
+                continue
+            if self.seen.get(file) != written:
+                self.seen[file] = written
+                self.states += 1
+                self.first = self.first or time.monotonic() - self.start
+        return self.process.poll() is None
+
+    def wait(self, states: int | None = None, seconds: float | None = None) -> bool:
+        """Until it wrote so many states or so many seconds after its start; False where it ended before."""
+        while self.running():
+            if states is not None and self.states >= states:
+                return True
+            if seconds is not None and time.monotonic() - self.start >= seconds:
+                return True
+            time.sleep(0.002)
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to all processes, the youngest first: a kernel that misses its parent would end more gently."""
+        family = [self.process]
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            family += self.process.children(recursive=True)
+        for process in reversed(family):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=30)
+
+
+@dataclass
+class Alone:
+    """A member left alone: seconds, seconds to its first state, states that were seen, hashes of what it wrote."""
+
+    seconds: float
+    first: float
+    states: int
+    outputs: dict[str, str]
+
+
+def leave_alone(clone: Path, member: str) -> Alone:
+    """Run a member to its end and watch it; its second run must write what the first one wrote."""
+    before, watched = outputs(clone, member), Watched(clone, member)
+    watched.wait()
+    seconds = time.monotonic() - watched.start
+    if watched.process.returncode or watched.first is None:
+        raise RuntimeError(f"{member}: exit code {watched.process.returncode}, {watched.states} states seen")
+    found = outputs(clone, member)
+    if found != before:
+        raise RuntimeError(f"{member}: two runs that were left alone differ, so no ending can be compared")
+    return Alone(seconds, watched.first, watched.states, found)
+
+
+def kill(clone: Path, member: str, alone: Alone, early: bool, rng: random.Random) -> dict:
+    """Start a member and kill it; says when, and what was there then."""
+    while True:
+        watched = Watched(clone, member)
+        if early:
+            there = watched.wait(seconds=rng.uniform(0, alone.first))
+        else:
+            there = watched.wait(states=rng.randint(1, max(1, alone.states - 1)))
+            between = (alone.seconds - alone.first) / alone.states
+            there = there and watched.wait(seconds=time.monotonic() - watched.start + rng.uniform(0, between))
+        seconds = time.monotonic() - watched.start
+        watched.kill()
+        if there:
+            break
+        print(f"{member} ended before its kill: once more", flush=True)
+    left = len(list(watched.scratch.rglob("*.pt"))), len(list(watched.scratch.rglob("*.partial")))
+    row = {"member": member, "kind": "start-up" if early else "work", "killed_at": seconds}
+    return row | {"states_seen": watched.states, "states": left[0], "while_writing": left[1] > 0}
 
 
 def main() -> int:
@@ -99,27 +174,38 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    rng, rows = random.Random(options.seed), []
+    rng, rows, start = random.Random(options.seed), [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         clone = make_clone(Path(folder), options.steps)
-        alone = {member: outputs(clone, member) for member in MEMBERS}
-        force = ("dvc", "repro", "--force", "--single-item")
-        lengths = {member: run(clone, *force, member) for member in MEMBERS}
-        print("member                         alone s   killed at   states left   ending")
+        alone = {member: leave_alone(clone, member) for member in MEMBERS}
+        print("| member | alone, s | first state, s | states alone |\n|---|---|---|---|")
+        for member, found in alone.items():
+            print(f"| {member} | {found.seconds:.1f} | {found.first:.1f} | {found.states} |", flush=True)
+        print(
+            "| killed | in | at, s | states written | states left | writing one | ending |\n"
+            "|---|---|---|---|---|---|---|"
+        )
         for number in range(options.kills):
-            member = MEMBERS[number % len(MEMBERS)]
-            seconds = rng.uniform(0, lengths[member])
-            states = kill(clone, member, seconds)
-            run(clone, *force, member)
-            equal = outputs(clone, member) == alone[member]
-            rows.append({"member": member, "killed_at": seconds, "states": states, "equal": equal})
-            shown = "equal" if equal else "DIFFERS"
-            print(f"{member:<30} {lengths[member]:7.1f} {seconds:11.1f} {states:13d}   {shown}", flush=True)
-    equal, resumed = sum(row["equal"] for row in rows), sum(row["states"] > 0 for row in rows)
-    print(f"{equal} of {len(rows)} endings equal; {resumed} kills left a state to continue from")
+            turn, member = number // len(MEMBERS), MEMBERS[number % len(MEMBERS)]
+            row = kill(clone, member, alone[member], turn % 5 == 4, rng)
+            run(clone, "dvc", "repro", "--force", "--single-item", member)
+            row["equal"] = outputs(clone, member) == alone[member].outputs
+            rows.append(row)
+            shown = "yes" if row["while_writing"] else "no", "equal" if row["equal"] else "DIFFERS"
+            written = f"{row['states_seen']} of {alone[member].states}"
+            print(
+                f"| {member} | {row['kind']} | {row['killed_at']:.1f} | {written} | {row['states']} | {shown[0]} "
+                f"| {shown[1]} |",
+                flush=True,
+            )
+    equal, resumed = sum(row["equal"] for row in rows), {row["member"] for row in rows if row["states"]}
+    with_states, writing = (sum(bool(row[key]) for row in rows) for key in ("states", "while_writing"))
+    print(f"{equal} of {len(rows)} endings equal; {with_states} kills left states to continue from")
+    print(f"{writing} kills came while a state was written; {time.monotonic() - start:.0f} s in all")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    return int(options.check and (equal < len(rows) or not resumed))
+        table = {"alone": {member: asdict(found) for member, found in alone.items()}, "kills": rows}
+        options.json.write_text(json.dumps(table, indent=2) + "\n")
+    return int(options.check and (equal < len(rows) or resumed < set(MEMBERS)))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,12 @@ def test_objectives_follow_the_method_its_options_and_the_seed():
     assert not torch.equal(gkd.fea_head.proj_q[1].weight, gkd.patch_head.proj_q[1].weight)
 
 
+def test_processes_get_as_many_masked_samples_each():
+    masked = step_mask(section(batch_size=8), 16, 0, 5).any(dim=1)
+    for count in (2, 4):
+        assert [int(masked[index::count].sum()) for index in range(count)] == [4 // count] * count
+
+
 def test_masks_follow_seed_and_step():
     mask = step_mask(section(), 16, 0, 5)
     assert mask.sum(1).tolist() == [8, 8, 0, 0]

@@ -60,6 +60,17 @@ def test_repeats_show_each_drawn_image_several_times_and_fewer_images(length, re
     assert len(runs) == len(counts)  # in a row
 
 
+@settings(max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.integers(0, 5))
+def test_processes_deal_out_each_batch(length, share, count, start):
+    shape = length, share * count, 6, 0, 1, start
+    whole = list(EpochBatches(*shape))
+    parts = [list(EpochBatches(*shape, process=(index, count))) for index in range(count)]
+    for batch, *own in zip(whole, *parts, strict=True):
+        assert {len(part) for part in own} == {share}
+        assert [key for keys in zip(*own, strict=True) for key in keys] == batch
+
+
 def test_an_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="the dataset is empty"):
         loader(Photos(0), None, 1, 1, 0, labelled=False)

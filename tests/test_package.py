@@ -31,7 +31,7 @@ LAYERS = (
         "recompute",
         "compiling",
     ),
-    ("loading", "resume", "launching"),
+    ("loading", "resume", "launching", "sharding"),
     (
         "methods",
         "plan",
