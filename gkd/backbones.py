@@ -115,3 +115,13 @@ def size_error(backbone: nn.Module, size: tuple[int, int], reason: object) -> Va
         f"{type(backbone).__name__} cannot take images of {size[0]} x {size[1]} pixels: {reason} Resize or pad them "
         "to whole patches, or build the encoder for them (options `img_size`, or `dynamic_img_size: true` for a ViT)"
     )
+
+
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """The blocks of a timm model, in the order of their names: the members of what it calls `blocks`, in any stage.
+
+    Empty where there are none (ResNet, EfficientNet, whose `blocks` are stages of mixed layers).
+    """
+    lists = (m for name, m in module.named_modules() if name.rpartition(".")[2] == "blocks")
+    members = [member for group in lists for member in group.children()]
+    return [member for member in members if not isinstance(member, nn.Sequential | nn.ModuleList)]

@@ -13,13 +13,15 @@ from torch import Tensor
 from gkd.baselines import LinearHead
 from gkd.blocks import BlockPair
 from gkd.cache import TeacherCache
+from gkd.compiling import compiled
 from gkd.launching import launch
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
-from gkd.params import Distillation, Heads
+from gkd.params import Compute, Distillation, Heads
 from gkd.precision import autocast, frozen_copy, resolve
 from gkd.qsd import QSD, Objective, Targets, distillation_step, teach
+from gkd.recompute import recomputing
 from gkd.resume import Slot
 from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
 from gkd.transforms import DistillationView, draw_mask
@@ -92,7 +94,7 @@ def distil(
     slot: Slot | None = None,
     processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
-    precision: str = "fp32",
+    compute: Compute = Compute(),  # noqa: B008 - immutable
     cache: Path | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
@@ -108,7 +110,7 @@ def distil(
         slot: where states are kept while this runs, so that a killed run can continue.
         processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
         others: further teachers, by the names of `objective.others`; frozen as well.
-        precision: fp32, bf16 or auto (gkd.precision). In bf16, copies of the teachers are made that have it.
+        compute: number format, compiled blocks, fused optimiser. In bf16, copies of the teachers are made that have it.
         cache: folder of the teacher tokens of `data`, for a section whose `teacher_cache` stores any.
 
     Raises:
@@ -116,12 +118,12 @@ def distil(
     """
     if processes > 1:
         run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, precision, cache)
+        launch(processes, slot, distil, *run, 1, others, compute, cache)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
-    dtype = resolve(precision, accelerator.device)
+    dtype = resolve(compute.precision, accelerator.device)
     originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
     # Copied before they are moved: where a copy is made, the device holds it alone.
     teacher, *rest = (frozen_copy(encoder, dtype).to(accelerator.device) for encoder in originals)
@@ -158,8 +160,9 @@ def distil(
 
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
     schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    modules, run = [student, objective], (section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype)
-    history = fit(step, modules, groups, batches, *run)
+    run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
+    with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
+        history = fit(step, [student, objective], groups, batches, *run)
     if stored:
         print(f"{name}  {stored.summary()}", flush=True)
     for encoder in originals:

@@ -7,7 +7,7 @@ params.task_agnostic.steps, params.models.teacher.name
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -151,6 +151,7 @@ class Distillation(Optim):
     scale: list[float] = [0.08, 1.0]
     mask_ratio: float = Field(0.5, ge=0, le=1)
     mask_probability: float = Field(0.5, ge=0, le=1)
+    recompute: Literal["none", "activations", "blocks"] = "activations"  # in the backward pass, instead of keeping them
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     erase_probability: float = Field(0.25, ge=0, le=1)
     repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
@@ -223,6 +224,8 @@ class Profile(_Section):
     processes: int = Field(1, gt=0)  # started by a stage: one a GPU
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of distillation; auto = bf16 where the processor has it
+    compile: bool = False  # the encoders' blocks by torch.compile, in distillation; other rounding
+    fused_adamw: bool = False  # one pass over the weights instead of ten; other rounding
     in_memory: bool = False  # keep decoded images in memory: for small datasets
     resume_seconds: float = Field(
         60.0, ge=0
@@ -254,11 +257,24 @@ class File(_Section):
     profiles: dict[str, dict[str, Any]]
 
 
+class Compute(NamedTuple):
+    """How distillation computes, and what no result but its rounding follows from."""
+
+    precision: str = "fp32"
+    compile: bool = False
+    fused_adamw: bool = False
+
+
 class Params(Profile):
     """The active profile with its name and the dataset roots."""
 
     profile: str
     roots: dict[str, str]
+
+    @property
+    def compute(self) -> Compute:
+        """The profile's keys of that name."""
+        return Compute(self.precision, self.compile, self.fused_adamw)
 
 
 def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Params:

@@ -95,6 +95,7 @@ def fit(
     slot: Slot | None = None,
     micro_batch: int | None = None,
     dtype: torch.dtype = torch.float32,
+    fused_adamw: bool = False,
 ) -> pd.DataFrame:
     """Train for `steps` steps and return the history: one row a step, with the metrics and the learning rate.
 
@@ -113,6 +114,7 @@ def fit(
         slot: where states are kept while this runs; None = nowhere.
         micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
         dtype: what the step computes in (gkd.precision); weights, gradients, optimiser and states stay fp32.
+        fused_adamw: update the weights in one pass instead of ten; bf16 does so anyway. It rounds otherwise.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -121,8 +123,7 @@ def fit(
     for module in modules:
         module.to(accelerator.device).train()
     model = accelerator.prepare(Reduced(_Step(step, modules), dtype))
-    # One pass over the weights instead of ten; fp32 runs keep the bytes that they always had.
-    fused = True if dtype != torch.float32 else None
+    fused = True if fused_adamw or dtype != torch.float32 else None  # None = torch's choice
     optimizer = accelerator.prepare(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
     bases = [group["lr"] for group in optimizer.param_groups]
     history = _continue(slot, modules, optimizer, name)

@@ -29,18 +29,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gkd.compiling import compiled
 from gkd.models import Encoder, Tokens
+from gkd.params import Compute
 from gkd.precision import frozen_copy, resolve
 from gkd.qsd import QSD, Objective, distillation_step
+from gkd.recompute import recomputing
 from gkd.training import fit, parameter_groups
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"
-ROWS = {  # precision and micro-batch of the project's step
+ROWS = {  # the project's step: how it computes (as in the `paper` profiles, but for compile), and what it recomputes
     PUBLISHED: None,
-    "ours fp32": ("fp32", None),
-    "ours auto": ("auto", None),
-    "ours fp32, micro_batch 1": ("fp32", 1),
+    "ours fp32": (Compute("fp32", False, True), "activations"),
+    "ours fp32, compiled": (Compute("fp32", True, True), "activations"),
+    "ours auto": (Compute("auto", True, True), "activations"),
+    "ours fp32, keeping all": (Compute("fp32", False, True), "none"),
+    "ours fp32, blocks again": (Compute("fp32", False, True), "blocks"),
 }
 LIMITS = {"ours fp32": 1.2, "ours auto": 2.0}  # times faster
 MEMORY, EQUAL = 0.6, 1e-4  # of the published step's memory; relative difference of losses in fp32
@@ -121,7 +126,7 @@ def child(options: argparse.Namespace) -> None:
     batches = lambda _start: turns([images, mask], count)  # noqa: E731
     dtype = torch.float32
     if kind is not None:
-        dtype = resolve(kind[0], images.device)
+        dtype = resolve(kind[0].precision, images.device)
         teacher = frozen_copy(teacher, dtype)
     loaded = resident()
     print("ready", flush=True)
@@ -130,11 +135,12 @@ def child(options: argparse.Namespace) -> None:
     else:
         run = groups, batches, count, lambda _: 1.0, "step"
         step = lambda _n, batch, _s: distillation_step(student, teacher, objective, *batch)  # noqa: E731
-        history = fit(step, [student, objective], *run, micro_batch=kind[1], dtype=dtype)
+        with recomputing(student, kind[1]), compiled([student, teacher], kind[0].compile):
+            history = fit(step, [student, objective], *run, dtype=dtype, fused_adamw=kind[0].fused_adamw)
         losses = history[["patch_loss", "fea_loss", "token_loss", "loss"]].to_dict("records")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdin.readline()  # one row after another
-    if options.parts and kind == ("fp32", None):
+    if options.parts and options.row == "ours fp32":
         parts = measure_parts(student.train(), teacher, objective.train(), images, mask, options.repeats)
     row = {"losses": losses, "memory": peak - loaded, "weights": loaded, "dtype": str(dtype), "parts": parts}
     print(json.dumps(row), flush=True)

@@ -17,7 +17,7 @@ from gkd.distillation import build_objective, distil, preview
 from gkd.loading import EpochBatches
 from gkd.methods import METHODS
 from gkd.models import Encoder
-from gkd.params import ROOT, Blocks, CacheOptions, Distillation, Heads
+from gkd.params import ROOT, Blocks, CacheOptions, Compute, Distillation, Heads
 from gkd.qsd import teach
 from gkd.resume import Resume
 
@@ -52,7 +52,9 @@ def run(folder, options, photos=None, slot=None, teacher=None, heads=None, other
     student, teacher = tiny_vit(24, depth=1, seed=1), counted(teacher or tiny_vit(48, seed=2))
     objective = build_objective(METHODS["gkd-diag"], student, teacher, heads, 0, others)
     photos = photos or Photos()
-    history = distil(student, teacher, objective, photos, options, 0, "run", slot, 1, others, precision, cache=folder)
+    history = distil(
+        student, teacher, objective, photos, options, 0, "run", slot, 1, others, Compute(precision), cache=folder
+    )
     return {**student.state_dict(), **objective.state_dict()}, history, Counted.seen
 
 

@@ -28,6 +28,8 @@ LAYERS = (
         "qsd",
         "baselines",
         "attention",
+        "recompute",
+        "compiling",
     ),
     ("loading", "resume", "launching"),
     (

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkd.params import ROOT, EncoderSpec, Params, ParamsError, load
+from gkd.params import ROOT, Compute, EncoderSpec, Params, ParamsError, load
 
 COMMITTED = (ROOT / "params.yaml").read_text()
 EXPONENTS = sorted(set(re.findall(r"(?<![\w.])\d+(?:\.\d*)?e[-+]?\d+", re.sub("#.*", "", COMMITTED))))
@@ -236,10 +236,11 @@ def test_weights_of_no_known_source_are_refused(weights):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_precision_is_stated_and_only_the_published_protocol_leaves_it_to_the_processor(profile: str) -> None:
+def test_how_it_computes_is_stated_and_only_the_published_protocol_gives_up_equal_bytes(profile: str) -> None:
     params = load(profile)
-    assert "precision" in params.model_fields_set  # dvc.yaml tracks it
-    assert params.precision == ("auto" if profile.startswith("paper") else "fp32")
+    assert set(Compute._fields) <= params.model_fields_set  # dvc.yaml tracks them
+    paper = profile.startswith("paper")
+    assert params.compute == Compute("auto" if paper else "fp32", compile=False, fused_adamw=paper)
 
 
 def test_an_unknown_precision_is_named(changed: Callable) -> None:

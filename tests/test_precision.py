@@ -13,7 +13,7 @@ from torch import nn
 from gkd.distillation import build_objective, distil
 from gkd.methods import METHODS
 from gkd.models import Encoder
-from gkd.params import Distillation
+from gkd.params import Compute, Distillation
 from gkd.precision import Reduced, frozen_copy, has_bf16, resolve
 from gkd.resume import Resume
 
@@ -97,7 +97,9 @@ def run(precision, photos=None, slot=None, method="gkd", steps=5, teacher=None, 
     student, teacher = tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
     objective = build_objective(METHODS[method], student, teacher, None, seed=0)
     section = Distillation(**{"steps": steps, "batch_size": 4, "lr": 1e-3, "image_size": [32, 32], **options})
-    history = distil(student, teacher, objective, photos or Photos(), section, 0, "run", slot, 1, precision=precision)
+    history = distil(
+        student, teacher, objective, photos or Photos(), section, 0, "run", slot, 1, compute=Compute(precision)
+    )
     return student, objective, history, teacher
 
 
