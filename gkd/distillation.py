@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,14 +12,15 @@ from torch import Tensor
 
 from gkd.baselines import LinearHead
 from gkd.blocks import BlockPair
+from gkd.cache import TeacherCache
 from gkd.compiling import compiled
 from gkd.launching import launch
 from gkd.loading import loader
 from gkd.methods import Method
 from gkd.models import Encoder
 from gkd.params import Compute, Distillation, Heads
-from gkd.precision import frozen_copy, resolve
-from gkd.qsd import QSD, Objective, distillation_step
+from gkd.precision import autocast, frozen_copy, resolve
+from gkd.qsd import QSD, Objective, Targets, distillation_step, teach
 from gkd.recompute import recomputing
 from gkd.resume import Slot
 from gkd.sharding import sharded_copy
@@ -94,6 +96,7 @@ def distil(
     processes: int = 1,
     others: Mapping[str, Encoder] | None = None,
     compute: Compute = Compute(),  # noqa: B008 - immutable
+    cache: Path | None = None,
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -110,10 +113,14 @@ def distil(
         others: further teachers, by the names of `objective.others`; frozen as well.
         compute: number format, compiled blocks, fused optimiser, spread teachers. In bf16, copies of the teachers are
             made that have it.
+        cache: folder of the teacher tokens of `data`, for a section whose `teacher_cache` stores any.
+
+    Raises:
+        ValueError: the section stores teacher tokens, and there is no folder for them, or the teacher is spread.
     """
     if processes > 1:
         run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, compute)
+        launch(processes, slot, distil, *run, 1, others, compute, cache)
         return finished(slot, [student, objective])
     others = others or {}
     rows, columns = student.grid(section.image_size)
@@ -129,23 +136,35 @@ def distil(
     teacher, *rest = (encoder.to(accelerator.device) for encoder in used)
     others = dict(zip(others, rest, strict=True))
 
-    def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+    def ask(images: Tensor) -> Targets:
+        with autocast(images.device, dtype):
+            return teach(teacher, objective, images, others)
+
+    stored = None
+    if section.teacher_cache is not None and section.teacher_cache.store != "none":
+        if cache is None:
+            raise ValueError("teacher_cache: a folder for the teacher's tokens is needed, such as space.cache(name)")
+        if compute.sharding == "teacher":  # its processes run it together, and each misses other tokens
+            raise ValueError("teacher_cache: a teacher whose tokens are stored cannot be spread; set sharding to none")
+        teachers = [teacher, *others.values()]
+        stored = TeacherCache(cache, section, seed, len(data), ask, teachers, accelerator.device)
+
+    def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        images, *records = batch if stored else [batch]
         mask = step_mask(section, rows * columns, seed, number)[share.rows]
-        return distillation_step(student, teacher, objective, images, mask.to(images.device), others)
+        targets, errors = stored.targets(images, *records) if stored else (None, {})
+        loss, metrics = distillation_step(student, teacher, objective, images, mask.to(images.device), others, targets)
+        return loss, {**metrics, **errors}
 
-    view = DistillationView(section)
-
-    def batches(start: int) -> Iterable[Tensor]:
-        return loader(
+    def batches(start: int) -> Iterable[Any]:
+        return _loader(
             data,
-            view,
+            section,
             section.steps,
-            section.batch_size,
             seed,
-            labelled=False,
-            repeats=section.repeats,
             start=start,
             process=(accelerator.process_index, accelerator.num_processes),
+            beside=stored.read if stored else None,
         )
 
     groups = parameter_groups([student, objective], section.lr, section.weight_decay)
@@ -153,6 +172,8 @@ def distil(
     run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
     with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
         history = fit(step, [student, objective], groups, batches, *run)
+    if stored:
+        print(f"{name}  {stored.summary()}", flush=True)
     # Beside each other, for who looks at both; the whole of a teacher that was spread may not fit on the device.
     place = "cpu" if compute.sharding == "teacher" else accelerator.device
     for module in (student, objective, *originals):
@@ -163,7 +184,11 @@ def distil(
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
     """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
     rows, columns = student.grid(section.image_size)
-    views = loader(
-        data, DistillationView(section), 1, section.batch_size, seed, labelled=False, repeats=section.repeats
-    )
-    return next(iter(views)), step_mask(section, rows * columns, seed, 0)
+    return next(iter(_loader(data, section, 1, seed))), step_mask(section, rows * columns, seed, 0)
+
+
+def _loader(data: Any, section: Distillation, steps: int, seed: int, **options: Any) -> Iterable[Any]:
+    """Batches of views of `data`, as the section has them; `options` are those of gkd.loading.loader."""
+    pool = section.teacher_cache.views if section.teacher_cache else None
+    view, options = DistillationView(section), {"repeats": section.repeats, "pool": pool, **options}
+    return loader(data, view, steps, section.batch_size, seed, labelled=False, **options)

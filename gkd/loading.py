@@ -8,22 +8,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gkd.transforms import seeded
 
+Key = tuple[int, int, int]  # epoch, view, index of the image
+
 
 class Views(Dataset):
-    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index).
 
-    def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
-        self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled
+    `beside`, called with the key and the view of an unlabelled image, gives what the sample carries beside it.
+    """
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Any:
+    def __init__(
+        self,
+        data: Any,
+        transform: Callable[..., Any],
+        seed: int,
+        labelled: bool,
+        beside: Callable[[Key, Tensor], tuple] | None = None,
+    ) -> None:
+        self.data, self.transform, self.seed, self.labelled, self.beside = data, transform, seed, labelled, beside
+
+    def __getitem__(self, key: Key) -> Any:
         epoch, view, index = key
         image, label = self.data[index]
         with seeded(self.seed, epoch, view, index):
-            return self.transform(image, label) if self.labelled else self.transform(image)
+            sample = self.transform(image, label) if self.labelled else self.transform(image)
+        return sample if self.beside is None else (sample, *self.beside(key, sample))
 
 
 class EpochBatches:
@@ -31,7 +45,8 @@ class EpochBatches:
 
     With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
     section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets every count-th
-    sample of every batch, from number `index` on, and together they see what one process would.
+    sample of every batch, from number `index` on, and together they see what one process would. `pool` = views of an
+    image over the whole run, then they are replayed, in another order: the first ones of a run without a pool.
     """
 
     def __init__(
@@ -43,6 +58,7 @@ class EpochBatches:
         repeats: int = 1,
         start: int = 0,
         process: tuple[int, int] = (0, 1),
+        pool: int | None = None,
     ) -> None:
         if length == 0:
             raise ValueError("the dataset is empty: nothing to train on")
@@ -50,25 +66,35 @@ class EpochBatches:
             raise ValueError(f"batch_size: {process[1]} processes cannot share {batch_size} samples evenly")
         self.process = process
         self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
-        self.steps, self.start = steps, start
+        self.steps, self.start, self.pool = steps, start, pool
 
     def __len__(self) -> int:
         return self.steps - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         keys = self._keys(self.start * self.batch_size)
         index, count = self.process
         for _ in range(len(self)):
             # In stripes: masked samples, which cost a second forward pass, stand at the front of a batch.
             yield [next(keys) for _ in range(self.batch_size)][index::count]
 
-    def _keys(self, drawn: int) -> Iterator[tuple[int, int, int]]:
+    def _keys(self, drawn: int) -> Iterator[Key]:
         epoch, first = divmod(drawn, self.length)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
             for position in range(first, self.length):
-                yield epoch, position % self.repeats, int(order[position // self.repeats])
+                key = epoch, position % self.repeats, int(order[position // self.repeats])
+                yield key if self.pool is None else self._replayed(key, self.pool)
             epoch, first = epoch + 1, 0
+
+    def _replayed(self, key: Key, pool: int) -> Key:
+        return *divmod(place_in_pool(key, self.repeats) % pool, self.repeats), key[2]
+
+
+def place_in_pool(key: Key, repeats: int) -> int:
+    """Which view of its image a key stands for, counted from 0 over the epochs."""
+    epoch, view, _ = key
+    return epoch * repeats + view
 
 
 def loader(
@@ -82,19 +108,21 @@ def loader(
     repeats: int = 1,
     start: int = 0,
     process: tuple[int, int] = (0, 1),
+    pool: int | None = None,
+    beside: Callable[[Key, Tensor], tuple] | None = None,
 ) -> DataLoader:
     """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
 
-    `data[i]` -> image, label. The number of workers comes from the environment variable GKD_WORKERS (default 1), not
-    from params.yaml, since it does not change a result.
+    `data[i]` -> image, label; `pool` as of EpochBatches, `beside` as of Views. The number of workers comes from the
+    environment variable GKD_WORKERS (default 1), not from params.yaml, since it does not change a result.
     """
     given = os.environ.get("GKD_WORKERS", "1")
     if not given.isdecimal():
         raise ValueError(f"GKD_WORKERS={given}: expected the number of loader processes, 0 or more")
     workers = int(given)
     return DataLoader(
-        Views(data, transform, seed, labelled),
-        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process),
+        Views(data, transform, seed, labelled, beside),
+        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process, pool),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,

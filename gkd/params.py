@@ -137,6 +137,13 @@ class Optim(_Section):
     weight_decay: float = 0.05
 
 
+class CacheOptions(_Section):
+    """A fixed pool of views of each image, whose teacher tokens may be stored (gkd.cache)."""
+
+    views: int = Field(gt=0)  # of an image, over the whole run; then they are replayed
+    store: Literal["none", "fp32", "bf16", "int8"] = "fp32"  # none: the teacher is asked each time
+
+
 class Distillation(Optim):
     """task_agnostic and domain_agnostic: input, mask and augmentation (protocol section 2)."""
 
@@ -148,6 +155,7 @@ class Distillation(Optim):
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     erase_probability: float = Field(0.25, ge=0, le=1)
     repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
+    teacher_cache: CacheOptions | None = None  # None: every view is new
 
 
 class DomainDistillation(Distillation):

@@ -19,6 +19,7 @@ from gkd.models import Encoder, Tokens, resample_tokens
 from gkd.pooling import cells, pool_tokens, token_grid
 
 Grid = tuple[int, int]
+Targets = dict[str, tuple[Tokens, Tensor | None]]  # of each teacher ("" = the first) its tokens and its block's map
 
 
 def projection(in_dim: int, out_dim: int) -> nn.Sequential:
@@ -207,6 +208,7 @@ def distillation_step(
     images: Tensor,
     mask: Tensor,
     others: Mapping[str, Encoder] | None = None,
+    targets: Targets | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One distillation step on a batch, without the backward pass.
 
@@ -218,6 +220,7 @@ def distillation_step(
         mask: (B, N) boolean on the student's grid, True = replaced; a row may be all False.
         others: further teachers, by the names of `objective.others`. Their losses are added, and their metrics carry
             the name (`clip/fea_loss`); `loss` is the sum.
+        targets: what the teachers say of `images`, where it is known (gkd.cache); None = they are asked.
 
     Rows without a masked patch are not forwarded twice: their tokens are those of the plain view. Encoders whose
     samples are not independent (batch statistics) or whose forward is random (drop path) run both views in full.
@@ -225,8 +228,8 @@ def distillation_step(
     others = others or {}
     if set(others) != set(objective.others):
         raise ValueError(f"teachers {sorted(others)} do not match the objective's {sorted(objective.others)}")
-    pairs = {"": (teacher, objective), **{f"{name}/": (others[name], objective.others[name]) for name in others}}
-    targets = {name: _teach(encoder, own.blocks, images) for name, (encoder, own) in pairs.items()}
+    pairs = _pairs(teacher, objective, others)
+    targets = teach(teacher, objective, images, others) if targets is None else targets
     plain, masked, maps = _views(student, images, mask, [o.blocks.student for _, o in pairs.values() if o.blocks])
     grid = student.grid(images.shape[-2:])
     losses, metrics = [], {}
@@ -248,9 +251,24 @@ def distillation_step(
     return total, {**metrics, "loss": total.detach()}
 
 
+def _pairs(
+    teacher: Encoder, objective: Objective, others: Mapping[str, Encoder]
+) -> dict[str, tuple[Encoder, Objective]]:
+    """Each teacher with its objective, by what its metrics begin with."""
+    return {"": (teacher, objective), **{f"{name}/": (others[name], objective.others[name]) for name in others}}
+
+
+def teach(
+    teacher: Encoder, objective: Objective, images: Tensor, others: Mapping[str, Encoder] | None = None
+) -> Targets:
+    """What the teachers say of images (B, 3, H, W): the part of a step that the student has no share in."""
+    pairs = _pairs(teacher, objective, others or {})
+    return {name: _teach(encoder, own.blocks, images) for name, (encoder, own) in pairs.items()}
+
+
 @torch.no_grad()
 def _teach(teacher: Encoder, blocks: BlockPair | None, images: Tensor) -> tuple[Tokens, Tensor | None]:
-    """The teacher's tokens, and the map (B, Ct, rows, columns) of its block where one is followed."""
+    """A teacher's tokens, and the map (B, Ct, rows, columns) of its block where one is followed."""
     if blocks is None:
         return teacher(images), None
     tokens, maps = teacher.forward_with_blocks(images, [blocks.teacher])

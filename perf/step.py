@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,20 @@ def published_step(
     return {**losses, "loss": sum(losses.values())}
 
 
+def train_published(
+    student: Encoder, teacher: Encoder, objective: Objective, groups: list[dict], batches: Iterable[list[Tensor]]
+) -> list[dict[str, float]]:
+    """Published steps on batches of images and mask; returns the losses of each."""
+    optimizer, losses = torch.optim.AdamW(groups), []
+    for batch in batches:
+        optimizer.zero_grad()
+        metrics = published_step(student, teacher, objective, *batch)
+        metrics["loss"].backward()
+        optimizer.step()
+        losses.append({name: value.item() for name, value in metrics.items()})
+    return losses
+
+
 def models(options: argparse.Namespace) -> tuple[Encoder, Encoder, Objective, Tensor, Tensor]:
     """Student, teacher, heads, images and mask: the same in each process."""
     torch.manual_seed(0)
@@ -117,13 +131,7 @@ def child(options: argparse.Namespace) -> None:
     loaded = resident()
     print("ready", flush=True)
     if kind is None:
-        optimizer = torch.optim.AdamW(groups)
-        for batch in batches(0):
-            optimizer.zero_grad()
-            metrics = published_step(student, teacher, objective, *batch)
-            metrics["loss"].backward()
-            optimizer.step()
-            losses.append({name: value.item() for name, value in metrics.items()})
+        losses = train_published(student, teacher, objective, groups, batches(0))
     else:
         run = groups, batches, count, lambda _: 1.0, "step"
         step = lambda _n, batch, _s: distillation_step(student, teacher, objective, *batch)  # noqa: E731
@@ -198,12 +206,12 @@ def answer(process: subprocess.Popen, word: str) -> str:
     raise RuntimeError(f"a row ended without saying {word!r}: see what it printed above")
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict]:
-    """The rows, each from a process of its own, which take turns."""
+def measure(options: argparse.Namespace, script: str = __file__) -> dict[str, dict]:
+    """The rows, each from a process of its own, which take turns: `script` with `--row NAME`."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     processes, times, cpu = {}, {row: [] for row in options.rows}, {row: [] for row in options.rows}
     for row in options.rows:
-        command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
+        command = [sys.executable, script, *sys.argv[1:], "--row", row]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
         processes[row] = subprocess.Popen(command, **pipes)
         answer(processes[row], "ready")

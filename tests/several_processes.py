@@ -17,7 +17,7 @@ from gkd.labels import IGNORE
 from gkd.launching import launch
 from gkd.methods import METHODS
 from gkd.models import Encoder
-from gkd.params import Distillation, Evaluate, TaskLearning
+from gkd.params import Compute, Distillation, Evaluate, TaskLearning
 from gkd.resume import Resume
 from gkd.sharding import held_bytes, sharded_copy
 from gkd.task import learn_side_by_side, measure
@@ -74,7 +74,7 @@ def work(folder: Path, name: str, processes: int, micro_batch: int | None, shard
     section = Distillation(steps=1, batch_size=8, lr=1e-2, image_size=[32, 32], micro_batch=micro_batch)
     student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
     objective = build_objective(METHODS["gkd"], student, teacher, {}, 0)
-    run = resume.slot("distil"), processes, None, "fp32", sharding
+    run = resume.slot("distil"), processes, None, Compute(sharding=sharding)
     history = distil(student, teacher, objective, Photos(), section, 0, "run", *run)
     assert len(history) == 1 and not student.training
 

@@ -110,9 +110,9 @@ def test_the_preview_is_the_first_batch_of_the_run(monkeypatch, repeats):
     seen = []
     step = distillation.distillation_step
 
-    def recorded(student, teacher, objective, images, mask, others):
+    def recorded(student, teacher, objective, images, mask, *more):
         seen.append((images, mask))
-        return step(student, teacher, objective, images, mask, others)
+        return step(student, teacher, objective, images, mask, *more)
 
     monkeypatch.setattr(distillation, "distillation_step", recorded)
     student, teacher = tiny_vit(24, depth=1), tiny_vit(24, depth=1)
