@@ -142,7 +142,7 @@ def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind, shape):
     assert "an mmseg segmentor; loaded: encoder, decoder; set aside: auxiliary_head.* (1 keys), meta" in said
     with torch.no_grad():
         assert torch.equal(fresh.eval()(IMAGES), original.eval()(IMAGES))
-    with pytest.raises(CheckpointError, match=r"iter_40000.pth, .*\(outputs: 5 in the file, 19 in the model\)"):
+    with pytest.raises(CheckpointError, match=r"iter_40000.pth, .*\(classes: 5 in the file, 19 in the model\)"):
         load(tmp_path / "iter_40000.pth", {"decoder": kind(24, 19, *shape[2:])})
 
 
