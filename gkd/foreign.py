@@ -93,10 +93,13 @@ def read_pickle(path: Path) -> Any:
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         if name is None:
             raise CheckpointError(_torn(path, "it cannot be read as one")) from error
+        held = name[1].rstrip(".")
+        package = held.split(".")[0]
+        needs = "" if package in sys.stdlib_module_names else f" and {package} is installed"
         raise CheckpointError(
-            f"{path} was refused: besides weights it holds {name[1].rstrip('.')}, and a pickle with objects can run "
+            f"{path} was refused: besides weights it holds {held}, and a pickle with objects can run "
             "code as soon as it is read. Get a file with weights alone; or, if you trust its maker, write one where "
-            "such code may run:\n"
+            f"such code may run{needs}:\n"
             f"  python -c \"import torch; c = torch.load('{path.name}', map_location='cpu', weights_only=False); "
             "torch.save({k: c[k] for k in ('model', 'state_dict', 'teacher') if k in c}, 'weights_only.pth')\""
         ) from error
