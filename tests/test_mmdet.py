@@ -247,6 +247,35 @@ def test_without_a_final_norm_only_a_decoder_of_blocks_will_do(tmp_path, capsys,
         load(path, {"encoder": model.encoder, "decoder": LinearDecoder(24, 1)})
 
 
+def test_a_segmentor_on_eva02_loads_from_mmsegmentations_names(tmp_path, capsys, state):
+    """Rotary buffers in every block, no final norm, no mask token; the head is the same."""
+    theirs = {"fc1_g": "w1", "fc1_x": "w2", "fc2": "w3", "mlp.norm": "mlp.ffn_ln", "attn.norm": "attn.inner_attn_ln"}
+    options = {**VIT, "img_size": 64, "num_heads": 2}
+    torch.manual_seed(1)
+    encoder = Encoder.create("eva02_base_patch14_224", **options)
+    file = {key: value for key, value in state.items() if key.startswith(HEAD)}
+    file["backbone.rope.freqs_cos"] = torch.ones(16, 12)
+    for key, value in encoder.backbone.state_dict().items():
+        for ours, name in theirs.items():
+            key = key.replace(ours, name)
+        if not key.startswith("fc_norm."):
+            file[f"backbone.{key}"] = value
+    file |= {f"backbone.blocks.{i}.attn.rope.freqs_sin": torch.ones(16, 12) for i in range(12)}
+    path = write(tmp_path / "x.pth", file)
+    fresh = Segmentor(Encoder.create("eva02_base_patch14_224", **options), segmentor().decoder, frozen=True).eval()
+    load(path, parts(fresh))
+    first, *notes = capsys.readouterr().out.splitlines()
+    assert first.endswith(
+        "set aside: meta, rope buffers (rope.freqs_cos, blocks.0.attn.rope.freqs_sin, "
+        "blocks.1.attn.rope.freqs_sin and 10 more)"
+    )
+    assert [note.split(": ", 1)[1][:20] for note in notes] == ["the final norm is no", "the file does not sa"]
+    pictures = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = encoder.eval().intermediate(pictures, fresh.decoder.blocks)
+        assert all(torch.equal(*pair) for pair in zip(fresh.features(pictures), maps, strict=True))
+
+
 def test_an_encoder_with_other_pixel_statistics_is_told_to_the_user(tmp_path, capsys, state, images, published):
     path = write(tmp_path / "x.pth", state)
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
