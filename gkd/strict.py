@@ -83,7 +83,7 @@ def check_classes(decoder: Classes, state: Mapping[str, Tensor], where: str) -> 
         return
     theirs = decoder.classes + len(state[differ[0]]) - len(own[differ[0]])  # mask2former has an output for no object
     raise CheckpointError(
-        f"{where}: the decoder was trained with another number of classes (classes: {theirs} in the file, "
+        f"{where.rstrip(',')}: the decoder was trained with another number of classes (classes: {theirs} in the file, "
         f"{decoder.classes} in the model). Use it with the classes of its own source, or train a new decoder"
     )
 

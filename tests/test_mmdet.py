@@ -170,7 +170,7 @@ def test_another_number_of_classes_is_one_error_with_both(tmp_path, theirs, ours
     with pytest.raises(CheckpointError) as error:
         load(path, {"decoder": model.decoder})
     assert str(error.value) == (
-        f"{path}, an mmseg segmentor with mmdet's Mask2Former head (decoder),: the decoder was trained with another "
+        f"{path}, an mmseg segmentor with mmdet's Mask2Former head (decoder): the decoder was trained with another "
         f"number of classes (classes: {theirs} in the file, {ours} in the model). Use it with the classes of its own "
         "source, or train a new decoder"
     )
