@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from gkd import foreign
@@ -24,6 +26,8 @@ from gkd.models import Encoder, check_name
 from gkd.packages import load_in_order, package_weights
 from gkd.params import ROOT, EncoderSpec
 from gkd.strict import CheckpointError, check_classes, load_state
+
+_FINAL_NORM = re.compile(r"backbone\.(fc_)?norm\.(weight|bias)")
 
 
 def save(path: Path, modules: Mapping[str, nn.Module], about: Mapping[str, Any]) -> Path:
@@ -120,6 +124,8 @@ def _load_part(
 def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], resample: str) -> None:
     found = foreign.recognise(content, str(path))
     aside = list(found.aside)
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    notes = []
     for name, module in modules.items():
         where = f"{path}, {found.what} ({name}),"
         source = None
@@ -131,6 +137,12 @@ def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], re
             state["mask_token"] = token.detach().reshape(1, -1)
             if "encoder" in found.parts:
                 dropped.pop("mask token", None)
+            unread = _unread_norm(module, state, modules.get("decoder"))
+            if unread:
+                state |= unread
+                notes.append(f"{shown}: the final norm is not in the file; the decoder does not read it")
+            if "decoder" in found.parts:
+                notes += [f"{shown}: {note}" for note in _statistics_note(module)]
             aside += [f"{kind} ({_some(keys)})" for kind, keys in dropped.items()]
         elif name in found.parts:
             state = found.parts[name]
@@ -142,8 +154,30 @@ def _load_foreign(path: Path, content: Any, modules: Mapping[str, nn.Module], re
         for part in ("decoder", "objective")
         if part in found.parts and part not in modules
     ]
-    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     print(f"{shown}: taken for {found.what}; loaded: {', '.join(modules)}; set aside: {', '.join(aside) or 'nothing'}")
+    print("".join(f"{note}\n" for note in notes), end="")
+
+
+def _unread_norm(encoder: nn.Module, state: Mapping[str, Tensor], decoder: nn.Module | None) -> dict[str, Tensor]:
+    """The encoder's own final norm, where the file has none and the decoder beside it reads blocks before it.
+
+    So are segmentors on mmsegmentation's EVA02, which builds no final norm.
+    """
+    if not getattr(decoder, "blocks", ()) or any(_FINAL_NORM.fullmatch(key) for key in state):
+        return {}
+    return {key: value for key, value in encoder.state_dict().items() if _FINAL_NORM.fullmatch(key)}
+
+
+def _statistics_note(encoder: Encoder) -> list[str]:
+    """A line where a segmentor's encoder has other pixel statistics than mmsegmentation's configs, which files lack."""
+    own = [tuple(round(x, 4) for x in buffer.flatten().tolist()) for buffer in (encoder.mean, encoder.std)]
+    if own == [IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD]:
+        return []
+    return [
+        "the file does not say how images were normalised. mmsegmentation's configs take the statistics of ImageNet, "
+        f"this encoder has mean {own[0]}, std {own[1]}; to change them, add to its `options` pretrained_cfg_overlay: "
+        f"{{mean: {list(IMAGENET_DEFAULT_MEAN)}, std: {list(IMAGENET_DEFAULT_STD)}}}"
+    ]
 
 
 def _prefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -119,6 +119,9 @@ def doctor(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="results/task_learning/PROFILE/MEMBER/model.safetensors")],
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    member: str = typer.Option(
+        None, "--as", help="PROFILE/SETTING/METHOD/SOURCE that a segmentor of others is (docs/weights.md)."
+    ),
     onnx: bool = typer.Option(False, "--onnx", help="Also model.onnx, checked against PyTorch."),
     int8: bool = typer.Option(False, "--int8", help="Also model.int8.onnx, for CPUs."),
     calibration: Annotated[
@@ -136,7 +139,15 @@ def export(
         files = None if calibration is None else photos([calibration])
         images = None if files is None else (read_photo(file) for file in files)
         config = write_folder(
-            checkpoint, folder, onnx=onnx, int8=int8, photos=images, name=name, tolerance=tolerance, force=force
+            checkpoint,
+            folder,
+            onnx=onnx,
+            int8=int8,
+            photos=images,
+            name=name,
+            member=member,
+            tolerance=tolerance,
+            force=force,
         )
     except (ValueError, OSError) as error:
         _stop("export", error)

@@ -22,9 +22,12 @@ class Decoder(Protocol):
 
     `features` are the final-norm tokens as one map (B, C, rows, columns), or a map of each of `blocks` where the
     decoder names some. A prediction is whatever the decoder needs to compute the other things from, once a batch.
+    `class_layer` names the layer that has an output for each class, for `gkd.strict.check_classes`.
     """
 
     blocks: tuple[int, ...]
+    classes: int
+    class_layer: str
 
     def __call__(self, features: Any) -> Tensor:
         """Class scores (B, K, h, w), of which windows are averaged and the argmax is the class map."""
@@ -49,7 +52,15 @@ class PixelDecoder(nn.Module):
     """A decoder whose prediction is one map of logits, trained by cross-entropy."""
 
     blocks: tuple[int, ...] = ()
-    layers: nn.Module
+    layers: nn.Sequential
+
+    @property
+    def classes(self) -> int:
+        return self.layers[-1].out_channels
+
+    @property
+    def class_layer(self) -> str:
+        return f"layers.{len(self.layers) - 1}"
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, rows, columns) -> logits (B, classes, h, w)."""

@@ -19,6 +19,7 @@ import torch
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
+from gkd import mmdet
 from gkd.resampling import resample_bicubic
 from gkd.strict import LAYER_SCALE, CheckpointError
 
@@ -92,10 +93,13 @@ def read_pickle(path: Path) -> Any:
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         if name is None:
             raise CheckpointError(_torn(path, "it cannot be read as one")) from error
+        held = name[1].rstrip(".")
+        package = held.split(".")[0]
+        needs = "" if package in sys.stdlib_module_names else f" and {package} is installed"
         raise CheckpointError(
-            f"{path} was refused: besides weights it holds {name[1].rstrip('.')}, and a pickle with objects can run "
+            f"{path} was refused: besides weights it holds {held}, and a pickle with objects can run "
             "code as soon as it is read. Get a file with weights alone; or, if you trust its maker, write one where "
-            "such code may run:\n"
+            f"such code may run{needs}:\n"
             f"  python -c \"import torch; c = torch.load('{path.name}', map_location='cpu', weights_only=False); "
             "torch.save({k: c[k] for k in ('model', 'state_dict', 'teacher') if k in c}, 'weights_only.pth')\""
         ) from error
@@ -144,12 +148,13 @@ def recognise(content: Any, where: str) -> Foreign:
             + (f"these keys belong to no part of one: {', '.join(unknown[:5])}" if unknown else "has no backbone.*")
             + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         )
+    what = layout.what
     if layout is LAYOUTS[0] and "mask_token" in parts["backbone"]:
         parts["encoder"] = {"mask_token": parts["backbone"]["mask_token"]}  # trained in distillation, so part of it
     parts["backbone"] = _flat_blocks(parts["backbone"])
     if "decoder" in parts:
-        parts["decoder"] = {_in_our_names(key): value for key, value in parts["decoder"].items()}
-    return Foreign(layout.what, parts, [f"{prefix}* ({n} keys)" for prefix, n in counts.items()] + aside)
+        what, parts["decoder"] = _decode_head(parts["decoder"], what)
+    return Foreign(what, parts, [f"{prefix}* ({n} keys)" for prefix, n in counts.items()] + aside)
 
 
 def _unwrap(content: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -178,8 +183,15 @@ def _flat_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"blocks.{chunked[k][2]}.{chunked[k][3]}" if k in chunked else k: v for k, v in state.items()}
 
 
-def _in_our_names(key: str) -> str:
-    return next((ours + key.removeprefix(head) for head, ours in _LINEAR_HEAD.items() if key.startswith(head)), key)
+def _decode_head(head: Mapping[str, Tensor], what: str) -> tuple[str, dict[str, Tensor]]:
+    """What the file is, said more closely, and the weights below `decode_head.` in the names of our decoders."""
+    if mmdet.is_mask2former(head):
+        return f"{what} with mmdet's Mask2Former head", mmdet.in_our_names(head)
+    names = _LINEAR_HEAD.items()
+    return what, {
+        next((ours + key.removeprefix(theirs) for theirs, ours in names if key.startswith(theirs)), key): value
+        for key, value in head.items()
+    }
 
 
 def fit(

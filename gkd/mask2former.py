@@ -51,6 +51,8 @@ class Mask2Former(nn.Module):
         blocks: of the encoder (stages where it is hierarchical), from fine to coarse; none = see `default_blocks`.
     """
 
+    class_layer = "classifier"
+
     def __init__(self, encoder: Encoder, classes: int, options: Mask2FormerOptions, blocks: Sequence[int] = ()) -> None:
         super().__init__()
         if options.queries < classes:
@@ -58,6 +60,7 @@ class Mask2Former(nn.Module):
                 f"models.mask2former.queries: {options.queries} queries are too few for {classes} classes, one each"
             )
         self.blocks, channels, self.reductions = check_blocks(encoder, blocks or default_blocks(encoder))
+        self.classes = classes
         self.stride = options.stride
         config = Mask2FormerConfig(
             num_labels=classes,

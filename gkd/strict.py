@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Protocol
 
 import timm
 from torch import Tensor, nn
 
 LAYER_SCALE = re.compile(r"(?:^|\.)(?:ls[12]\.gamma|gamma_[12])$")  # names of ViT and EVA
+
+# The sign of a mask2former decoder.
+_QUERIES = "transformer.queries_embedder.weight"
 
 # timm's names of the common ViT sizes, by channels and blocks.
 _SIZES = {
@@ -57,17 +61,31 @@ def load_state(
     module.load_state_dict(dict(state))
 
 
-def check_classes(decoder: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+class Classes(Protocol):
+    """What a decoder says of its classes: how many, and the name of the layer that has an output for each."""
+
+    classes: int
+    class_layer: str
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+def check_classes(decoder: Classes, state: Mapping[str, Tensor], where: str) -> None:
     """Raise one CheckpointError where a decoder's file differs from it in nothing but the number of classes."""
     own = decoder.state_dict()
-    pairs = [(state[key].shape, own[key].shape) for key in own if key in state and state[key].shape != own[key].shape]
-    firsts = {(theirs[:1], ours[:1]) for theirs, ours in pairs}
-    if own.keys() == state.keys() and len(firsts) == 1 and all(a[1:] == b[1:] for a, b in pairs):
-        ((theirs, ours),) = firsts
-        raise CheckpointError(
-            f"{where}: the decoder was trained with another number of classes (outputs: {theirs[0]} in the file, "
-            f"{ours[0]} in the model). Use it with the classes of its own source, or train a new decoder"
-        )
+    differ = [key for key in own if key in state and state[key].shape != own[key].shape]
+    if (
+        not differ
+        or own.keys() != state.keys()
+        or any(not key.startswith(f"{decoder.class_layer}.") for key in differ)
+        or any(state[key].shape[1:] != own[key].shape[1:] for key in differ)
+    ):
+        return
+    theirs = decoder.classes + len(state[differ[0]]) - len(own[differ[0]])  # mask2former has an output for no object
+    raise CheckpointError(
+        f"{where.rstrip(',')}: the decoder was trained with another number of classes (classes: {theirs} in the file, "
+        f"{decoder.classes} in the model). Use it with the classes of its own source, or train a new decoder"
+    )
 
 
 def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> list[str]:
@@ -86,12 +104,18 @@ def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Mappi
         )
     looks, wanted = looks_like(source), looks_like(own)
     if looks is not None and looks != wanted:
-        hints.append(f"The file looks like {looks}; the model is {wanted or 'no ViT'}")
+        other = "no ViT" if looks.startswith("a ViT") else "none"
+        hints.append(f"The file looks like {looks}; the model is {wanted or other}")
     return hints
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """A ViT's width, depth and patch as its weights tell them, with up to three such timm models; None if no ViT."""
+    """What weights tell of their model, None where it is neither a ViT nor a mask2former decoder.
+
+    A ViT: width, depth and patch, with up to three such timm models. A decoder: its sizes, as in params.yaml.
+    """
+    if _QUERIES in state:
+        return _decoder_sizes(state)
     projection = next((v for k, v in state.items() if k.endswith("patch_embed.proj.weight") and v.ndim == 4), None)
     blocks = {match[1] for key in state if (match := re.match(r"(?:backbone\.)?blocks\.(\d+)\.[a-z]", key))}
     if projection is None or not blocks:
@@ -101,6 +125,18 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
     text = f"a ViT of {width} channels, {depth} blocks, patch {patch}, {'with' if scaled else 'without'} LayerScale"
     names = _timm_names(state, _SIZES.get((width, depth)), patch, scaled)
     return f"{text} (such as {', '.join(names)})" if names else text
+
+
+def _decoder_sizes(state: Mapping[str, Tensor]) -> str:
+    def layers(prefix: str) -> int:
+        return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+
+    queries, dim = state[_QUERIES].shape
+    return (
+        f"a mask2former decoder of dim: {dim}, queries: {queries}, "
+        f"encoder_layers: {layers('pixel_decoder.encoder.layers.')}, "
+        f"decoder_layers: {layers('transformer.decoder.layers.')}"
+    )
 
 
 def _timm_names(state: Mapping[str, Tensor], size: str | None, patch: int, scaled: bool) -> list[str]:

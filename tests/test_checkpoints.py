@@ -144,7 +144,7 @@ def test_save_load_predict_is_bit_equal(tmp_path, decoder):
         assert not torch.equal(fresh(images), before)
         load(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
         assert torch.equal(fresh(images), before)
-    with pytest.raises(CheckpointError, match=r"x.safetensors \(decoder\): the decoder was .*outputs: 5 .*, 7 in the"):
+    with pytest.raises(CheckpointError, match=r"x.safetensors \(decoder\): the decoder was .*classes: 5 .*, 7 in the"):
         load(path, {"decoder": build_decoder(models, encoders[0], 7)})
 
 

@@ -4,13 +4,14 @@ import json
 import shutil
 import sys
 
+import mmseg_segmentor
 import numpy as np
 import onnx
 import pytest
 import torch
 from tiny_models import tiny_vit
 
-from gkd.checkpoints import CheckpointError, save
+from gkd.checkpoints import CheckpointError, read, save
 from gkd.decoders import Segmentor, build_decoder
 from gkd.export import ExportError, build, export, load_folder, onnx_file
 from gkd.export.config import DecoderConfig, InferenceConfig, read_config
@@ -285,6 +286,70 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
         export(file, tmp_path / "photos", force=True)
     with pytest.raises(ExportError, match="calibration photos are for int8"):
         export(file, tmp_path / "new", photos=[photo(40, 48)])
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A segmentor file of mmsegmentation with 6 classes, its weights, and a profile of its sizes in params.yaml."""
+    state = mmseg_segmentor.random_weights(classes=K, queries=20, size=(64, 64))
+    file = tmp_path / "iter_40000.pth"
+    torch.save({"state_dict": state, "meta": {"iter": 40000}}, file)
+    params = load("tiny").model_dump()
+    vit = {"img_size": 64, "patch_size": 16, "embed_dim": 24, "depth": 12, "num_heads": 3}
+    sizes = {"dim": 64, "queries": 20, "encoder_layers": 2, "decoder_layers": 4}
+    params["models"] |= {
+        "decoder": "mask2former",
+        "mask2former": sizes,
+        "students": {"f2l": {"name": "vit_small_patch14_dinov2", "options": vit}},
+    }
+    params["evaluate"] |= {"window": 64, "stride": 48, "bounds": {}}
+    monkeypatch.setattr(build, "load", lambda profile: Params(**params))
+    return file, state
+
+
+def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_published(published, tmp_path):
+    file, state = published
+    folder = tmp_path / "aerial"
+    config = export(file, folder, member="paper/f2l/gkd/potsdam")
+    assert config == read_config(folder) and config.name == "iter_40000" and len(config.classes) == K
+    source = config.provenance
+    assert source["checkpoint_sha256"] == build.sha256(file) and source["checkpoint"] == "iter_40000.pth"
+    who = {"profile": "paper", "setting": "f2l", "method": "gkd", "source": "potsdam"}
+    assert source["member"] == {"stage": "foreign", **who}
+    weights, about = read(folder / "model.safetensors")
+    assert about == source["member"] and "decoder.transformer.level_embed.weight" in weights
+    images = torch.rand(2, 3, 64, 64)
+    found = load_folder(folder).model
+    with torch.inference_mode():
+        expected = mmseg_segmentor.predict(state, 255 * images.double())[2]
+        torch.testing.assert_close(found(images).double(), expected, rtol=0, atol=1e-4)
+    assert load_folder(folder).predict(photo(80, 64)).shape == (80, 64)
+    again = export(folder / "model.safetensors", tmp_path / "again")
+    assert again.provenance["member"] == about
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (None, "Of a segmentor that others trained, say .*: --as PROFILE/SETTING/METHOD/SOURCE"),
+        ("paper", "--as paper: expected PROFILE/SETTING/METHOD/SOURCE, such as paper/f2l/gkd/gtav"),
+        ("paper/f2l//gtav", "expected PROFILE/SETTING/METHOD/SOURCE"),
+        ("paper/f2l/gkd/mars", "unknown source 'mars'"),
+        ("paper/f2l/rein/potsdam", "unknown source 'potsdam' or method 'rein'"),
+        ("paper/f3l/gkd/potsdam", "models.students has no 'f3l'"),
+        ("paper/f2l/gkd/gtav", r"classes: 6 in the file, 19 in the model"),
+    ],
+)
+def test_what_a_foreign_segmentor_is_must_be_said_and_fit(published, tmp_path, member, message):
+    with pytest.raises(ValueError, match=message):
+        export(published[0], tmp_path / "new", member=member)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_member_of_task_learning_says_itself_what_it_is(made, tmp_path):
+    with pytest.raises(ExportError, match="says itself what it is .*leave out --as tiny/f2l/gkd/potsdam"):
+        export(made[2], tmp_path / "new", member="tiny/f2l/gkd/potsdam")
 
 
 def test_weights_of_another_architecture_leave_no_folder(member, monkeypatch, tmp_path):

@@ -1,5 +1,9 @@
 import argparse
+import importlib
 import os
+import shlex
+import subprocess
+import sys
 from collections import OrderedDict
 
 import pytest
@@ -142,7 +146,7 @@ def test_a_segmentor_of_mmseg_predicts_equally(tmp_path, capsys, kind, shape):
     assert "an mmseg segmentor; loaded: encoder, decoder; set aside: auxiliary_head.* (1 keys), meta" in said
     with torch.no_grad():
         assert torch.equal(fresh.eval()(IMAGES), original.eval()(IMAGES))
-    with pytest.raises(CheckpointError, match=r"iter_40000.pth, .*\(outputs: 5 in the file, 19 in the model\)"):
+    with pytest.raises(CheckpointError, match=r"iter_40000.pth, .*\(classes: 5 in the file, 19 in the model\)"):
         load(tmp_path / "iter_40000.pth", {"decoder": kind(24, 19, *shape[2:])})
 
 
@@ -406,6 +410,49 @@ def test_namespaces_are_read_and_other_objects_are_not(tmp_path):
     torch.save({"args": argparse.Namespace(path=tmp_path)}, tmp_path / "b.pth")
     with pytest.raises(CheckpointError, match="b.pth was refused: besides weights it holds pathlib.PosixPath"):
         read_pickle(tmp_path / "b.pth")
+
+
+HISTORY_BUFFER = """
+import numpy
+
+class HistoryBuffer:
+    def __init__(self, values):
+        self._log_history, self._count_history = numpy.array(values), numpy.ones(len(values))
+        self._statistics_methods = {"mean": numpy.mean}
+"""
+
+
+def test_a_file_straight_from_mmengine_is_refused_and_the_line_of_the_message_strips_it(tmp_path, monkeypatch):
+    """A stand-in for mmengine's class: its training files keep the loss curves as objects."""
+    package = tmp_path / "elsewhere" / "mmengine" / "logging"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "history_buffer.py").write_text(HISTORY_BUFFER)
+    encoder, decoder = tiny_vit(seed=1), randomised(LinearDecoder(24, 5))
+    content = segmentor_file(Segmentor(encoder, decoder, frozen=True), as_mmseg(decoder.state_dict()))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "elsewhere")
+        buffer = importlib.import_module("mmengine.logging.history_buffer").HistoryBuffer([0.5, 0.25])
+        content["message_hub"] = {"log_scalars": OrderedDict({"train/loss": buffer}), "runtime_info": {"iter": 2}}
+        content["optimizer"] = {"state": {}, "param_groups": [{"lr": 1e-4}]}
+        torch.save(content, tmp_path / "iter_40000.pth")
+        for name in [name for name in sys.modules if name.split(".")[0] == "mmengine"]:
+            del sys.modules[name]
+    with pytest.raises(CheckpointError) as error:
+        build_encoder(spec_of(tmp_path / "iter_40000.pth"))
+    message, line = str(error.value).splitlines()
+    assert "besides weights it holds mmengine.logging.history_buffer.HistoryBuffer, and" in message
+    assert message.endswith("write one where such code may run and mmengine is installed:")
+
+    _, *arguments = shlex.split(line)
+    elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=elsewhere, check=True)
+    fresh = LinearDecoder(24, 5)
+    loaded = build_encoder(spec_of(tmp_path / "weights_only.pth"))
+    load(tmp_path / "weights_only.pth", {"decoder": fresh})
+    assert same_tokens(loaded, encoder)
+    assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in decoder.state_dict().items())
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -18,6 +18,7 @@ LAYERS = (
     (
         "models",
         "strict",
+        "mmdet",
         "foreign",
         "packages",
         "checkpoints",

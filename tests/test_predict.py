@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -151,4 +152,9 @@ def test_export_reads_the_architecture_of_the_profile(tmp_path: Path) -> None:
     refused(gkd("export", file, tmp_path / "street"), "is there already")
     assert gkd("export", file, tmp_path / "street", "--force").exit_code == 0
     refused(gkd("export", tmp_path / "absent", tmp_path / "new"), "absent is missing")
+    foreign = ("export", tmp_path / "a.pth", tmp_path / "new", "--as", "tiny/f2l/gkd/gtav")
+    refused(gkd(*foreign), "a.pth is missing")
+    torch.save({"state_dict": {"decode_head.conv_seg.weight": torch.ones(2)}}, tmp_path / "a.pth")
+    refused(gkd(*foreign), "looks like an mmseg segmentor, but has no backbone")
+    refused(gkd(*foreign[:3]), "--as PROFILE/SETTING/METHOD/SOURCE")
     refused(gkd("export", file, tmp_path / "new", "--calibration", tmp_path / "m"), "no image in this folder")

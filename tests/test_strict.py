@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_vit
 from torch import nn
 
+from gkd.decoders import LinearDecoder
 from gkd.strict import _SIZES, CheckpointError, check_classes, load_state, looks_like
 
 
@@ -94,13 +95,12 @@ def test_weights_without_blocks_look_like_no_vit():
 
 
 def test_a_differing_class_count_is_one_error():
-    decoder = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 19, 1))
-    other = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 11, 1)).state_dict()
-    with pytest.raises(CheckpointError, match=r"another number of classes \(outputs: 11 in the file, 19 in the model"):
+    decoder, other = LinearDecoder(4, 19), LinearDecoder(4, 11).state_dict()
+    with pytest.raises(CheckpointError, match=r"another number of classes \(classes: 11 in the file, 19 in the model"):
         check_classes(decoder, other, "x")
     check_classes(decoder, decoder.state_dict(), "x")
     # Another width is not a matter of classes: load_state says so.
-    wider = nn.Sequential(nn.BatchNorm2d(5), nn.Conv2d(5, 19, 1)).state_dict()
+    wider = LinearDecoder(5, 19).state_dict()
     check_classes(decoder, wider, "x")
     with pytest.raises(CheckpointError, match="5 mismatches"):
         load_state(decoder, wider, "x")

@@ -21,6 +21,7 @@ from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.plan import spec_of
 
 WHO = ("setting", "method", "source", "profile")
+FORM = "PROFILE/SETTING/METHOD/SOURCE"
 
 
 def build(config: Config) -> Segmentor:
@@ -50,13 +51,19 @@ def any_size(spec: EncoderSpec) -> tuple[Encoder, dict[str, Any]]:
     return Encoder.create(spec.name, **options), options
 
 
-def describe(checkpoint: Path, name: str | None = None) -> Config:
-    """The config of a model.safetensors that task learning wrote; what it leaves open comes from params.yaml."""
-    about = read(checkpoint)[1]
-    if about.get("stage") != "task_learning" or any(key not in about for key in WHO):
+def describe(checkpoint: Path, name: str | None = None, member: str | None = None) -> Config:
+    """The config of a model.safetensors that task learning wrote; what it leaves open comes from params.yaml.
+
+    `member`, as PROFILE/SETTING/METHOD/SOURCE, says it of a segmentor that others trained, whose file does not.
+    """
+    about = said = _metadata(checkpoint)
+    if member is not None:
+        about = _named(checkpoint, member, said)
+    elif said.get("stage") not in ("task_learning", "foreign") or any(key not in said for key in WHO):
         raise ExportError(
             f"{checkpoint}: expected model.safetensors of a member of task_learning, whose metadata name "
-            f"{', '.join(WHO)}; found {about or 'no metadata'}"
+            f"{', '.join(WHO)}; found {said or 'no metadata'}. Of a segmentor that others trained, say whose encoder "
+            f"and classes it has: --as {FORM}"
         )
     params = load(about["profile"])
     if about["source"] not in SOURCES or about["method"] not in METHODS:
@@ -66,7 +73,7 @@ def describe(checkpoint: Path, name: str | None = None) -> Config:
     protocol = params.evaluate
     bound = protocol.bounds.get(source.validation.name)
     return Config(
-        name=name or checkpoint.resolve().parent.name,
+        name=name or (checkpoint.stem if foreign(about) else checkpoint.resolve().parent.name),
         encoder=EncoderConfig(
             name=spec.name,
             options=options,
@@ -93,6 +100,30 @@ def describe(checkpoint: Path, name: str | None = None) -> Config:
         ),
         provenance=provenance(checkpoint, about, params),
     )
+
+
+def foreign(about: dict[str, Any]) -> bool:
+    """Whether metadata, as `describe` gives them in `provenance`, are of a segmentor that others trained."""
+    return about["stage"] == "foreign"
+
+
+def _metadata(checkpoint: Path) -> dict[str, Any]:
+    if checkpoint.suffix not in (".pth", ".pt"):
+        return read(checkpoint)[1]
+    if not checkpoint.is_file():
+        raise ExportError(f"checkpoint {checkpoint} is missing")
+    return {}
+
+
+def _named(checkpoint: Path, member: str, said: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a foreign segmentor from what the user says of it."""
+    if said:
+        raise ExportError(f"{checkpoint} says itself what it is ({said}): leave out --as {member}")
+    words = member.split("/")
+    if len(words) != 4 or not all(words):
+        raise ExportError(f"--as {member}: expected {FORM}, such as paper/f2l/gkd/gtav")
+    profile, setting, method, source = words
+    return {"stage": "foreign", "profile": profile, "setting": setting, "method": method, "source": source}
 
 
 def provenance(checkpoint: Path, about: dict[str, Any], params: Params) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gkd.checkpoints import load
-from gkd.export.build import build, describe
+from gkd.checkpoints import load, save
+from gkd.export.build import build, describe, foreign
 from gkd.export.config import Config, ExportError, write_config
 from gkd.export.folder import ENGINES, WEIGHTS
 
@@ -25,18 +25,21 @@ def export(
     int8: bool = False,
     photos: Iterable[np.ndarray] | None = None,
     name: str | None = None,
+    member: str | None = None,
     tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Config:
-    """Write `folder` from a model.safetensors of task learning; returns its config.
+    """Write `folder` from a model.safetensors of task learning, or a segmentor of others; returns its config.
 
     Args:
-        checkpoint: `results/task_learning/<profile>/<member>/model.safetensors`.
-        folder: to be made; the weights in it are the checkpoint's bytes.
+        checkpoint: `results/task_learning/<profile>/<member>/model.safetensors`, or a file as in docs/weights.md.
+        folder: to be made; the weights in it are the checkpoint's bytes, those of others in our names.
         onnx: also model.onnx, whose logits must equal PyTorch's to `tolerance` on five sizes.
         int8: also model.int8.onnx.
         photos: (H, W, 3) uint8, of the source's training images: calibrate int8 on them. None = dynamic quantisation.
-        name: of the model; the member's name by default.
+        name: of the model; the member's name by default, the file's for others' segmentors.
+        member: of others' segmentors, PROFILE/SETTING/METHOD/SOURCE: the encoder and decoder of params.yaml that the
+            file is of, and its classes.
         force: replace `folder` where it is a model folder.
 
     Raises:
@@ -46,16 +49,20 @@ def export(
     _check_free(folder, force)
     if photos is not None and not int8:
         raise ExportError("calibration photos are for int8: ask for it as well")
-    config = describe(checkpoint, name)
+    config = describe(checkpoint, name, member)
     if int8:
         config = config.model_copy(update={"int8": "dynamic" if photos is None else "static"})
     model = build(config)
-    load(checkpoint, {"encoder": model.encoder, "decoder": model.decoder})
+    parts = {"encoder": model.encoder, "decoder": model.decoder}
+    load(checkpoint, parts)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        shutil.copyfile(checkpoint, partial / WEIGHTS)
+        if foreign(about := config.provenance["member"]):
+            save(partial / WEIGHTS, parts, about)
+        else:
+            shutil.copyfile(checkpoint, partial / WEIGHTS)
         if onnx or int8:
             _write_graphs(model, config, partial, photos, tolerance)
             if not onnx:
