@@ -31,7 +31,7 @@ from gkd.loading import Key, place_in_pool
 from gkd.params import Distillation
 from gkd.qsd import Targets
 from gkd.resume import fingerprint
-from gkd.shards import Shards, State
+from gkd.records import Records, State
 from gkd.token_store import TokenStore, flat
 
 VIEW = {"image_size", "scale", "rand_augment", "erase_probability", "repeats"}  # of a section: what a view follows from
@@ -78,9 +78,9 @@ class TeacherCache:
             # Sees what the weights do not show: pixel statistics, number of heads, number format, versions.
             "said": hashlib.sha256(b"".join(t.float().cpu().numpy().tobytes() for t in flat(probe))).hexdigest(),
         }
-        self.shards = Shards(folder / fingerprint(json.dumps(about, sort_keys=True), *teachers), self.store.size)
-        self.shards.folder.mkdir(parents=True, exist_ok=True)
-        (self.shards.folder / "about.json").write_text(json.dumps(about, indent=2) + "\n")  # for people
+        self.records = Records(folder / fingerprint(json.dumps(about, sort_keys=True), *teachers), self.store.size)
+        self.records.folder.mkdir(parents=True, exist_ok=True)
+        (self.records.folder / "about.json").write_text(json.dumps(about, indent=2) + "\n")  # for people
         self.counts = dict.fromkeys(State, 0)
         self._foretell(min(images * pool.views, section.steps * section.batch_size), pool.store)
 
@@ -88,7 +88,7 @@ class TeacherCache:
         """What a sample (epoch, view, index) carries beside its image: slot, checksum of the image, state, record."""
         slot = place_in_pool(key, self.repeats) * self.images + key[2]
         stamp = zlib.crc32(np.ascontiguousarray(image.numpy()))
-        state, record = self.shards.read(slot, stamp)
+        state, record = self.records.read(slot, stamp)
         return slot, stamp, int(state), torch.from_numpy(record)
 
     def targets(
@@ -103,7 +103,7 @@ class TeacherCache:
         if missing:
             fresh = self.store.encode(self.teach(images))
             for row, payload in zip(missing, fresh[missing].cpu().numpy(), strict=True):
-                self.shards.write(int(slots[row]), int(stamps[row]), payload)
+                self.records.write(int(slots[row]), int(stamps[row]), payload)
             records = torch.where((states != State.GOOD)[:, None], fresh, records)
         return self.store.decode(records)
 
@@ -116,16 +116,16 @@ class TeacherCache:
     def _count(self, state: State) -> bool:
         """Notes what was found, tells of the first of a kind that should not be; returns whether it is missing."""
         if state in BAD and not self.counts[state]:
-            print(f"teacher cache: a record is {BAD[state]} and is made again ({self.shards.folder})", flush=True)
+            print(f"teacher cache: a record is {BAD[state]} and is made again ({self.records.folder})", flush=True)
         self.counts[state] += 1
         return state != State.GOOD
 
     def _foretell(self, records: int, kind: str) -> None:
         """Print what this run may fill; raises where the disk has no room for it."""
-        folder, need = self.shards.folder, records * self.shards.step
-        there, free = self.shards.on_disk(), shutil.disk_usage(folder).free
+        folder, need = self.records.folder, records * self.records.step
+        there, free = self.records.on_disk(), shutil.disk_usage(folder).free
         print(
-            f"teacher cache: at most {records:,} views x {self.shards.step / 1e6:.3f} MB ({kind}) = "
+            f"teacher cache: at most {records:,} views x {self.records.step / 1e6:.3f} MB ({kind}) = "
             f"{need / 1e9:.3f} GB in {folder}; {there / 1e9:.3f} GB are there, {free / 1e9:.1f} GB are free",
             flush=True,
         )

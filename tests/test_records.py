@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gkd import shards as module
-from gkd.shards import HEADER, PAGE, Shards, State
+from gkd import records as module
+from gkd.records import HEADER, PAGE, Records, State
 
 SIZE = 5000
 
@@ -23,7 +23,7 @@ def payload(seed):
 def few(tmp_path, monkeypatch):
     """Three records a file."""
     monkeypatch.setattr(module, "SHARD", 3 * 2 * PAGE)
-    return Shards(tmp_path / "cache", SIZE)
+    return Records(tmp_path / "cache", SIZE)
 
 
 def test_records_come_back_from_files_of_bounded_size(few):
@@ -45,7 +45,7 @@ def test_records_come_back_from_files_of_bounded_size(few):
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, data):
-    records = Shards(tmp_path_factory.mktemp("cache"), SIZE)
+    records = Records(tmp_path_factory.mktemp("cache"), SIZE)
     records.write(1, 42, payload(0))
     (file,) = records.folder.iterdir()
     content = bytearray(file.read_bytes())
@@ -58,7 +58,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path_factory, data):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, HEADER.size + SIZE - 1))
 def test_a_write_that_ended_midway_is_never_believed(tmp_path_factory, length):
-    records = Shards(tmp_path_factory.mktemp("cache"), SIZE)
+    records = Records(tmp_path_factory.mktemp("cache"), SIZE)
     records.write(0, 1, payload(0))
     (file,) = records.folder.iterdir()
     whole = file.read_bytes()
@@ -98,7 +98,7 @@ def test_a_payload_of_another_size_is_refused(few):
 
 def _write(folder, slots):
     for slot in slots:
-        Shards(folder, SIZE).write(slot, slot, payload(slot))
+        Records(folder, SIZE).write(slot, slot, payload(slot))
 
 
 def test_processes_write_side_by_side(few):

@@ -1,8 +1,8 @@
 """Records of one size in files of bounded size: written by any process at any moment, and never believed when torn.
 
-shards = Shards(folder, size)
-shards.write(slot, stamp, payload)               # `stamp`: a checksum of what the record was made from
-state, payload = shards.read(slot, stamp)        # State.GOOD, or why the payload is to be made again
+records = Records(folder, size)
+records.write(slot, stamp, payload)               # `stamp`: a checksum of what the record was made from
+state, payload = records.read(slot, stamp)        # State.GOOD, or why the payload is to be made again
 
 A record is its header and its payload, at a place that follows from its number alone: there is no index that could
 disagree with the files, and several processes write side by side. Considered: a memory map (a full disk or a file cut
@@ -35,7 +35,7 @@ class State(IntEnum):
     OTHER = 3
 
 
-class Shards:
+class Records:
     """Records with payloads of `size` bytes in `folder`, numbered from 0; files appear as records are written."""
 
     def __init__(self, folder: Path, size: int) -> None:
