@@ -29,7 +29,7 @@ LAYERS = (
         "baselines",
         "attention",
     ),
-    ("loading", "resume", "launching"),
+    ("workers", "loading", "resume", "launching"),
     (
         "methods",
         "plan",
