@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from gkd.loading import Key, place_in_pool
 from gkd.params import Distillation
 from gkd.qsd import Targets
-from gkd.resume import fingerprint
 from gkd.records import Records, State
+from gkd.resume import fingerprint
 from gkd.token_store import TokenStore, flat
 
 VIEW = {"image_size", "scale", "rand_augment", "erase_probability", "repeats"}  # of a section: what a view follows from

@@ -71,7 +71,9 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
     from gkd.scheduling import run
 
     members = graph(yaml.safe_load((ROOT / "plan.yaml").read_text()))
-    environment = {**os.environ, "GKD_WORKERS": os.environ.get("GKD_WORKERS", "0" if jobs > 1 else "1")}
+    environment = dict(os.environ)
+    if jobs > 1:  # members have the cores among them
+        environment.setdefault("GKD_WORKERS", "0")
 
     def start(name: str) -> int:
         command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]

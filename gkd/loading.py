@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gkd.transforms import seeded
+from gkd.workers import worker_options, workers
 
 Key = tuple[int, int, int]  # epoch, view, index of the image
 
@@ -113,22 +112,13 @@ def loader(
 ) -> DataLoader:
     """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
 
-    `data[i]` -> image, label; `pool` as of EpochBatches, `beside` as of Views. The number of workers comes from the
-    environment variable GKD_WORKERS (default 1), not from params.yaml, since it does not change a result.
+    `data[i]` -> image, label; `pool` as of EpochBatches, `beside` as of Views. The number of workers (`gkd.workers`)
+    changes nothing.
     """
-    given = os.environ.get("GKD_WORKERS", "1")
-    if not given.isdecimal():
-        raise ValueError(f"GKD_WORKERS={given}: expected the number of loader processes, 0 or more")
-    workers = int(given)
+    count = workers()
     return DataLoader(
         Views(data, transform, seed, labelled, beside),
         batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process, pool),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
-        multiprocessing_context="fork" if workers else None,
+        num_workers=count,
+        **worker_options(count, ahead=4),
     )
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from gkd.baselines import pixel_kl
 from gkd.benchmarks import Source
 from gkd.checkpoints import build_encoder
 from gkd.decoders import Decoder, Segmentor, build_decoder
-from gkd.evaluation import evaluate, scores
+from gkd.evaluation import evaluate_all, scores
 from gkd.inference import Inference, predict
 from gkd.labels import IGNORE
 from gkd.launching import launch
@@ -204,37 +204,64 @@ def measure(
     resume: Resume | None = None,
     processes: int = 1,
 ) -> np.ndarray:
-    """Confusion matrix (K, K) of `model` on one domain by the evaluation protocol of the profile.
+    """Confusion matrix (K, K) of one model on one domain, see `measure_all`."""
+    return measure_all({"": model}, data, classes, protocol, domain, name, resume, processes)[""]
 
-    `name` is shown in the progress lines. `resume` lets a killed evaluation continue; more than one process need it.
-    Processes take every n-th photo, and their counts add up exactly.
+
+def measure_all(
+    models: Mapping[str, Segmentor],
+    data: Any,
+    classes: int,
+    protocol: Evaluate,
+    domain: str,
+    name: str,
+    resume: Resume | None = None,
+    processes: int = 1,
+) -> dict[str, np.ndarray]:
+    """Confusion matrix (K, K) of each model on one domain by the evaluation protocol of the profile.
+
+    The domain is read once for all. `name` is shown in the progress lines. `resume` lets a killed evaluation continue;
+    more than one process need it. Processes take every n-th photo, and their counts add up exactly.
     """
     whole = None if resume is None else resume.slot(f"{name} on {domain}")
     if processes > 1:
-        launch(processes, resume, measure, model, data, classes, protocol, domain, name, resume)
+        launch(processes, resume, measure_all, models, data, classes, protocol, domain, name, resume)
     if whole is not None and (done := whole.load()) is not None:
-        return done["confusion"].numpy()
+        return {model: confusion.numpy() for model, confusion in done.items()}
     accelerator = engine()
     process = accelerator.process_index, accelerator.num_processes
     own = None if resume is None else resume.slot(f"{name} on {domain} {process[0]} of {process[1]}")
     progress = Progress(f"{name} on {domain}", len(data), quiet=not accelerator.is_main_process)
-    how = inference(model, protocol, domain)
-    confusion = evaluate(model, data, classes, how, accelerator.device, progress, own, process)
-    total = accelerator.reduce(torch.from_numpy(confusion).to(accelerator.device), "sum").cpu()
+    ways = {key: (model, inference(model, protocol, domain)) for key, model in models.items()}
+    counts = evaluate_all(ways, data, classes, accelerator.device, progress, own, process)
+    totals = {
+        key: accelerator.reduce(torch.from_numpy(part).to(accelerator.device), "sum").cpu()
+        for key, part in counts.items()
+    }
     if whole is not None and accelerator.is_main_process:
-        whole.save({"confusion": total})
-    return total.numpy()
+        whole.save(totals)
+    return {key: total.numpy() for key, total in totals.items()}
 
 
 def show(
     model: Segmentor, data: Any, protocol: Evaluate, domain: str, count: int
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Photos, labels and predicted class maps of `count` samples, spread evenly over the domain."""
+    """Photos, labels and predicted class maps of one model, see `show_all`."""
+    photos, labels, maps = show_all({"": model}, data, protocol, domain, count)
+    return photos, labels, maps[""]
+
+
+def show_all(
+    models: Mapping[str, Segmentor], data: Any, protocol: Evaluate, domain: str, count: int
+) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Photos, labels and each model's class maps of `count` samples, spread evenly over the domain and read once."""
     rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
     samples = [data[int(row)] for row in rows]
-    how, device = inference(model, protocol, domain), engine().device
-    model.to(device).eval()
-    maps = [predict(model, photo, label.shape, how, device) for photo, label in samples]
+    device, maps = engine().device, {}
+    for name, model in models.items():
+        how = inference(model, protocol, domain)
+        model.to(device).eval()
+        maps[name] = [predict(model, photo, label.shape, how, device) for photo, label in samples]
     return [photo for photo, _ in samples], [label for _, label in samples], maps
 
 

@@ -7,8 +7,9 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from gkd.evaluation import confusion_matrix, evaluate, scores
-from gkd.inference import Inference
+from gkd.evaluation import confusion_matrix, evaluate, evaluate_all, scores
+from gkd.inference import Inference, predict
+from gkd.resume import Resume
 
 quick = settings(max_examples=25, deadline=None)
 pair = st.integers(2, 6).flatmap(
@@ -115,3 +116,108 @@ def test_evaluate_names_the_sample_with_a_bad_label():
     sample = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match=r"sample 1: label holds 9\.\.9"):
         evaluate(Brightness(), [(sample, np.zeros((8, 8), int)), (sample, np.full((8, 8), 9))], 2, Inference(8, 8))
+
+
+def test_a_model_of_another_class_table_is_refused():
+    bright = np.full((8, 8, 3), 255, np.uint8)
+    data = [(bright, np.full((8, 8), 255)), (bright, np.zeros((8, 8), int))]
+    with pytest.raises(ValueError, match=r"prediction holds classes beyond 0\.\.0 at 64 labelled pixels"):
+        evaluate(Brightness(), data, 1, Inference(8, 8))
+    assert evaluate(Brightness(), data[:1], 1, Inference(8, 8)).sum() == 0  # void
+
+
+class Colours(nn.Module):
+    """Scores of three classes: a mix of the channels, at half the size."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+        nn.init.normal_(self.mix.weight, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, images):
+        return self.mix(images)
+
+
+class Photos:
+    """Photos of noise and labels of another size; counts what is read, and fails after `left` reads."""
+
+    def __init__(self, count=7, left=1000):
+        self.count, self.left, self.reads = count, left, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if len(self.reads) == self.left:
+            raise KeyboardInterrupt
+        self.reads.append(index)
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, 4, (45, 70 + index), dtype=np.uint8)
+        label[label == 3] = 255
+        return rng.integers(0, 256, (30, 50 + index, 3), dtype=np.uint8), label
+
+
+# Each with windows of its own, as the patch size of each model asks for.
+MODELS = {
+    "a": (Colours(0).eval(), Inference(16, 11, (24, 20), multiple=4, batch_size=3)),
+    "b": (Colours(1).eval(), Inference(16, 16, (24, 20), multiple=8, batch_size=2, flip=True)),
+}
+
+
+def one_after_another():
+    expected = {}
+    for name, (model, how) in MODELS.items():
+        pairs = [
+            (predict(model, photo, label.shape, how), label) for photo, label in map(Photos().__getitem__, range(7))
+        ]
+        expected[name] = sum(confusion_matrix(guess, label, 3) for guess, label in pairs)
+    return expected
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, workers):
+    monkeypatch.setenv("GKD_WORKERS", workers)
+    data, expected, done = Photos(), one_after_another(), []
+    found = evaluate_all(MODELS, data, 3, progress=lambda *step: done.append(step))
+    assert data.reads == ([] if workers == "2" else list(range(7)))  # read elsewhere, or each once
+    assert done == [(number, 1) for number in range(1, 8)]
+    for name, matrix in expected.items():
+        np.testing.assert_array_equal(found[name], matrix)
+        assert found[name].dtype == np.int64
+    parts = [evaluate_all(MODELS, Photos(), 3, process=(index, 3)) for index in range(3)]
+    for name, matrix in expected.items():
+        np.testing.assert_array_equal(sum(part[name] for part in parts), matrix)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_killed_evaluation_of_several_models_counts_each_photo_once(tmp_path, monkeypatch, seconds):
+    monkeypatch.setenv("GKD_WORKERS", "0")
+    slot = Resume(tmp_path, "key", seconds).slot("a")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_all(MODELS, Photos(left=4), 3, slot=slot)
+    data = Photos()
+    found = evaluate_all(MODELS, data, 3, slot=slot)
+    assert data.reads == list(range(4 if seconds == 0 else 0, 7))
+    for name, matrix in one_after_another().items():
+        np.testing.assert_array_equal(found[name], matrix)
+
+
+def test_what_is_kept_in_memory_is_read_in_this_process(monkeypatch):
+    monkeypatch.setenv("GKD_WORKERS", "2")
+    data = Photos()
+    data.in_memory = True
+    evaluate_all(MODELS, data, 3)
+    assert data.reads == list(range(7))
+
+
+def test_models_that_see_photos_at_different_sizes_do_not_share_a_reading():
+    other = {"c": (Colours(2), Inference(16, 16, (48, 40)))}
+    with pytest.raises(ValueError, match="one reading serves models of one bound"):
+        evaluate_all(MODELS | other, Photos(), 3)
+
+
+def test_a_bad_label_is_named_by_workers_too(monkeypatch):
+    monkeypatch.setenv("GKD_WORKERS", "1")
+    data = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), value)) for value in (1, 1, 9)]
+    with pytest.raises(ValueError, match=r"sample 2: label holds 9\.\.9, expected 0\.\.1 or 255"):
+        evaluate(Brightness(), data, 2, Inference(8, 8))

@@ -242,3 +242,14 @@ def test_memory_at_the_size_of_the_label_is_a_band(monkeypatch):
     monkeypatch.setattr(inference.F, "interpolate", recorded)
     argmax_of_bands([torch.rand(3, 10, 10)], (10, 10), (700, 90), at_once=256)
     assert seen == [(256, 90), (256, 90), (188, 90)]
+
+
+@quick
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 40), st.integers(1, 60))
+def test_ties_go_to_the_first_class_and_rows_at_once_change_no_bit(height, width, rows, at_once):
+    generator = torch.Generator().manual_seed(height * 13 + width)
+    coarse = torch.randint(0, 2, (5, height, width), generator=generator).float()  # full of ties
+    assert torch.equal(argmax_of_bands([coarse], (height, width), (height, width)), coarse.argmax(dim=0))
+    fine = torch.rand(5, height, width, generator=generator)
+    whole, parts = (argmax_of_bands([fine], (height, width), (rows, 31), count) for count in (1000, at_once))
+    assert torch.equal(whole, parts)

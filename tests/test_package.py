@@ -32,7 +32,7 @@ LAYERS = (
         "recompute",
         "compiling",
     ),
-    ("loading", "resume", "launching", "sharding"),
+    ("workers", "loading", "resume", "launching", "sharding", "records", "token_store", "cache"),
     (
         "methods",
         "plan",

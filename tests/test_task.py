@@ -268,11 +268,11 @@ def test_show_gives_samples_spread_over_the_domain(count, rows):
 def test_the_bound_of_the_domain_is_used(monkeypatch):
     used = []
 
-    def record(model, data, classes, how, *_):
-        used.append(how)
-        return np.zeros((classes, classes), dtype=np.int64)
+    def record(models, data, classes, *_):
+        used.extend(how for _, how in models.values())
+        return {name: np.zeros((classes, classes), dtype=np.int64) for name in models}
 
-    monkeypatch.setattr(task, "evaluate", record)
+    monkeypatch.setattr(task, "evaluate_all", record)
     protocol = Evaluate(window=64, stride=43, batch_size=4, bounds={"a": [128, 64]})
     for domain in ("a", "b"):
         measure(segmentor(), Blocks(), CLASSES, protocol, domain, "run")

@@ -5,6 +5,7 @@ TIFF tiles and their colour-coded labels: gkd.datasets.tiff.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -20,10 +21,15 @@ def _pixels(image: Image.Image) -> None:
     image.load()
 
 
-def open_image(path: Path, load: Callable[[Image.Image], object] = _pixels) -> Image.Image:
-    """An image as Pillow reads it, decoded by `load`. Raises DatasetError on absent and damaged files."""
+def open_image(
+    path: Path, load: Callable[[Image.Image], object] = _pixels, content: BinaryIO | None = None
+) -> Image.Image:
+    """An image as Pillow reads it, decoded by `load`. Raises DatasetError on absent and damaged files.
+
+    `content` is what the file holds, where it lies in another one: then `path` is what errors name.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else content) as image:
             load(image)
         return image
     except DatasetError:  # of `load`
@@ -56,9 +62,9 @@ def check_sizes(image: Path, label: Path) -> tuple[int, int]:
     return image_size
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """An image as uint8 RGB (H, W, 3). Grey, palette, CMYK and transparent files are converted."""
-    image = open_image(path)
+def read_rgb(path: Path, content: BinaryIO | None = None) -> np.ndarray:
+    """An image as uint8 RGB (H, W, 3). Grey, palette, CMYK and transparent files are converted; see `open_image`."""
+    image = open_image(path, content=content)
     if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
         raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
     return np.array(image.convert("RGB"))

@@ -1,0 +1,44 @@
+"""How many processes load data, so that they and torch's threads do not contend for the cores."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+MOST = 8  # by default: each holds batches ready, and a GPU box has cores for other runs
+
+
+def workers() -> int:
+    """Loader processes: GKD_WORKERS where it is set, else as many as leave torch's threads a core each.
+
+    It is not in params.yaml, since it changes no result. Cores are those that this process may use, divided by the
+    processes of a run on this machine. Where an accelerator computes, one core is enough for
+    this process. 0 = this process loads.
+    """
+    given = os.environ.get("GKD_WORKERS")
+    if given is not None:
+        if not given.isdecimal():
+            raise ValueError(f"GKD_WORKERS={given}: expected the number of loader processes, 0 or more")
+        return int(given)
+    # torchrun tells how many processes this machine has; notebook_launcher, of one machine, how many there are.
+    processes = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or "1"
+    computing = 1 if torch.accelerator.is_available() else torch.get_num_threads()
+    return min(max(cores() // int(processes) - computing, 0), MOST)
+
+
+def cores() -> int:
+    """Processor cores that this process may use; macOS knows no affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_options(count: int, ahead: int = 2) -> dict[str, Any]:
+    """Options of a DataLoader with `count` workers: forked, of one thread, each `ahead` batches ahead."""
+    if count == 0:
+        return {}
+    return {"prefetch_factor": ahead, "worker_init_fn": _one_thread, "multiprocessing_context": "fork"}
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
