@@ -188,7 +188,7 @@ def key(tmp_path, options=None, seed=0, images=5, teacher=None, heads=None):
     objective = build_objective(METHODS["gkd"], student, teacher, heads, 0)
     ask = lambda x: teach(teacher, objective, x)  # noqa: E731
     made = TeacherCache(tmp_path, options or section(), seed, images, ask, [teacher], torch.device("cpu"))
-    return made.shards.folder.name
+    return made.records.folder.name
 
 
 def test_the_key_follows_what_tokens_follow_from_and_nothing_else(tmp_path):
