@@ -208,11 +208,11 @@ def compare(folder, fixed=False):
     return (labels == rounded.predict(picture)).mean()
 
 
-# Least share of the pixels of a noise photo that keep their class under static int8. Measured: in the comments.
+# Least share of the pixels of a noise photo that keep their class under static int8. Measured: resnet10t 88.0 %.
 @pytest.mark.parametrize(
     ("name", "options", "kept"),
     [
-        ("resnet10t", {}, 0.5),
+        ("resnet10t", {}, 0.8),
     ],
 )
 def test_convolutional_and_hierarchical_encoders(member, monkeypatch, tmp_path, name, options, kept):
