@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_models import tiny_vit
+from tiny_models import SWIN, tiny_vit
 from torch import nn
 
 from gkd.checkpoints import CheckpointError, save
@@ -208,11 +208,19 @@ def compare(folder, fixed=False):
     return (labels == rounded.predict(picture)).mean()
 
 
+SLOW = pytest.mark.slow
+
+
 # Least share of the pixels of a noise photo that keep their class under static int8. Measured: resnet10t 88.0 %.
 @pytest.mark.parametrize(
     ("name", "options", "kept"),
     [
         ("resnet10t", {}, 0.8),
+        pytest.param("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}, 0.5, marks=SLOW),
+        pytest.param("mobilenetv3_small_050", {}, 0.5, marks=SLOW),
+        pytest.param("mobilenetv4_conv_small_050", {}, 0.5, marks=SLOW),
+        pytest.param("tf_efficientnet_lite0", CONV, 0.5, marks=SLOW),
+        pytest.param("swin_tiny_patch4_window7_224", SWIN, 0.5, marks=SLOW),
     ],
 )
 def test_convolutional_and_hierarchical_encoders(member, monkeypatch, tmp_path, name, options, kept):
@@ -223,6 +231,24 @@ def test_convolutional_and_hierarchical_encoders(member, monkeypatch, tmp_path, 
     share = compare(tmp_path / "m", fixed=name.startswith("swin"))
     print(f"{name}: {share:.3f} of the pixels keep their class")
     assert share >= kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 24, "depth": 4, "num_heads": 3}),
+        ("resnet10t", {}),
+        ("swin_tiny_patch4_window7_224", SWIN),
+    ],
+)
+def test_mask2former(member, monkeypatch, tmp_path, name, options):
+    file, _, params = member("mask2former", name, options, protocol=WHOLE)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    assert export(file, tmp_path / "m", onnx=True, int8=True).int8 == "dynamic"
+    share = compare(tmp_path / "m", fixed=name.startswith("swin"))
+    print(f"{name}: {share:.3f} of the pixels keep their class")
+    assert share >= 0.5
 
 
 def test_a_fixed_size_pads_every_window_to_it(member, monkeypatch, tmp_path):
