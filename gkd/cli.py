@@ -131,6 +131,7 @@ def export(
     ] = None,
     name: str = typer.Option(None, help="Name of the model; the member's by default."),
     tolerance: float = typer.Option(1e-4, min=0, help="Largest difference of ONNX and PyTorch, in logits."),
+    fixed_size: bool = typer.Option(False, "--fixed-size", help="Graphs of one size, the window: where none is free."),
     force: bool = typer.Option(False, "--force", help="Replace the model folder where it is there."),
 ) -> None:
     """Write a trained segmentor as a folder that describes itself: config.json, weights, ONNX files if asked."""
@@ -149,6 +150,7 @@ def export(
             name=name,
             member=member,
             tolerance=tolerance,
+            fixed_size=fixed_size,
             force=force,
         )
     except (ValueError, OSError) as error:

@@ -19,6 +19,7 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerLoss,
     Mask2FormerPixelDecoder,
+    Mask2FormerPixelDecoderEncoderOnly,
     Mask2FormerPreTrainedModel,
     Mask2FormerTransformerModule,
 )
@@ -75,6 +76,7 @@ class Mask2Former(nn.Module):
             train_num_points=options.points,
         )
         self.pixel_decoder = Mask2FormerPixelDecoder(config, channels)
+        self.pixel_decoder.encoder.get_reference_points = reference_points  # what a graph of any size can hold
         self.transformer = Mask2FormerTransformerModule(options.dim, config)
         self.classifier = nn.Linear(options.dim, classes + 1)
         self.weights = {
@@ -148,6 +150,26 @@ class Mask2Former(nn.Module):
             return x
         size = [-(-side * have // want) for side in x.shape[-2:]]
         return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def reference_points(
+    spatial_shapes_list: Sequence[tuple[int, int]], valid_ratios: Tensor, device: torch.device
+) -> Tensor:
+    """Centres of the cells of all levels, in [0, 1]: ratios (B, levels, 2) -> (B, cells, levels, 2) of (x, y).
+
+    transformers' own, but under an export: its `linspace` would be cut down to the number of steps that it is traced
+    with, and `arange` keeps that open. Equal to the bit in fp32; in bf16 they part from 129 cells a side on.
+    """
+    if not torch.compiler.is_exporting():
+        return Mask2FormerPixelDecoderEncoderOnly.get_reference_points(spatial_shapes_list, valid_ratios, device)
+    levels = []
+    for level, (height, width) in enumerate(spatial_shapes_list):
+        y, x = (torch.arange(side, dtype=valid_ratios.dtype, device=device) + 0.5 for side in (height, width))
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        y = y.reshape(-1)[None] / (valid_ratios[:, None, level, 1] * height)  # (B, cells of the level)
+        x = x.reshape(-1)[None] / (valid_ratios[:, None, level, 0] * width)
+        levels.append(torch.stack((x, y), -1))
+    return torch.cat(levels, 1)[:, :, None] * valid_ratios[:, None]
 
 
 def class_scores(classes: Tensor, masks: Tensor) -> Tensor:

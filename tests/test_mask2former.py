@@ -6,11 +6,20 @@ import torch
 import torch.nn.functional as F
 from tiny_models import SWIN, tiny_vit
 from torch import nn
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderOnly
 
 from gkd.decoders import Segmentor
 from gkd.evaluation import confusion_matrix, scores
 from gkd.labels import IGNORE
-from gkd.mask2former import Mask2Former, Prediction, binary_masks, check_blocks, class_scores, default_blocks
+from gkd.mask2former import (
+    Mask2Former,
+    Prediction,
+    binary_masks,
+    check_blocks,
+    class_scores,
+    default_blocks,
+    reference_points,
+)
 from gkd.models import Encoder
 from gkd.params import Mask2FormerOptions
 from gkd.training import fit
@@ -105,6 +114,16 @@ def test_stages_of_hierarchical_encoders_are_what_the_decoder_expects(name, opti
     channels = check_blocks(encoder, decoder.blocks)[1]
     assert [x.shape for x in maps] == [(1, c, 64 // s, 64 // s) for c, s in zip(channels, strides, strict=True)]
     assert decoder(maps).shape == (1, CLASSES, 64, 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reference_points_of_an_export_are_those_of_training(monkeypatch, dtype):
+    arguments = [(1, 3), (17, 1), (64, 130)], torch.ones(2, 3, 2, dtype=dtype), torch.device("cpu")
+    expected = reference_points(*arguments)
+    assert torch.equal(expected, Mask2FormerPixelDecoderEncoderOnly.get_reference_points(*arguments))
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert expected.shape == (2, 3 + 17 + 64 * 130, 3, 2)
+    assert torch.equal(reference_points(*arguments), expected)
 
 
 def test_blocks_are_the_published_ones_or_must_be_named():

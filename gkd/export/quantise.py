@@ -10,7 +10,7 @@ the 8-bit products of CPUs without VNNI saturate, and results would depend on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,7 +44,9 @@ def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = 
     options = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
     with TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"  # with shapes, and constants folded
-        quant_pre_process(source, prepared)
+        # onnx infers the shapes. onnxruntime's symbolic inference gives up ("Incomplete symbolic shape inference") on
+        # convolutional encoders and mask2former, whose sides are divided and rounded.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
         if windows is None:
             quantize_dynamic(prepared, target, op_types_to_quantize=PRODUCTS, **options)
             if not any(node.op_type == "MatMulInteger" for node in onnx.load(target).graph.node):
@@ -67,20 +69,29 @@ class _Reader(CalibrationDataReader):
         return None if window is None else {"images": window[None]}
 
 
-def calibration_windows(photos: Iterable[np.ndarray], how: InferenceConfig) -> Iterator[np.ndarray]:
+def calibration_windows(
+    photos: Iterable[np.ndarray], how: InferenceConfig, fill: Sequence[float] = (0, 0, 0)
+) -> Iterator[np.ndarray]:
     """The first and the last window (3, h, w) of each photo (H, W, 3) uint8, resized as for prediction.
 
-    Where the photo is smaller than the window, they are cut to the largest multiple of the patch that it holds.
+    Where the photo is smaller than the window, they are cut to the largest multiple of the patch that it holds, or, for
+    graphs of one size, padded with the colour `fill` as for prediction. ExportError without any photo.
     """
+    found = False
     for photo in photos:
         picture = Image.fromarray(photo)
         if how.bound is not None:
             picture = picture.resize(keep_ratio_size(*picture.size, how.bound), Image.Resampling.BILINEAR)
-        width, height = (min(how.window, side) // how.multiple * how.multiple for side in picture.size)
+        found, image = True, np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255  # (3, H, W)
+        if how.multiple == how.window:
+            edges = [(0, max(how.window - side, 0)) for side in image.shape[1:]]
+            image = np.stack([np.pad(x, edges, constant_values=c) for x, c in zip(image, fill, strict=True)])
+        height, width = (min(how.window, side) // how.multiple * how.multiple for side in image.shape[1:])
         if not (width and height):
             raise ExportError(
                 f"a calibration photo of {picture.width}x{picture.height} pixels is smaller than {how.multiple}"
             )
-        image = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255  # (3, H, W)
         yield np.ascontiguousarray(image[:, :height, :width])
         yield np.ascontiguousarray(image[:, -height:, -width:])
+    if not found:
+        raise ExportError("static int8 needs at least one calibration photo")

@@ -27,6 +27,7 @@ def export(
     name: str | None = None,
     member: str | None = None,
     tolerance: float = TOLERANCE,
+    fixed_size: bool = False,
     force: bool = False,
 ) -> Config:
     """Write `folder` from a model.safetensors of task learning, or a segmentor of others; returns its config.
@@ -40,16 +41,23 @@ def export(
         name: of the model; the member's name by default, the file's for others' segmentors.
         member: of others' segmentors, PROFILE/SETTING/METHOD/SOURCE: the encoder and decoder of params.yaml that the
             file is of, and its classes.
+        fixed_size: graphs of one size, the window, which windows are padded to: for models without open sides.
         force: replace `folder` where it is a model folder.
 
     Raises:
-        ExportError: `folder` is there, the checkpoint is none of task learning, or the ONNX file differs.
+        ExportError: `folder` is there, the checkpoint is none of task learning, the model cannot be written as ONNX,
+            or the ONNX file differs.
         CheckpointError: the weights do not fit the architecture that params.yaml names.
     """
     _check_free(folder, force)
     if photos is not None and not int8:
         raise ExportError("calibration photos are for int8: ask for it as well")
+    if fixed_size and not (onnx or int8):
+        raise ExportError("a fixed size is one of ONNX and int8 files: ask for them as well")
     config = describe(checkpoint, name, member)
+    if fixed_size:
+        one_size = config.inference.model_copy(update={"multiple": config.inference.window})
+        config = config.model_copy(update={"inference": one_size})
     if int8:
         config = config.model_copy(update={"int8": "dynamic" if photos is None else "static"})
     model = build(config)
@@ -88,12 +96,12 @@ def _check_free(folder: Path, force: bool) -> None:
 def _write_graphs(
     model: nn.Module, config: Config, folder: Path, photos: Iterable[np.ndarray] | None, tolerance: float
 ) -> None:
-    from gkd.export.onnx_file import check, write_onnx  # the extra `deploy`
+    from gkd.export.onnx_file import check, runs, write_onnx  # the extra `deploy`
 
     file = write_onnx(model, folder / ENGINES["onnx"], config.inference)
     check(model, file, config.inference, tolerance)
     if config.int8 is not None:
         from gkd.export.quantise import calibration_windows, quantise
 
-        windows = None if photos is None else calibration_windows(photos, config.inference)
-        quantise(file, folder / ENGINES["int8"], windows)
+        windows = None if photos is None else calibration_windows(photos, config.inference, config.encoder.mean)
+        runs(model, quantise(file, folder / ENGINES["int8"], windows), config.inference)
