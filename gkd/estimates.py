@@ -120,6 +120,7 @@ class _Models:
         self.setting = setting
         self.specs = {"teacher": params.models.teacher, "student": params.models.students[setting]}
         self.teacher, self.student = (_shapes(spec) for spec in self.specs.values())
+        self.task: dict[tuple[str, bool, bool], tuple[Cost, int]] = {}  # what methods share is counted once
 
 
 def _shapes(spec: EncoderSpec) -> Encoder:
@@ -153,20 +154,23 @@ def _distillation(params: Params, models: _Models, method: Method, given: Assump
 
 def _task(params: Params, models: _Models, method: Method) -> list[dict[str, Any]]:
     section = params.task_learning.for_method(method.distils)
-    found, costs = [], {}
-    for source in params.plan.sources:
-        classes = len(SOURCES[source].classes)
-        if classes not in costs:
-            model = _segmentor(params, models, method.encoder, classes, method.frozen)
-            guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
-            cost = count_task(model, section.crop, classes, guide)
-            held = sum(_held(part) for part in (model.encoder if method.frozen else None, guide) if part is not None)
-            trained = _trained(model.decoder, *([] if method.frozen else [model.encoder]))
-            costs[classes] = _candidates(cost, len(section.lrs), method.frozen), held + trained * len(section.lrs)
-        cost, fixed = costs[classes]
-        what = {"stage": "task_learning", "source": source, "dtype": "fp32", "batch": section.batch_size}
-        found.append({**what, "images": section.steps * section.batch_size, "cost": cost, "fixed": fixed})
-    return found
+    key = method.encoder, method.frozen, method.guided
+    if key not in models.task:
+        models.task[key] = _task_cost(params, models, method)
+    cost, fixed = models.task[key]
+    what = {"stage": "task_learning", "dtype": "fp32", "batch": section.batch_size, "cost": cost, "fixed": fixed}
+    return [{**what, "source": s, "images": section.steps * section.batch_size} for s in params.plan.sources]
+
+
+def _task_cost(params: Params, models: _Models, method: Method) -> tuple[Cost, int]:
+    """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
+    section, classes = params.task_learning, max(len(SOURCES[source].classes) for source in params.plan.sources)
+    model = _segmentor(params, models, method.encoder, classes, method.frozen)
+    guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
+    cost = count_task(model, section.crop, classes, guide)
+    held = [part for part in (model.encoder if method.frozen else None, guide) if part is not None]
+    trained = _trained(model.decoder, *([] if method.frozen else [model.encoder])) * len(section.lrs)
+    return _candidates(cost, len(section.lrs), method.frozen), sum(map(_held, held)) + trained
 
 
 def _candidates(cost: Cost, count: int, frozen: bool) -> Cost:

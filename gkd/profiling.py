@@ -152,6 +152,18 @@ class MemoryRecord:
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["seconds", "bytes"])
 
+    def between(self, begin: float, end: float) -> pd.DataFrame:
+        """The samples of a stretch of time, such as a step; the last one before it comes first.
+
+        Raises:
+            ValueError: the record begins later.
+        """
+        frame = self.frame
+        first = int((frame["seconds"] <= begin).sum()) - 1
+        if first < 0:
+            raise ValueError(f"memory was sampled from {frame['seconds'].min():.3f} on, not from {begin:.3f}")
+        return frame[(frame.index >= first) & (frame["seconds"] <= end)].reset_index(drop=True)
+
 
 @contextmanager
 def sampled_memory(interval: float = 0.002) -> Iterator[MemoryRecord]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_vit
 
-from gkd.profiling import PARTS, follow, resident, sampled_memory, spent, step_marks, time_parts
+from gkd.profiling import PARTS, MemoryRecord, follow, resident, sampled_memory, spent, step_marks, time_parts
 from gkd.qsd import Objective, distillation_step
 
 
@@ -94,3 +94,11 @@ def test_memory_is_sampled_while_something_runs() -> None:
     frame = record.frame
     assert len(frame) > 3 and frame["seconds"].is_monotonic_increasing
     assert frame["bytes"].iloc[-1] - before > 0.8 * kept.nbytes
+
+
+def test_the_samples_of_a_stretch_begin_before_it() -> None:
+    record = MemoryRecord()
+    record.rows = [(0.0, 5), (1.0, 6), (2.0, 7), (3.0, 8)]
+    assert record.between(1.5, 2.5)["bytes"].tolist() == [6, 7]
+    with pytest.raises(ValueError, match="not from -1"):
+        record.between(-1.0, 2.0)
