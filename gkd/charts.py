@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gkd.profiling import PARTS
 from gkd.viz import COLORS, MARKERS, style
 
 
@@ -45,21 +46,20 @@ def memory_over_time(samples: pd.DataFrame, marks: Sequence[tuple[str, float]]) 
     """
     seconds = samples["seconds"] - marks[0][1]
     above = (samples["bytes"] - samples["bytes"].iloc[0]) / 1e6
-    names = list(dict.fromkeys(name for name, _ in marks if name))
+    names = [name for name in PARTS if name in dict(marks)]
     with style():
         figure, axis = plt.subplots(figsize=(5.6, 2.4))
         plt.close(figure)
         for (name, begin), (_, end) in zip(marks, marks[1:], strict=False):
             if name:
-                color = COLORS[names.index(name) % len(COLORS)]
+                color = COLORS[PARTS.index(name)]  # as in the bars of a step
                 axis.axvspan(begin - marks[0][1], end - marks[0][1], color=color, alpha=0.25, linewidth=0, label=name)
         axis.plot(seconds, above, color="black", marker="", linewidth=1)
         axis.set(xlabel="seconds", ylabel="MB above the start", xlim=(0, marks[-1][1] - marks[0][1]))
         handles = dict(
             reversed([(text, handle) for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)])
         )
-        order = [name for name in names if name in handles]
-        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=4, fontsize=7)
+        figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=4, fontsize=7)
     return figure
 
 

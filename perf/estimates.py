@@ -27,7 +27,7 @@ from gkd.params import load
 from gkd.qsd import Objective
 
 PRESETS = ("paper-base", "paper", "paper-f2f-base", "paper-f2f")
-METHODS = ("teacher", "none", "none-frozen", "kd", "mse", "gkd")
+METHODS = ("teacher", "none", "none-frozen", "kd", "gkd")
 TOKENS, OFF = (256, 576, 1024, 2304, 4096), 0.02
 PARTS = {"teacher": "teacher", "student": "student,", "heads": "QSD", "decoder": "decoder"}
 
