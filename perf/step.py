@@ -22,17 +22,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gkd.compiling import compiled
-from gkd.models import Encoder, Tokens
+from gkd.models import Encoder
 from gkd.params import Compute
 from gkd.precision import frozen_copy, resolve
+from gkd.profiling import resident, time_parts
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.recompute import recomputing
 from gkd.training import fit, parameter_groups
@@ -104,11 +103,6 @@ def models(options: argparse.Namespace) -> tuple[Encoder, Encoder, Objective, Te
     return student.train(), teacher, objective, images, mask
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def turns(batch: list[Tensor], count: int) -> Iterator[list[Tensor]]:
     """The batch `count` times, each when the parent says so; wall and CPU seconds until the next are printed."""
     for _ in range(count):
@@ -141,60 +135,10 @@ def child(options: argparse.Namespace) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdin.readline()  # one row after another
     if options.parts and options.row == "ours fp32":
-        parts = measure_parts(student.train(), teacher, objective.train(), images, mask, options.repeats)
+        parts = time_parts(student.train(), teacher, objective.train(), [(images, mask)] * options.repeats, LR)
+        del parts["data"]  # there is none to wait for
     row = {"losses": losses, "memory": peak - loaded, "weights": loaded, "dtype": str(dtype), "parts": parts}
     print(json.dumps(row), flush=True)
-
-
-def measure_parts(
-    student: Encoder, teacher: Encoder, objective: Objective, images: Tensor, mask: Tensor, repeats: int
-) -> dict[str, float]:
-    """Median seconds of the parts of a step; the backward pass is told apart at the student's tokens."""
-    optimizer = torch.optim.AdamW(parameter_groups([student, objective], LR, WEIGHT_DECAY))
-    found: dict[str, list[float]] = {}
-    for _ in range(repeats):
-        clock, reached = {"teacher": 0.0, "student, forward": 0.0}, []
-        with ExitStack() as hooks:
-            hooks.enter_context(timed(teacher, clock, "teacher"))
-            hooks.enter_context(timed(student, clock, "student, forward"))
-            hooks.callback(student.register_forward_hook(partial(_mark, reached)).remove)
-            optimizer.zero_grad()
-            start = time.perf_counter()
-            loss, _ = distillation_step(student, teacher, objective, images, mask)
-            forward = time.perf_counter()
-            loss.backward()
-        backward = time.perf_counter()
-        optimizer.step()
-        clock["QSD and losses, forward"] = forward - start - sum(clock.values())
-        clock["QSD and losses, backward"] = reached[0] - forward
-        clock["student, backward"] = backward - reached[0]
-        clock["AdamW"] = time.perf_counter() - backward
-        for name, value in clock.items():
-            found.setdefault(name, []).append(value)
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def _mark(reached: list[float], _module: nn.Module, _inputs: object, tokens: Tokens) -> None:
-    """Notes when the backward pass comes to the student's tokens: it goes through the heads before."""
-    tokens.patches.register_hook(lambda _: reached.append(time.perf_counter()))
-
-
-@contextmanager
-def timed(module: nn.Module, clock: dict[str, float], name: str) -> Iterator[None]:
-    """While it lasts, seconds of forward calls of `module` are added to clock[name]."""
-
-    def before(*_: object) -> None:
-        clock[name] -= time.perf_counter()
-
-    def after(*_: object) -> None:
-        clock[name] += time.perf_counter()
-
-    handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def answer(process: subprocess.Popen, word: str) -> str:

@@ -47,8 +47,11 @@ LAYERS = (
         "inference",
         "subsets",
         "scheduling",
+        "profiling",
+        "counting",
+        "estimates",
     ),
-    ("tables", "viz", "reporting", "doctor", "export", "predict"),
+    ("tables", "viz", "charts", "reporting", "doctor", "export", "predict"),
     ("explore", "cli"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,192 @@
+"""Where the time and the memory of a training step go.
+
+    seconds = time_parts(student, teacher, objective, batches, lr=1e-4)      # medians by part, in the order of PARTS
+    with sampled_memory() as record: ...                                     # record.frame: seconds, bytes
+
+The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gkd.models import Encoder, Tokens
+from gkd.qsd import Objective, distillation_step
+from gkd.training import parameter_groups
+
+PARTS = (
+    "data",
+    "teacher",
+    "student, forward",
+    "QSD and losses, forward",
+    "QSD and losses, backward",
+    "student, backward",
+    "AdamW",
+)
+Marks = list[tuple[str, float]]  # what begins, and what the meter showed then; the last one ends a step
+
+
+def follow(
+    meter: Callable[[], float],
+    step: Callable[[], Tensor],
+    student: Encoder,
+    teacher: Encoder,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Marks:
+    """Run one step, backward pass and (where given) update, and note what the meter shows as each part begins.
+
+    Args:
+        meter: any figure that only grows, such as `time.perf_counter` or a count of FLOPs.
+        step: gives the loss; it calls `student` and `teacher`.
+        student: learns. The backward pass is told apart at its tokens: it goes through all heads before them.
+        teacher: frozen.
+        optimizer: of the student and the heads.
+    """
+    marks: Marks = []
+
+    def mark(name: str) -> None:
+        marks.append((name, meter()))
+
+    def reached(_gradient: Tensor) -> None:
+        if marks[-1][0] != "student, backward":  # the tokens of two views
+            mark("student, backward")
+
+    def watch(_module: nn.Module, _inputs: object, tokens: Tokens) -> None:
+        tokens.patches.register_hook(reached)
+
+    with ExitStack() as hooks:
+        for module, name in ((teacher, "teacher"), (student, "student, forward")):
+            begin = module.register_forward_pre_hook(lambda *_, name=name: mark(name))
+            end = module.register_forward_hook(lambda *_: mark("QSD and losses, forward"))
+            hooks.callback(begin.remove)
+            hooks.callback(end.remove)
+        hooks.callback(student.register_forward_hook(watch).remove)
+        mark("QSD and losses, forward")
+        loss = step()
+        mark("QSD and losses, backward")
+        loss.backward()
+    mark("AdamW")
+    if optimizer is not None:
+        optimizer.step()
+    mark("")
+    return marks
+
+
+def spent(marks: Marks) -> dict[str, float]:
+    """What each part took, by name, in the order of PARTS."""
+    found: dict[str, float] = {}
+    for (name, begin), (_, end) in zip(marks, marks[1:], strict=False):
+        found[name] = found.get(name, 0.0) + end - begin
+    return {name: found[name] for name in PARTS if name in found}
+
+
+def step_marks(
+    student: Encoder,
+    teacher: Encoder,
+    objective: Objective,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    lr: float,
+    weight_decay: float = 0.05,
+) -> Iterator[Marks]:
+    """The marks in seconds of each training step over `batches` of images (B, 3, H, W) and masks (B, N).
+
+    "data" is the wait for the next batch. The student and the heads learn, as they would in training.
+    """
+    optimizer = torch.optim.AdamW(parameter_groups([student, objective], lr, weight_decay))
+    start = time.perf_counter()
+    for images, mask in batches:
+        optimizer.zero_grad()
+        step = lambda images=images, mask=mask: distillation_step(student, teacher, objective, images, mask)[0]  # noqa: E731
+        yield [("data", start), *follow(time.perf_counter, step, student, teacher, optimizer)]
+        start = time.perf_counter()
+
+
+def time_parts(
+    student: Encoder,
+    teacher: Encoder,
+    objective: Objective,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    lr: float,
+    warmup: int = 0,
+) -> dict[str, float]:
+    """Median seconds of the parts of a training step over `batches` (see `step_marks`), without the first `warmup`.
+
+    Raises:
+        ValueError: no step is left to measure.
+    """
+    steps = [spent(marks) for marks in step_marks(student, teacher, objective, batches, lr)][warmup:]
+    if not steps:
+        raise ValueError(f"nothing was measured: give more batches than the {warmup} of the warm-up")
+    return {name: statistics.median(step[name] for step in steps) for name in steps[0]}
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds.
+
+    Raises:
+        RuntimeError: the system has no /proc.
+    """
+    file = Path("/proc/self/statm")
+    if not file.is_file():
+        raise RuntimeError("memory is read from /proc, which this system lacks: measure on Linux")
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryRecord:
+    """What `sampled_memory` saw; `frame` has seconds (of time.perf_counter) and bytes."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, int]] = []
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=["seconds", "bytes"])
+
+    def between(self, begin: float, end: float) -> pd.DataFrame:
+        """The samples of a stretch of time, such as a step; the last one before it comes first.
+
+        Raises:
+            ValueError: the record begins later.
+        """
+        frame = self.frame
+        first = int((frame["seconds"] <= begin).sum()) - 1
+        if first < 0:
+            raise ValueError(f"memory was sampled from {frame['seconds'].min():.3f} on, not from {begin:.3f}")
+        return frame[(frame.index >= first) & (frame["seconds"] <= end)].reset_index(drop=True)
+
+
+@contextmanager
+def sampled_memory(interval: float = 0.002) -> Iterator[MemoryRecord]:
+    """While it lasts, a thread notes every `interval` seconds how much memory the process holds.
+
+    torch lets go of the interpreter while it computes, so that the samples fall within operations, too. Shorter peaks
+    than the interval are missed.
+    """
+    record, stop = MemoryRecord(), threading.Event()
+
+    def note() -> None:
+        record.rows.append((time.perf_counter(), resident()))
+
+    def watch() -> None:
+        while not stop.wait(interval):
+            note()
+
+    note()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield record
+    finally:
+        stop.set()
+        thread.join()
+        note()

@@ -1,0 +1,197 @@
+"""Time and peak memory of a distillation step against tokens and against batch, with fitted exponents.
+
+python perf/curves.py [--json FILE] [--check] [--figure STEM] [--repeats N] [--threads N] [--masked SHARE]
+                      [--tokens N ...] [--batches N ...] [--batch-tokens N] [--teacher NAME] [--student NAME]
+
+ViT-B to ViT-S of random weights, fp32: forward, backward and AdamW step. Tokens at batch 1 with full QSD and with light
+QSD (pool 2), then batches at 256 tokens. Every point is a process of its own, so that its peak memory (above the loaded
+weights) is its own. Time is the median of N steps after one of warm-up; where the first step takes over 10 s it counts
+as well, and where it takes over 20 s there are 3 in all. By default no sample has a masked view, so that every point
+does the same work an image: with the published half of the samples, batch 1 could not be compared. `--check` exits with
+1 where time grows faster than batch^1.1, or a point is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from gkd.charts import power, power_curves
+from gkd.models import Encoder
+from gkd.params import ROOT
+from gkd.profiling import resident, spent, step_marks
+from gkd.qsd import Objective
+from gkd.viz import save
+
+TOKENS, BATCHES, POOLS = (256, 576, 1024, 2304, 4096), (1, 2, 4, 8), {"full QSD": 1, "light QSD": 2}
+LIMIT = 1.1  # exponent of time in batch
+COUNTS, SLOW, FEW = 10.0, 20.0, 3  # seconds of a first step that counts, of a slow one, and steps of those
+
+
+def child(options: argparse.Namespace) -> None:
+    """One point: median seconds, their parts, and bytes above the weights, as a line of JSON."""
+    tokens, batch, pool = options.one
+    size = 16 * math.isqrt(tokens)
+    torch.manual_seed(0)
+    student = Encoder.create(options.student, img_size=size).train()
+    teacher = Encoder.create(options.teacher, img_size=size).requires_grad_(False).eval()
+    objective = Objective(student.dim, teacher.dim, pool=pool)
+    images, mask = torch.rand(batch, 3, size, size), torch.zeros(batch, tokens, dtype=torch.bool)
+    mask[: int(batch * options.masked), ::2] = True
+    loaded, steps, busy = resident(), [], []
+    before = time.process_time()
+    for marks in step_marks(student, teacher, objective, iter(lambda: (images, mask), None), lr=1e-4):
+        steps.append(spent(marks))
+        busy.append(time.process_time() - before)
+        first = sum(steps[0].values())
+        if len(steps) >= (FEW if first > SLOW else options.repeats + (first <= COUNTS)):
+            break
+        before = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    warmup = int(sum(steps[0].values()) <= COUNTS)
+    steps, busy = steps[warmup:], busy[warmup:]
+    seconds = statistics.median(sum(step.values()) for step in steps)
+    parts = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
+    found = {"seconds": seconds, "cpu": statistics.median(busy), "steps": len(steps), "parts": parts}
+    print(json.dumps({**found, "memory": peak - loaded, "weights": loaded}))
+
+
+def point(tokens: int, batch: int, pool: int, options: argparse.Namespace) -> dict:
+    """One point from a process of its own; empty where it failed, after its error was shown."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--one", str(tokens), str(batch), str(pool)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        print(f"  {tokens} tokens, batch {batch}, pool {pool}: failed ({done.returncode})", flush=True)
+        return {}
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {tokens} tokens, batch {batch}, pool {pool}: {found['seconds']:.2f} s", flush=True)
+    return found
+
+
+def curves(options: argparse.Namespace) -> dict[str, dict[int, dict]]:
+    """Points by curve and size; the batch curve shares its point at batch 1 with the first one."""
+    found = {
+        name: {tokens: point(tokens, 1, pool, options) for tokens in options.tokens} for name, pool in POOLS.items()
+    }
+    shared = found["full QSD"].get(options.batch_tokens)
+    found["batch"] = {
+        batch: shared if batch == 1 and shared is not None else point(options.batch_tokens, batch, 1, options)
+        for batch in options.batches
+    }
+    return found
+
+
+def exponents(found: dict[str, dict[int, dict]]) -> dict[str, dict[str, float]]:
+    """Fitted over all points and over the upper half, of time and of memory; none where a point is missing."""
+    fitted = {}
+    for name, points in found.items():
+        if all(points.values()) and len(points) > 1:
+            times, memory = ({x: row[key] for x, row in points.items()} for key in ("seconds", "memory"))
+            fitted[name] = {
+                "time": power(times),
+                "time, upper half": power(times, upper=True),
+                "memory": power(memory),
+                "memory, upper half": power(memory, upper=True),
+            }
+    return fitted
+
+
+def missed(found: dict[str, dict[int, dict]], fitted: dict[str, dict[str, float]]) -> list[str]:
+    """What `--check` is about, in words."""
+    lines = [f"{name} at {x}: no result" for name, points in found.items() for x, row in points.items() if not row]
+    if "batch" not in fitted:
+        return [*lines, "batch: no exponent could be fitted"]
+    for key in ("time", "time, upper half"):
+        if fitted["batch"][key] > LIMIT:
+            lines.append(f"{key}: grows with batch^{fitted['batch'][key]:.2f}, allowed {LIMIT}")
+    return lines
+
+
+def report(found: dict[str, dict[int, dict]], fitted: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
+    """The Markdown tables."""
+    print(
+        f"{options.teacher} to {options.student}, fp32, {options.threads} threads, {options.masked:.0%} of the samples "
+        f"with a masked view, GB above weights"
+    )
+    print("| curve | tokens | batch | s | images/s | CPU s | QSD and losses | GB | steps |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, points in found.items():
+        for x, row in points.items():
+            tokens, batch = (options.batch_tokens, x) if name == "batch" else (x, 1)
+            if not row:
+                print(f"| {name} | {tokens} | {batch} | failed | | | | | |")
+                continue
+            qsd = sum(v for part, v in row["parts"].items() if part.startswith("QSD")) / sum(row["parts"].values())
+            speed = f"{row['seconds']:.2f} | {batch / row['seconds']:.3f} | {row['cpu']:.2f}"
+            print(f"| {name} | {tokens} | {batch} | {speed} | {qsd:.0%} | {row['memory'] / 1e9:.2f} | {row['steps']} |")
+    print("\n| exponent of | time | time, upper half | memory | memory, upper half |\n|---|---|---|---|---|")
+    for name, values in fitted.items():
+        which = "batch" if name == "batch" else f"tokens, {name}"
+        print(f"| {which} | {' | '.join(f'{value:.2f}' for value in values.values())} |")
+
+
+def draw(found: dict[str, dict[int, dict]], stem: Path) -> list[Path]:
+    """The curves as a PNG."""
+
+    def of(key: str, scale: float, names: tuple[str, ...]) -> dict[str, dict[float, float]]:
+        return {name: {x: row[key] / scale for x, row in found[name].items()} for name in names}
+
+    panels = {
+        "seconds a step, batch 1": ("tokens", of("seconds", 1, tuple(POOLS))),
+        "GB above weights, batch 1": ("tokens", of("memory", 1e9, tuple(POOLS))),
+        "seconds a step, 256 tokens": ("batch", of("seconds", 1, ("batch",))),
+        "GB above weights, 256 tokens": ("batch", of("memory", 1e9, ("batch",))),
+    }
+    return save(power_curves(panels), stem, ("png",))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "step_curves", help="without .png")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--masked", type=float, default=0.0, help="share of the samples that have a masked view")
+    parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS), help="squares")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--batch-tokens", type=int, default=256, help="of the batch curve, a square")
+    parser.add_argument("--teacher", default="vit_base_patch16_224")
+    parser.add_argument("--student", default="vit_small_patch16_224")
+    parser.add_argument("--one", type=int, nargs=3, metavar=("TOKENS", "BATCH", "POOL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.one:
+        child(options)
+        return 0
+    if wrong := [n for n in (*options.tokens, options.batch_tokens) if math.isqrt(n) ** 2 != n]:
+        parser.error(f"{wrong[0]} tokens fill no square grid")
+    if len(set(options.batches)) < 2 and options.check:
+        parser.error("--check needs two batches or more to fit an exponent")
+    found = curves(options)
+    fitted = exponents(found)
+    report(found, fitted, options)
+    if options.json:
+        options.json.write_text(json.dumps({"points": found, "exponents": fitted}, indent=2) + "\n")
+    if all(row for points in found.values() for row in points.values()):
+        for path in draw(found, options.figure):
+            print(f"drawn: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
+    lines = missed(found, fitted) if options.check else []
+    for line in lines:
+        print(f"missed: {line}", file=sys.stderr)
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

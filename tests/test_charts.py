@@ -1,0 +1,51 @@
+"""What the charts of costs show, and what the fitted exponents say."""
+
+import pandas as pd
+import pytest
+
+from gkd.charts import memory_over_time, power, power_curves, stacked_bars
+
+
+def test_pieces_of_a_bar_lie_end_to_end() -> None:
+    (axis,) = stacked_bars({"a": {"x": 1.0, "y": 3.0}, "b": {"y": 2.0}}, "s").axes
+    pieces = [[(p.get_x(), p.get_width()) for p in bar] for bar in axis.containers]
+    assert pieces == [[(0, 1), (0, 0)], [(1, 3), (0, 2)]]
+    assert [text.get_text() for text in axis.texts] == ["25%", "", "75%", "100%"]
+
+
+def test_nothing_to_stack_is_said() -> None:
+    with pytest.raises(ValueError, match="nothing to stack"):
+        stacked_bars({}, "s")
+
+
+def test_memory_starts_at_nought_with_the_step() -> None:
+    samples = pd.DataFrame({"seconds": [10.0, 11.0, 12.0], "bytes": [5e6, 7e6, 6e6]})
+    (axis,) = memory_over_time(samples, [("teacher", 10.0), ("AdamW", 11.0), ("", 12.0)]).axes
+    (line,) = axis.lines
+    assert line.get_xdata().tolist() == [0, 1, 2] and line.get_ydata().tolist() == [0, 2, 1]
+    assert axis.get_xlim() == (0, 2)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1, 2])
+def test_the_exponent_of_a_power_is_found(exponent) -> None:
+    values = {x: 3 * x**exponent for x in (1, 2, 4, 8)}
+    assert power(values) == pytest.approx(exponent) == power(values, upper=True)
+
+
+def test_the_upper_half_is_fitted_by_itself() -> None:
+    values = {1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0}
+    assert power(values, upper=True) == pytest.approx(1)
+    assert power({1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0, 16: 4.0}, upper=True) == pytest.approx(1)
+    assert power(values) < 0.5
+
+
+@pytest.mark.parametrize("values", [{}, {1: 1.0}, {1: 1.0, 2: 0.0}])
+def test_too_little_to_fit_is_said(values) -> None:
+    with pytest.raises(ValueError, match="two points or more, all positive"):
+        power(values)
+
+
+def test_curves_have_a_linear_one_beside_them() -> None:
+    figure = power_curves({"time": ("tokens", {"full": {2: 1.0, 8: 9.0}, "light": {2: 1.0, 8: 5.0}})})
+    lines = {line.get_label(): line.get_ydata()[-1] for line in figure.axes[0].lines}
+    assert lines == {"full": 9, "light": 5, "linear": 4}
