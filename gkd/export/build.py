@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -72,6 +73,8 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
     encoder, options = any_size(spec := spec_of(params, about["setting"], METHODS[about["method"]]))
     protocol = params.evaluate
     bound = protocol.bounds.get(source.validation.name)
+    # The coarsest of Mask2Former's four maps has cells of 8 strides; a graph cannot hold part of a cell.
+    coarsest = 8 * params.models.mask2former.stride if params.models.decoder == "mask2former" else 1
     return Config(
         name=name or (checkpoint.stem if foreign(about) else checkpoint.resolve().parent.name),
         encoder=EncoderConfig(
@@ -93,7 +96,7 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             stride=protocol.stride,
             bound=None if bound is None else tuple(bound),
             # Where only one size fits, slide() pads every window to it.
-            multiple=protocol.window if fixed_size(encoder) else encoder.stride,
+            multiple=protocol.window if fixed_size(encoder) else math.lcm(encoder.stride, coarsest),
             batch_size=protocol.batch_size,
             flip=protocol.flip,
             scales=tuple(protocol.scales),

@@ -13,11 +13,15 @@ from math import isfinite
 from pathlib import Path
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from torch import nn
 from torch.onnx import OnnxExporterError
 
 from gkd.export.config import ExportError, InferenceConfig
 from gkd.export.onnx_runtime import OnnxModel
+
+_SAME = (Conv2dSame, AvgPool2dSame, MaxPool2dSame)
 
 
 def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
@@ -34,6 +38,11 @@ def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
     if multiple == how.window:
         sides, sizes = (multiple, multiple), {0: batch}
     else:
+        if any(isinstance(module, _SAME) for module in model.modules()):
+            raise ExportError(
+                f"{_refusal(how)} nothing, since this was not tried: padding as in TensorFlow follows from height and "
+                "width in every layer, and tracing it does not end"
+            )
         # Differing sides of more than one patch: equal ones or ones would be taken for constants.
         sides = 3 * multiple, 5 * multiple
         rows, columns = (torch.export.Dim(name, max=1024) for name in ("rows", "columns"))
