@@ -211,17 +211,16 @@ def compare(folder):
 SLOW = pytest.mark.slow
 
 
-# Least share of the pixels of a noise photo that keep their class under static int8. Measured: resnet10t 88.0 %.
+# Least share of the pixels of a noise photo that keep their class under static int8. Measured: 0.91, 0.965, 0.74.
 @pytest.mark.parametrize(
     ("name", "options", "kept"),
     [
         ("resnet10t", {}, 0.8),
-        pytest.param("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}, 0.5, marks=SLOW),
-        pytest.param("mobilenetv4_conv_small_050", {}, 0.5, marks=SLOW),
-        pytest.param("swin_tiny_patch4_window7_224", SWIN, 0.5, marks=SLOW),
+        pytest.param("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}, 0.85, marks=SLOW),
+        pytest.param("mobilenetv4_conv_small_050", {}, 0.6, marks=SLOW),
     ],
 )
-def test_convolutional_and_hierarchical_encoders(member, monkeypatch, tmp_path, name, options, kept):
+def test_convolutional_encoders(member, monkeypatch, tmp_path, name, options, kept):
     file, _, params = member("conv", name, options, protocol=WHOLE)
     monkeypatch.setattr(build, "load", lambda profile: params)
     config = export(file, tmp_path / "m", onnx=True, int8=True, photos=[photo(80, 96, seed) for seed in range(1, 5)])
@@ -232,20 +231,13 @@ def test_convolutional_and_hierarchical_encoders(member, monkeypatch, tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("vit_tiny_patch16_224", {"img_size": 64, "embed_dim": 24, "depth": 4, "num_heads": 3}),
-        ("resnet10t", {}),
-    ],
-)
-def test_mask2former(member, monkeypatch, tmp_path, name, options):
-    file, _, params = member("mask2former", name, options, protocol=WHOLE)
+def test_mask2former(member, monkeypatch, tmp_path):
+    vit = {"img_size": 64, "embed_dim": 24, "depth": 4, "num_heads": 3}
+    file, _, params = member("mask2former", "vit_tiny_patch16_224", vit, protocol=WHOLE)
     monkeypatch.setattr(build, "load", lambda profile: params)
-    assert export(file, tmp_path / "m", onnx=True, int8=True).int8 == "dynamic"
-    share = compare(tmp_path / "m")
-    print(f"{name}: {share:.3f} of the pixels keep their class")
-    assert share >= 0.5
+    config = export(file, tmp_path / "m", onnx=True, int8=True)
+    assert config.int8 == "dynamic" and config.inference.multiple == 32  # patches of 16, cells of 32
+    assert compare(tmp_path / "m") >= 0.9  # measured: 1.0
 
 
 def test_a_fixed_size_pads_every_window_to_it(member, monkeypatch, tmp_path):
