@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_models import SWIN, tiny_vit
+from tiny_models import tiny_vit
 from torch import nn
 
 from gkd.checkpoints import CheckpointError, read, save
