@@ -82,7 +82,7 @@ def stages(params: Params, methods: Sequence[str] | None = None, given: Assumpti
     rows: list[dict[str, Any]] = []
     for setting in params.plan.settings:
         models = _Models(params, setting)
-        for name in methods or params.plan.methods:
+        for name in params.plan.methods if methods is None else methods:
             row = {"preset": params.profile, "setting": setting, "method": name}
             for stage in _distillation(params, models, METHODS[name], given) + _task(params, models, METHODS[name]):
                 gpus = given.gpus[stage["stage"]]

@@ -139,8 +139,8 @@ class View(NamedTuple):
     size: tuple[int, int]
 
     def to(self, device: str | torch.device) -> View:
-        """On another device; from pinned memory without waiting."""
-        return View([image.to(device, non_blocking=True) for image in self.images], self.size)
+        """On another device; from pinned memory without waiting. A DataLoader makes a list of `size`: a tuple again."""
+        return View([image.to(device, non_blocking=True) for image in self.images], tuple(self.size))
 
 
 def view(photo: np.ndarray, how: Inference) -> View:

@@ -22,7 +22,7 @@ import numpy as np
 
 HEADER = struct.Struct("<4sIIQ")  # mark, checksum of what follows it, stamp, number of the record
 MARK = b"gkd1"
-SHARD = 2**30  # bytes of a file, about
+FILE_BYTES = 2**30  # bytes of a file, about
 PAGE = 4096  # records begin at multiples of it, so that two machines do not write one page of a network file
 
 
@@ -41,7 +41,7 @@ class Records:
     def __init__(self, folder: Path, size: int) -> None:
         self.folder, self.size = folder, size
         self.step = -(-(HEADER.size + size) // PAGE) * PAGE  # from one record to the next
-        self.per_file = max(1, SHARD // self.step)
+        self.per_file = max(1, FILE_BYTES // self.step)
 
     def read(self, slot: int, stamp: int) -> tuple[State, np.ndarray]:
         """The state of a record and its payload (size,) of uint8, which means something where the state is GOOD.
@@ -88,11 +88,11 @@ class Records:
 
     def on_disk(self) -> int:
         """Bytes that the files take; holes in them take none."""
-        return sum(512 * file.stat().st_blocks for file in self.folder.glob("*.shard"))
+        return sum(512 * file.stat().st_blocks for file in self.folder.glob("*.records"))
 
     def _place(self, slot: int) -> tuple[Path, int]:
         number, position = divmod(slot, self.per_file)
-        return self.folder / f"{number:06d}.shard", position * self.step
+        return self.folder / f"{number:06d}.records", position * self.step
 
 
 def _checksum(stamp: int, slot: int, payload: np.ndarray) -> int:

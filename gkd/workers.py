@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+from accelerate.utils import patch_environment
 
 MOST = 8  # by default: each holds batches ready, and a GPU box has cores for other runs
 
@@ -14,8 +15,8 @@ def workers() -> int:
     """Loader processes: GKD_WORKERS where it is set, else as many as leave torch's threads a core each.
 
     It is not in params.yaml, since it changes no result. Cores are those that this process may use, divided by the
-    processes of a run on this machine. Where an accelerator computes, one core is enough for
-    this process. 0 = this process loads.
+    processes of a run on this machine. Where an accelerator computes, one core is enough for this process. 0 = this
+    process loads.
     """
     given = os.environ.get("GKD_WORKERS")
     if given is not None:
@@ -24,7 +25,9 @@ def workers() -> int:
         return int(given)
     # torchrun tells how many processes this machine has; notebook_launcher, of one machine, how many there are.
     processes = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or "1"
-    computing = 1 if torch.accelerator.is_available() else torch.get_num_threads()
+    with patch_environment(PYTORCH_NVML_BASED_CUDA_CHECK="1"):  # asked otherwise, CUDA is closed to forked processes
+        accelerated = torch.accelerator.is_available()
+    computing = 1 if accelerated else torch.get_num_threads()
     return min(max(cores() // int(processes) - computing, 0), MOST)
 
 

@@ -37,7 +37,7 @@ from gkd.datasets import DATASETS, open_split
 from gkd.decoders import Segmentor, build_decoder
 from gkd.evaluation import evaluate, scores
 from gkd.export import ExportError, export, load_folder
-from gkd.export.build import any_size
+from gkd.export.build import any_size, multiple_of
 from gkd.export.config import DecoderConfig, InferenceConfig
 from gkd.export.onnx_file import write_onnx
 from gkd.export.onnx_runtime import OnnxModel
@@ -77,7 +77,7 @@ def models() -> Iterator[tuple[str, Segmentor, InferenceConfig]]:
     for name, (spec, sizes, window) in zip(EXPECTED, parts, strict=True):
         encoder, _ = any_size(spec)
         decoder = build_decoder(sizes, encoder, CLASSES)
-        how = InferenceConfig(window=window, stride=window, multiple=encoder.stride)
+        how = InferenceConfig(window=window, stride=window, multiple=multiple_of(encoder, sizes))
         yield name, Segmentor(encoder, decoder, frozen=True).eval(), how
 
 

@@ -73,7 +73,10 @@ def _part(flops: dict[str, float], start: str) -> float:
 def rows_of(preset: str, wanted: list[str], given: Assumptions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The stages of a preset, and its rows: sums by method and source."""
     params = load(preset)
-    table = stages(params, [m for m in wanted if m in params.plan.methods], given)
+    methods = [m for m in wanted if m in params.plan.methods]
+    if not methods:
+        raise SystemExit(f"{preset} has none of the rows {', '.join(wanted)}; it has {', '.join(params.plan.methods)}")
+    table = stages(params, methods, given)
     for gpu in GPUS.values():
         table = estimate(table, gpu, given)
     return table, totals(table, ["flops", *(f"{name} hours" for name in GPUS)])

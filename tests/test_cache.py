@@ -152,7 +152,7 @@ def flip(file, at):
 @pytest.mark.parametrize("damage", ["bit", "cut", "zeros", "lost", "noise"])
 def test_a_damaged_cache_is_found_and_made_again(tmp_path, capsys, damage):
     whole = run(tmp_path, section())
-    (file,) = tmp_path.rglob("*.shard")
+    (file,) = tmp_path.rglob("*.records")
     content = file.read_bytes()
     {
         "bit": lambda: flip(file, 100),
@@ -223,7 +223,7 @@ def test_disk_use_is_foretold_and_what_does_not_fit_stops_before_the_first_step(
     told = capsys.readouterr().out
     assert "teacher cache: at most 10 views x 0.004 MB (fp32) = 0.000 GB in " in told
     assert "run  teacher cache: 14 views read, 10 made (0 torn, 0 of another image)" in told
-    taken = sum(512 * file.stat().st_blocks for file in tmp_path.rglob("*.shard"))
+    taken = sum(512 * file.stat().st_blocks for file in tmp_path.rglob("*.records"))
     assert taken <= 10 * 4096
     key(tmp_path / "few", section(steps=1))
     assert "at most 4 views" in capsys.readouterr().out  # one step sees no more

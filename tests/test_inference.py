@@ -6,9 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader
 
 from gkd import inference
-from gkd.inference import Inference, argmax_of_bands, keep_ratio_size, predict, slide, slide_bands, window_starts
+from gkd.inference import (
+    Inference,
+    argmax_of_bands,
+    keep_ratio_size,
+    predict,
+    slide,
+    slide_bands,
+    view,
+    window_starts,
+)
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -253,3 +263,10 @@ def test_ties_go_to_the_first_class_and_rows_at_once_change_no_bit(height, width
     fine = torch.rand(5, height, width, generator=generator)
     whole, parts = (argmax_of_bands([fine], (height, width), (rows, 31), count) for count in (1000, at_once))
     assert torch.equal(whole, parts)
+
+
+def test_a_view_that_went_through_a_loader_still_knows_its_size_as_a_shape():
+    how = Inference(32, 24, bound=(48, 40), multiple=8)
+    photo = np.zeros((20, 24, 3), dtype=np.uint8)
+    (loaded,) = DataLoader([view(photo, how)], batch_size=None)
+    assert loaded.to("cpu").size == view(photo, how).size == (40, 48)

@@ -22,7 +22,7 @@ def payload(seed):
 @pytest.fixture
 def few(tmp_path, monkeypatch):
     """Three records a file."""
-    monkeypatch.setattr(module, "SHARD", 3 * 2 * PAGE)
+    monkeypatch.setattr(module, "FILE_BYTES", 3 * 2 * PAGE)
     return Records(tmp_path / "cache", SIZE)
 
 
@@ -36,7 +36,7 @@ def test_records_come_back_from_files_of_bounded_size(few):
         assert state == State.GOOD and (found == payload(slot)).all()
     assert few.read(1, 1)[0] == few.read(8, 8)[0] == State.ABSENT
     files = sorted(few.folder.iterdir())
-    assert [file.name for file in files] == ["000000.shard", "000001.shard", "000002.shard"]
+    assert [file.name for file in files] == ["000000.records", "000001.records", "000002.records"]
     assert max(file.stat().st_size for file in files) <= 3 * 2 * PAGE and few.on_disk() >= 4 * SIZE
     few.write(0, 5, payload(9))
     assert few.read(0, 0)[0] == State.OTHER and (few.read(0, 5)[1] == payload(9)).all()
@@ -73,7 +73,7 @@ def test_a_write_that_ended_midway_is_never_believed(tmp_path_factory, length):
 
 def test_a_record_at_the_place_of_another_is_of_something_else(few):
     few.write(1, 7, payload(0))
-    file = few.folder / "000000.shard"
+    file = few.folder / "000000.records"
     content = file.read_bytes()
     file.write_bytes(content[few.step :] + content)
     assert few.read(0, 7)[0] == State.OTHER
@@ -84,7 +84,9 @@ def test_a_full_disk_says_what_to_do(few, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OSError, match=r"No space left on device: .*000000.shard; free space or remove an older cache"):
+    with pytest.raises(
+        OSError, match=r"No space left on device: .*000000.records; free space or remove an older cache"
+    ):
         few.write(0, 0, payload(0))
     monkeypatch.setattr(os, "pwrite", lambda *_: 100)
     with pytest.raises(OSError, match="the disk is full"):

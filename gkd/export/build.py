@@ -13,7 +13,7 @@ import torch
 from gkd.availability import sha256
 from gkd.benchmarks import SOURCES
 from gkd.checkpoints import read
-from gkd.decoders import Segmentor, build_decoder
+from gkd.decoders import DecoderSizes, Segmentor, build_decoder
 from gkd.export.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
 from gkd.labels import palette
 from gkd.methods import METHODS
@@ -38,6 +38,14 @@ def fixed_size(encoder: Encoder) -> bool:
     """Whether the encoder takes images of one size only, by what timm's patch embedding says of itself."""
     embed = getattr(encoder.backbone, "patch_embed", None)
     return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", False))
+
+
+def multiple_of(encoder: Encoder, sizes: DecoderSizes) -> int:
+    """What the sides of an image are multiples of, in pixels: of a patch, and of the decoder's coarsest cells.
+
+    The coarsest of Mask2Former's four maps has cells of 8 strides, and a graph cannot hold part of a cell.
+    """
+    return math.lcm(encoder.stride, 8 * sizes.mask2former.stride if sizes.decoder == "mask2former" else 1)
 
 
 def any_size(spec: EncoderSpec) -> tuple[Encoder, dict[str, Any]]:
@@ -73,8 +81,6 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
     encoder, options = any_size(spec := spec_of(params, about["setting"], METHODS[about["method"]]))
     protocol = params.evaluate
     bound = protocol.bounds.get(source.validation.name)
-    # The coarsest of Mask2Former's four maps has cells of 8 strides; a graph cannot hold part of a cell.
-    coarsest = 8 * params.models.mask2former.stride if params.models.decoder == "mask2former" else 1
     return Config(
         name=name or (checkpoint.stem if foreign(about) else checkpoint.resolve().parent.name),
         encoder=EncoderConfig(
@@ -96,7 +102,7 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             stride=protocol.stride,
             bound=None if bound is None else tuple(bound),
             # Where only one size fits, slide() pads every window to it.
-            multiple=protocol.window if fixed_size(encoder) else math.lcm(encoder.stride, coarsest),
+            multiple=protocol.window if fixed_size(encoder) else multiple_of(encoder, params.models),
             batch_size=protocol.batch_size,
             flip=protocol.flip,
             scales=tuple(protocol.scales),
