@@ -203,8 +203,10 @@ def missed(table: dict[str, dict]) -> list[str]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(description: str, rows: Iterable[str]) -> argparse.ArgumentParser:
+    """Options of a script whose rows are steps that take turns."""
+    rows = list(rows)
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
@@ -214,9 +216,14 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--teacher", default="vit_base_patch16_224")
     parser.add_argument("--student", default="vit_small_patch16_224")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, help="the first is compared with")
+    parser.add_argument("--rows", nargs="+", default=rows, choices=rows, help="the first is compared with")
+    parser.add_argument("--row", choices=rows, help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> int:
+    parser = arguments(__doc__, ROWS)
     parser.add_argument("--parts", action="store_true", help="where the time of the project's fp32 step goes")
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.row:

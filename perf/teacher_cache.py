@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from step import LR, PUBLISHED, WEIGHT_DECAY, measure, models, resident, train_published, turns
+from step import LR, PUBLISHED, WEIGHT_DECAY, arguments, measure, models, resident, train_published, turns
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -131,19 +131,8 @@ def show(table: dict[str, dict], options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--teacher", default="vit_base_patch16_224")
-    parser.add_argument("--student", default="vit_small_patch16_224")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, help="the first is compared with")
+    parser = arguments(__doc__, ROWS)
     parser.add_argument("--folder", type=Path, help="of the cache; by default a temporary one")
-    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.row:

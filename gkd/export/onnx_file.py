@@ -40,8 +40,8 @@ def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
     else:
         if any(isinstance(module, _SAME) for module in model.modules()):
             raise ExportError(
-                f"{_refusal(how)} nothing, since this was not tried: padding as in TensorFlow follows from height and "
-                "width in every layer, and tracing it does not end"
+                f"{_refusal(how)} It was not tried: padding as in TensorFlow follows from height and width in every "
+                "layer, and tracing it does not end."
             )
         # Differing sides of more than one patch: equal ones or ones would be taken for constants.
         sides = 3 * multiple, 5 * multiple
@@ -58,7 +58,7 @@ def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
             verbose=False,
         )
     except OnnxExporterError as error:
-        raise ExportError(f"{_refusal(how)} {_reason(error)}") from error
+        raise ExportError(f"{_refusal(how)} Torch says: {_reason(error)}") from error
     program.save(file)
     return file
 
@@ -67,12 +67,12 @@ def _refusal(how: InferenceConfig) -> str:
     if how.multiple == how.window:
         return (
             f"torch {torch.__version__} cannot write this model as ONNX. Export it without ONNX and int8 and run it by "
-            "the engine torch, or choose another encoder or decoder. Torch says:"
+            "the engine torch, or choose another encoder or decoder."
         )
     return (
         "this model cannot be written as ONNX for any height and width. Try --fixed-size, which writes a graph of the "
         f"window ({how.window} x {how.window}) that windows are padded to, or export it without ONNX and int8 and run "
-        "it by the engine torch. Torch says:"
+        "it by the engine torch."
     )
 
 
