@@ -211,7 +211,9 @@ def argmax_of_bands(
         for rows in torch.arange(start, ready).split(at_once) if ready > start else ():
             w = weight[rows.to(held.device)]
             top, bottom = ((index[rows] - first).to(held.device) for index in (above, below))
-            blended = held[:, top] * (1 - w) + held[:, bottom] * w  # (K, rows, w)
+            # index_select copies whole rows: several times as fast as indexing on a CPU, with the same bits.
+            blended = held.index_select(1, top).mul_(1 - w)  # (K, rows, w)
+            blended += held.index_select(1, bottom).mul_(w)
             wide = F.interpolate(blended[None], (len(rows), size[1]), mode="bilinear", align_corners=False)
             found.append(_first_best(wide[0]))
         if ready < size[0]:
