@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -181,6 +180,8 @@ def predictions_grid(
 
 def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """Confusion matrix (K, K), rows = truth, as per cent of each row; rows without pixels stay empty."""
+    import seaborn as sns  # here, since it loads all of scipy.stats, which most notebooks never need
+
     confusion = np.asarray(confusion, dtype=float)
     if confusion.shape != (len(names), len(names)):
         raise ValueError(f"confusion {confusion.shape} does not fit {len(names)} class names")

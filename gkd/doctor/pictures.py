@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from gkd.labels import IGNORE
@@ -58,6 +57,8 @@ def contact_sheet(
 
 def frequency_heatmap(frequencies: pd.DataFrame, title: str = "") -> Figure:
     """Class frequencies in per cent: classes (rows) x domains (columns). Colours follow the square root of a share."""
+    import seaborn as sns  # here, since it loads all of scipy.stats, which most notebooks never need
+
     if frequencies.empty:
         raise ValueError("no class frequencies to draw: no label was read")
     text = frequencies.map(lambda v: "" if np.isnan(v) or v == 0 else f"{v:.1f}" if v >= 0.05 else "<0.1")
