@@ -6,7 +6,7 @@ python perf/curves.py [--json FILE] [--check] [--figure STEM] [--repeats N] [--t
 ViT-B to ViT-S of random weights, fp32: forward, backward and AdamW step. Tokens at batch 1 with full QSD and with light
 QSD (pool 2), then batches at 256 tokens. Every point is a process of its own, so that its peak memory (above the loaded
 weights) is its own. Time is the median of N steps after one of warm-up; where the first step takes over 10 s it counts
-as well, and where it takes over 20 s there are 3 in all. By default no sample has a masked view, so that every point
+as one of them. By default no sample has a masked view, so that every point
 does the same work an image: with the published half of the samples, batch 1 could not be compared. `--check` exits with
 1 where time grows faster than batch^1.1, or a point is missing.
 """
@@ -35,7 +35,7 @@ from gkd.viz import save
 
 TOKENS, BATCHES, POOLS = (256, 576, 1024, 2304, 4096), (1, 2, 4, 8), {"full QSD": 1, "light QSD": 2}
 LIMIT = 1.1  # exponent of time in batch
-COUNTS, SLOW, FEW = 10.0, 20.0, 3  # seconds of a first step that counts, of a slow one, and steps of those
+COUNTS = 10.0  # seconds from which a first step counts: what it does once is little beside that
 
 
 def child(options: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def child(options: argparse.Namespace) -> None:
         steps.append(spent(marks))
         busy.append(time.process_time() - before)
         first = sum(steps[0].values())
-        if len(steps) >= (FEW if first > SLOW else options.repeats + (first <= COUNTS)):
+        if len(steps) >= options.repeats + (first <= COUNTS):
             break
         before = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
