@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from gkd.profiling import PARTS
 from gkd.viz import COLORS, MARKERS, style
@@ -80,6 +81,8 @@ def power_curves(panels: Mapping[str, tuple[str, Mapping[str, Mapping[float, flo
             axis.plot(sizes, proportional, color="#999999", marker="", linestyle="--", linewidth=0.8, label="linear")
             axis.set(xscale="log", yscale="log", title=title, xlabel=label)
             axis.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize=6.5)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
             axis.grid()
         handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -1,0 +1,112 @@
+"""Where the start of a member goes: papermill, its kernel, the stage's imports, DVC.
+
+python perf/startup.py [--json FILE] [--check] [--repeats N]
+
+Medians of processes that start one after the other, in turn. A row holds what the row that it builds on holds, so that
+the differences are the parts. The old side of the table is what this environment avoids: the format checks of later
+jsonschema releases, where `rfc3987-syntax` is installed beside it, and seaborn in each stage. `dvc repro` has nothing
+to do, and needs a workspace whose default plan was run (`make repro`). `--check` exits with 1 where `import gkd` takes
+a second or more, or `dvc repro` ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT, IDLE = 1.0, 10.0  # seconds allowed
+STAGE = "import gkd.task, gkd.viz, gkd.plan, gkd.workspace"  # what notebooks/task_learning.ipynb imports from
+PLAIN, PACKAGE, REPRO = "python", "import gkd", "dvc repro, nothing to do"
+PAPERMILL, EMPTY, WHOLE = "import papermill", "papermill, empty notebook", "papermill, a stage's imports"
+BEFORE = "import seaborn besides"
+
+
+def notebook(folder: Path, code: str) -> list[str]:
+    """The command of a stage for a notebook of one cell."""
+    cell = nbformat.v4.new_code_cell(code)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    file = folder / f"{len(list(folder.iterdir()))}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), file)
+    return ["papermill", "-k", "python3", "--log-output", "--no-progress-bar", str(file), str(folder / "out.ipynb")]
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """What is timed, by row."""
+    python = sys.executable, "-c"
+    return {
+        PLAIN: [*python, "pass"],
+        PACKAGE: [*python, PACKAGE],
+        PAPERMILL: [*python, PAPERMILL],
+        EMPTY: notebook(folder, "pass"),
+        WHOLE: notebook(folder, STAGE),
+        BEFORE: notebook(folder, f"{STAGE}, seaborn"),
+        REPRO: ["dvc", "repro"],
+    }
+
+
+def seconds(command: list[str]) -> float:
+    """Wall seconds of a command that must succeed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    taken = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return taken
+
+
+def idle() -> bool:
+    """Whether `dvc repro` would run nothing; it must not start the pipeline here."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["dvc", "repro", "--dry"], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    return done.returncode == 0 and "Running stage" not in done.stdout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    if not idle():
+        parser.error("the default plan is not up to date here: run `make repro` first")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = commands(Path(folder))
+        times: dict[str, list[float]] = {name: [] for name in rows}
+        for turn in range(options.repeats + 1):  # the first brings files into memory
+            for name, command in rows.items():
+                taken = seconds(command)
+                if turn:
+                    times[name].append(taken)
+    table = {name: statistics.median(values) for name, values in times.items()}
+    print("| process | s | above |")
+    print("|---|---|---|")
+    below = {PACKAGE: PLAIN, PAPERMILL: PLAIN, EMPTY: PAPERMILL, WHOLE: EMPTY, BEFORE: WHOLE}
+    for name, taken in table.items():
+        above = f"{taken - table[below[name]]:.2f} s above `{below[name]}`" if name in below else ""
+        print(f"| {name} | {taken:.2f} | {above} |")
+    if options.json:
+        options.json.write_text(json.dumps({"medians": table, "seconds": times}, indent=2) + "\n")
+    own = table[PACKAGE] - table[PLAIN]
+    slow = [f"import gkd: {own:.2f} s, allowed {IMPORT}"] if own >= IMPORT else []
+    slow += [f"dvc repro with nothing to do: {table[REPRO]:.1f} s, allowed {IDLE}"] if table[REPRO] >= IDLE else []
+    for line in slow if options.check else []:
+        print(f"missed: {line}", file=sys.stderr)
+    return int(options.check and bool(slow))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
