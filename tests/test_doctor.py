@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from gkd import availability, datasets, doctor
 from gkd.cli import app
-from gkd.datasets import DATASETS, DatasetError, mapped, potsdam, variable
+from gkd.datasets import DATASETS, DatasetError, kept, potsdam, variable
 from gkd.doctor import Report, examine, looking
 from gkd.doctor.listing import evenly
 from gkd.doctor.pictures import contact_sheet, frequency_heatmap, overlay
@@ -30,7 +30,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No roots in the environment; data/ and manifests/ are those of a folder of the test."""
     for layout in DATASETS.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
-    for module in (availability, datasets, doctor, mapped):
+    for module in (availability, datasets, doctor, kept):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("gkd.params.ROOT", tmp_path)
 

@@ -7,8 +7,6 @@ tile that has changed, or a copy that is not whole, is replaced. Processes share
 Reading a window by Pillow would decode the tile: in random order, as in training, for nearly every window.
 """
 
-import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from gkd.datasets.kept import kept
 from gkd.datasets.reading import DatasetError, open_image
-from gkd.params import ROOT
 
 _COLOUR = {"RGB": 3, "RGBA": 4, "RGBX": 4, "RGBa": 4}  # as stored; bands of 8 bits
 _ORIENTATION = 274  # tag: 1 or absent = the first row is the top one
@@ -46,7 +44,7 @@ def tile_pixels(path: Path) -> np.ndarray:
 def _mapped(path: Path, size: int, changed: int) -> np.ndarray:
     stored = _stored(open_image(path, load=lambda image: None))
     if stored is None:
-        return _copy(path, size, changed)
+        return kept("tiles", path, size, changed, lambda: _decode(path), mapped=True)
     missing = stored.offset + int(np.prod(stored.shape)) - size
     if missing > 0:
         raise DatasetError(
@@ -72,31 +70,6 @@ def _stored(image: Image.Image) -> _Stored | None:
             return None
         row, place = bottom, place + (bottom - top) * width * bands
     return _Stored(parts[0].offset, (height, width, bands)) if row == height else None
-
-
-def _copy(path: Path, size: int, changed: int) -> np.ndarray:
-    """The pixels of a tile from its copy, which is made where it is missing, of other pixels or not whole."""
-    folder = ROOT / ".scratch" / "tiles"
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    copy = folder / f"{path.stem}-{place}-{size}-{changed}.npy"
-    try:
-        return np.load(copy, mmap_mode="r")
-    except (FileNotFoundError, ValueError, EOFError):  # absent, or shorter than its header says
-        pass
-    pixels = _decode(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"{copy.stem}.{os.getpid()}.part"  # workers may make the same copy at once: the last one stays
-    try:
-        with whole.open("wb") as file:
-            np.save(file, pixels)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(copy)
-        for old in set(folder.glob(f"*-{place}-*.npy")) - {copy}:
-            old.unlink(missing_ok=True)
-    finally:
-        whole.unlink(missing_ok=True)
-    return np.load(copy, mmap_mode="r")
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -4,9 +4,7 @@ A tar has no index, so its headers are read once and (name, offset, size) of the
 the shard's size and time: a changed shard is listed anew. Any image is then one read of a file, in any order.
 """
 
-import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gkd.datasets.kept import kept
 from gkd.datasets.pairing import files_below
 from gkd.datasets.reading import DatasetError, read_rgb
-from gkd.params import ROOT
 
 END = 512  # bytes of zeros after the last member; `tar` writes at least two such blocks
 
@@ -68,27 +66,7 @@ def _listed(shard: Path) -> np.ndarray:
 
 @lru_cache(maxsize=4096)  # ImageNet has about 1,300 shards; 100 bytes an image, which forked workers share
 def _kept(shard: Path, size: int, changed: int) -> np.ndarray:
-    folder = ROOT / ".scratch" / "shards"
-    place = hashlib.sha256(str(shard.resolve()).encode()).hexdigest()[:16]
-    index = folder / f"{shard.stem}-{place}-{size}-{changed}.npy"
-    try:
-        return np.load(index)
-    except (FileNotFoundError, ValueError, EOFError):  # absent, or shorter than its header says
-        pass
-    table = _table(shard, size)
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"{index.stem}.{os.getpid()}.part"  # several processes may list the same shard: the last one stays
-    try:
-        with whole.open("wb") as file:
-            np.save(file, table)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(index)
-        for old in set(folder.glob(f"*-{place}-*.npy")) - {index}:
-            old.unlink(missing_ok=True)
-    finally:
-        whole.unlink(missing_ok=True)
-    return table
+    return kept("shards", shard, size, changed, lambda: _table(shard, size))
 
 
 def _table(shard: Path, size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layout_files import CASES, SIZE, Case, image_array, save
 
-from gkd.datasets import DATASETS, mapped, variable
+from gkd.datasets import DATASETS, variable
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case.name}-{case.split}-{case.label.split('/')[0]}")
@@ -39,5 +39,5 @@ def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def copies_of_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where uncompressed copies of tiles go, away from the checkout."""
     root = tmp_path_factory.mktemp("copies")
-    monkeypatch.setattr(mapped, "ROOT", root)
+    monkeypatch.setattr("gkd.datasets.kept.ROOT", root)
     return root / ".scratch/tiles"

@@ -16,7 +16,7 @@ from gkd.transforms import DistillationView
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Indices go to a folder of the test."""
-    monkeypatch.setattr(shards, "ROOT", tmp_path / "root")
+    monkeypatch.setattr("gkd.datasets.kept.ROOT", tmp_path / "root")
     shards._kept.cache_clear()
     return tmp_path / "root/.scratch/shards"
 
