@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from step import answer
+
 PROCESSES, LIMIT = 2, 1.8
 VIT_S, MINIATURE = "ViT-B to ViT-S", "miniature"
 PHOTOS = 64
@@ -133,14 +135,6 @@ class Side:
         for member in self.members:
             member.communicate()
         return json.loads(losses[0])
-
-
-def answer(process: subprocess.Popen, word: str) -> str:
-    """What follows `word` on the next line that begins with it."""
-    for line in process.stdout:
-        if line.startswith(word):
-            return line[len(word) :].strip()
-    raise RuntimeError(f"a process ended without saying {word!r}: see what it printed above")
 
 
 def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from gkd.params import Compute, Distillation
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_compiled_run_learns_what_a_plain_one_does(monkeypatch, precision):
+@pytest.mark.parametrize(("precision", "recompute"), [("fp32", "blocks"), ("bf16", "none")])
+def test_a_compiled_run_learns_what_a_plain_one_does(monkeypatch, precision, recompute):
     monkeypatch.setenv("GKD_WORKERS", "0")
-    section = Distillation(steps=2, batch_size=2, lr=1e-3, image_size=[32, 32])
+    section = Distillation(steps=2, batch_size=2, lr=1e-3, image_size=[32, 32], recompute=recompute)
     histories, students = [], []
     for compile_ in (False, True):
         student, teacher = tiny_vit(dim=24), tiny_vit(dim=36, seed=1)
