@@ -41,7 +41,7 @@ def stacked_bars(bars: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 
 
 def memory_over_time(samples: pd.DataFrame, marks: Sequence[tuple[str, float]]) -> Figure:
-    """Memory of a process, `samples` with seconds and bytes, above the first; the background tells the parts apart.
+    """Memory, `samples` with seconds and bytes, above the first; the background tells the parts apart.
 
     `marks` are of gkd.profiling, on the same clock: what begins, and when; the last one is the end.
     """
@@ -55,7 +55,7 @@ def memory_over_time(samples: pd.DataFrame, marks: Sequence[tuple[str, float]]) 
             if name:
                 color = COLORS[PARTS.index(name)]  # as in the bars of a step
                 axis.axvspan(begin - marks[0][1], end - marks[0][1], color=color, alpha=0.25, linewidth=0, label=name)
-        axis.plot(seconds, above, color="black", marker="", linewidth=1)
+        axis.plot(seconds, above, color="black", marker="", linewidth=1, drawstyle="steps-post")
         axis.set(xlabel="seconds", ylabel="MB above the start", xlim=(0, marks[-1][1] - marks[0][1]))
         handles = dict(
             reversed([(text, handle) for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)])

@@ -1,16 +1,17 @@
 """Where the time and the memory of a training step go.
 
     seconds = time_parts(student, teacher, objective, batches, lr=1e-4)      # medians by part, in the order of PARTS
-    with sampled_memory() as record: ...                                     # record.frame: seconds, bytes
+    with allocated_memory() as record: ...                                   # record.frame: seconds, bytes
 
 The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from gkd.models import Encoder, Tokens
 from gkd.qsd import Objective, distillation_step
@@ -143,17 +145,17 @@ def resident() -> int:
 
 
 class MemoryRecord:
-    """What `sampled_memory` saw; `frame` has seconds (of time.perf_counter) and bytes."""
+    """What `allocated_memory` saw; `frame` has seconds (of time.perf_counter) and bytes of tensors above its start."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[float, int]] = []
+        self.rows: list[tuple[float, int]] = [(time.perf_counter(), 0)]
 
     @property
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["seconds", "bytes"])
 
     def between(self, begin: float, end: float) -> pd.DataFrame:
-        """The samples of a stretch of time, such as a step; the last one before it comes first.
+        """The rows of a stretch of time, such as a step; the last one before it comes first.
 
         Raises:
             ValueError: the record begins later.
@@ -161,32 +163,28 @@ class MemoryRecord:
         frame = self.frame
         first = int((frame["seconds"] <= begin).sum()) - 1
         if first < 0:
-            raise ValueError(f"memory was sampled from {frame['seconds'].min():.3f} on, not from {begin:.3f}")
+            raise ValueError(f"memory was recorded from {frame['seconds'].min():.3f} on, not from {begin:.3f}")
         return frame[(frame.index >= first) & (frame["seconds"] <= end)].reset_index(drop=True)
 
 
 @contextmanager
-def sampled_memory(interval: float = 0.002) -> Iterator[MemoryRecord]:
-    """While it lasts, a thread notes every `interval` seconds how much memory the process holds.
+def allocated_memory() -> Iterator[MemoryRecord]:
+    """Records each allocation and release of a tensor in the main memory or on a GPU, by torch.profiler.
 
-    torch lets go of the interpreter while it computes, so that the samples fall within operations, too. Shorter peaks
-    than the interval are missed.
+    The record is filled when the block ends. Releases of what was there before are not seen: let a step pass first.
+    What the process holds would not show small models, since the system's allocator keeps what tensors return to it.
+    Recording slows a step down, so time and memory are measured apart.
     """
-    record, stop = MemoryRecord(), threading.Event()
-
-    def note() -> None:
-        record.rows.append((time.perf_counter(), resident()))
-
-    def watch() -> None:
-        while not stop.wait(interval):
-            note()
-
-    note()
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    record, offset = MemoryRecord(), time.time() - time.perf_counter()
+    with profile(profile_memory=True) as profiler:
         yield record
-    finally:
-        stop.set()
-        thread.join()
-        note()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(file))  # the documented form of the events
+        trace = json.loads(file.read_text())
+    start = trace["baseTimeNanoseconds"] / 1e9 - offset
+    events = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
+    held = 0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        held += event["args"]["Bytes"]
+        record.rows.append((start + event["ts"] / 1e6, held))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_models import tiny_vit
 
-from gkd.profiling import PARTS, MemoryRecord, follow, resident, sampled_memory, spent, step_marks, time_parts
+from gkd.counting import count_distillation
+from gkd.profiling import PARTS, MemoryRecord, allocated_memory, follow, spent, step_marks, time_parts
 from gkd.qsd import Objective, distillation_step
 
 
@@ -86,14 +87,30 @@ def test_nothing_to_measure_is_said(models) -> None:
         time_parts(*models, [batch()], lr=1e-3, warmup=1)
 
 
-def test_memory_is_sampled_while_something_runs() -> None:
-    before = resident()
-    with sampled_memory(0.001) as record:
-        kept = torch.ones(25_000_000)  # more than an allocator keeps from before
-        time.sleep(0.05)
+def test_each_tensor_counts_while_it_lives() -> None:
+    with allocated_memory() as record:
+        start = time.perf_counter()
+        kept = torch.ones(1000, 25)
+        between = time.perf_counter()
+        passing = torch.ones(500_000)
+        del passing
+        end = time.perf_counter()
     frame = record.frame
-    assert len(frame) > 3 and frame["seconds"].is_monotonic_increasing
-    assert frame["bytes"].iloc[-1] - before > 0.8 * kept.nbytes
+    assert frame["seconds"].is_monotonic_increasing
+    assert frame["bytes"].iloc[0] == 0 and frame["bytes"].iloc[-1] == kept.nbytes
+    assert record.between(start, between)["bytes"].max() == kept.nbytes
+    assert record.between(between, end)["bytes"].max() == kept.nbytes + 2_000_000
+
+
+def test_a_step_holds_its_activations_until_the_backward_pass(models) -> None:
+    student, teacher, objective = models
+    with allocated_memory() as record:
+        _, marks = step_marks(student, teacher, objective, [batch(), batch()], lr=1e-3)
+    times = dict(marks)
+    peak = record.between(times["student, forward"], marks[-1][1]).sort_values("bytes").iloc[-1]
+    assert times["student, forward"] < peak["seconds"] < times["AdamW"]
+    kept = count_distillation(student, teacher, objective, batch()[0].shape[-2:]).activations * len(batch()[0])
+    assert peak["bytes"] > 0.5 * kept
 
 
 def test_the_samples_of_a_stretch_begin_before_it() -> None:
