@@ -3,10 +3,9 @@
 python perf/startup.py [--json FILE] [--check] [--repeats N]
 
 Medians of processes that start one after the other, in turn. A row holds what the row that it builds on holds, so that
-the differences are the parts. The old side of the table is what this environment avoids: the format checks of later
-jsonschema releases, where `rfc3987-syntax` is installed beside it, and seaborn in each stage. `dvc repro` has nothing
-to do, and needs a workspace whose default plan was run (`make repro`). `--check` exits with 1 where `import gkd` takes
-a second or more, or `dvc repro` ten.
+the differences are the parts; the row with seaborn is what a stage took when gkd.viz imported it. `dvc repro` has
+nothing to do, and needs a workspace whose default plan was run (`make repro`). `--check` exits with 1 where
+`import gkd` takes a second or more, or `dvc repro` ten.
 """
 
 from __future__ import annotations
@@ -54,12 +53,18 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
 
 
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the workspace, with this interpreter's tools and with compiled modules kept, as usual."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
 def seconds(command: list[str]) -> float:
     """Wall seconds of a command that must succeed."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run(command)
     taken = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -68,10 +73,7 @@ def seconds(command: list[str]) -> float:
 
 def idle() -> bool:
     """Whether `dvc repro` would run nothing; it must not start the pipeline here."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["dvc", "repro", "--dry"], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
+    done = run(["dvc", "repro", "--dry"])
     return done.returncode == 0 and "Running stage" not in done.stdout
 
 
