@@ -175,7 +175,9 @@ def allocated_memory() -> Iterator[MemoryRecord]:
     What the process holds would not show small models, since the system's allocator keeps what tensors return to it.
     Recording slows a step down, so time and memory are measured apart.
     """
-    record, offset = MemoryRecord(), time.time() - time.perf_counter()
+    record = MemoryRecord()
+    # Of several readings, since the process may be interrupted between two clocks.
+    offset = statistics.median(time.time() - time.perf_counter() for _ in range(9))
     with profile(profile_memory=True) as profiler:
         yield record
     with tempfile.TemporaryDirectory() as folder:

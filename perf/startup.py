@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,8 @@ import time
 from pathlib import Path
 
 import nbformat
+from resume import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[1]
 IMPORT, IDLE = 1.0, 10.0  # seconds allowed
 STAGE = "import gkd.task, gkd.viz, gkd.plan, gkd.workspace"  # what notebooks/task_learning.ipynb imports from
 PLAIN, PACKAGE, REPRO = "python", "import gkd", "dvc repro, nothing to do"
@@ -55,10 +54,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command in the workspace, with this interpreter's tools and with compiled modules kept, as usual."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment |= {"PATH": path, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    usual = environment(ROOT)
+    usual.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(command, cwd=ROOT, env=usual, capture_output=True, text=True)
 
 
 def seconds(command: list[str]) -> float:

@@ -49,10 +49,10 @@ def child(options: argparse.Namespace) -> None:
     """One row: `seconds` lines in turn with the parent, then one line of JSON."""
     student, teacher, objective, images, mask = models(options)
     count, groups = options.warmup + options.repeats, parameter_groups([student, objective], LR, WEIGHT_DECAY)
-    store, found = ROWS[options.row], {"weights": 0, "dtype": str(torch.float32), "parts": {}}
+    dtype = resolve("fp32" if options.row == PUBLISHED else options.precision, images.device)
+    teacher = frozen_copy(teacher, dtype)
+    store, found = ROWS[options.row], {"weights": 0, "dtype": str(dtype), "parts": {}}
     cache, reading = None, []
-    dtype = resolve(options.precision, images.device) if options.row != PUBLISHED else torch.float32
-    teacher, found["dtype"] = frozen_copy(teacher, dtype), str(dtype)
     if store:
         shape = {"steps": count, "batch_size": options.batch, "lr": LR, "image_size": [options.size] * 2}
         section = Distillation(**shape, teacher_cache=CacheOptions(views=1, store=store))
