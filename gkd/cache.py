@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gkd.loading import Key, place_in_pool
+from gkd.data.loading import Key, place_in_pool
 from gkd.params import Distillation
 from gkd.qsd import Targets
 from gkd.records import Records, State
-from gkd.resume import fingerprint
 from gkd.token_store import TokenStore, flat
+from gkd.train.resume import fingerprint
 
 VIEW = {"image_size", "scale", "rand_augment", "erase_probability", "repeats"}  # of a section: what a view follows from
 BAD = {State.TORN: "torn", State.OTHER: "of another image"}

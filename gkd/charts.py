@@ -1,4 +1,4 @@
-"""Charts of costs: parts of a step, memory over time, curves over a size. They look like gkd.viz and are saved by it.
+"""Charts of costs: parts of a step, memory over time, curves over a size. They look like gkd.report.figures.
 
 figure = stacked_bars({"tiny": seconds, "mini": others}, "seconds a step")
 save(figure, folder / "parts")
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from gkd.profiling import PARTS
-from gkd.viz import COLORS, MARKERS, style
+from gkd.report.figures import COLORS, MARKERS, style
 
 
 def stacked_bars(bars: Mapping[str, Mapping[str, float]], label: str) -> Figure:

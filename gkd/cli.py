@@ -26,11 +26,12 @@ def plan(
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
     # Imported here, so that `gkd --help` answers at once.
-    from gkd import availability, subsets
-    from gkd.checkpoints import check_file
+    from gkd.data import subsets
     from gkd.models import check_name
     from gkd.params import ROOT, load
-    from gkd.plan import build, write
+    from gkd.weights.checkpoints import check_file
+    from gkd.workspace import availability
+    from gkd.workspace.plan import build, write
 
     try:
         params = load(profile)
@@ -67,8 +68,8 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
     import yaml
 
     from gkd.params import ROOT
-    from gkd.plan import graph
-    from gkd.scheduling import run
+    from gkd.workspace.jobs import run
+    from gkd.workspace.plan import graph
 
     members = graph(yaml.safe_load((ROOT / "plan.yaml").read_text()))
     environment = dict(os.environ)
@@ -135,8 +136,8 @@ def export(
     force: bool = typer.Option(False, "--force", help="Replace the model folder where it is there."),
 ) -> None:
     """Write a trained segmentor as a folder that describes itself: config.json, weights, ONNX files if asked."""
-    from gkd.export import export as write_folder
-    from gkd.predict import photos, read_photo
+    from gkd.deploy import export as write_folder
+    from gkd.deploy.predict import photos, read_photo
 
     try:
         files = None if calibration is None else photos([calibration])
@@ -168,8 +169,8 @@ def predict(
     force: bool = typer.Option(False, "--force", help="Overwrite PNGs that are there."),
 ) -> None:
     """Segment photos: a label PNG (train ids, palette of the classes) and a colour overlay for each."""
-    from gkd.export import load_folder
-    from gkd.predict import photos, plan_outputs, read_photo, write
+    from gkd.deploy import load_folder
+    from gkd.deploy.predict import photos, plan_outputs, read_photo, write
 
     try:
         jobs = plan_outputs(photos(inputs), out, force)

@@ -25,11 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from gkd.decoders import Segmentor
 from gkd.models import Encoder
-from gkd.precision import Reduced, frozen_copy
 from gkd.profiling import follow, spent
 from gkd.qsd import Objective, distillation_step
+from gkd.segmentation.decoders import Segmentor
+from gkd.train.precision import Reduced, frozen_copy
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def count_distillation(
         teacher: frozen.
         objective: the heads.
         size: (H, W) of the images.
-        dtype: what the step computes in, as in gkd.training.fit.
+        dtype: what the step computes in, as in gkd.train.loop.fit.
         masked: share of the samples that have a masked view.
     """
     share = Fraction(masked).limit_denominator(16)

@@ -10,22 +10,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gkd.baselines import LinearHead
-from gkd.blocks import BlockPair
 from gkd.cache import TeacherCache
-from gkd.compiling import compiled
-from gkd.launching import launch
-from gkd.loading import loader
-from gkd.methods import Method
+from gkd.data.loading import loader
+from gkd.data.transforms import DistillationView, draw_mask
+from gkd.methods.baselines import LinearHead
+from gkd.methods.table import Method
 from gkd.models import Encoder
+from gkd.models.blocks import BlockPair
+from gkd.models.recompute import recomputing
 from gkd.params import Compute, Distillation, Heads
-from gkd.precision import autocast, frozen_copy, resolve
 from gkd.qsd import QSD, Objective, Targets, distillation_step, teach
-from gkd.recompute import recomputing
-from gkd.resume import Slot
-from gkd.sharding import sharded_copy
-from gkd.training import Share, cosine, engine, finished, fit, parameter_groups
-from gkd.transforms import DistillationView, draw_mask
+from gkd.train.compiling import compiled
+from gkd.train.loop import Share, cosine, engine, finished, fit, parameter_groups
+from gkd.train.precision import autocast, frozen_copy, resolve
+from gkd.train.processes import launch
+from gkd.train.resume import Slot
+from gkd.train.sharding import sharded_copy
 
 HEADS = {"qsd": QSD, "linear": LinearHead}
 
@@ -188,7 +188,7 @@ def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tu
 
 
 def _loader(data: Any, section: Distillation, steps: int, seed: int, **options: Any) -> Iterable[Any]:
-    """Batches of views of `data`, as the section has them; `options` are those of gkd.loading.loader."""
+    """Batches of views of `data`, as the section has them; `options` are those of gkd.data.loading.loader."""
     pool = section.teacher_cache.views if section.teacher_cache else None
     view, options = DistillationView(section), {"repeats": section.repeats, "pool": pool, **options}
     return loader(data, view, steps, section.batch_size, seed, labelled=False, **options)

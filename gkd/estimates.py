@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from gkd.benchmarks import SOURCES
 from gkd.counting import Cost, count_distillation, count_task
-from gkd.decoders import Segmentor, build_decoder
+from gkd.data.domains import SOURCES
 from gkd.distillation import build_objective
-from gkd.methods import METHODS, Method
+from gkd.methods.table import METHODS, Method
 from gkd.models import Encoder
 from gkd.params import Distillation, EncoderSpec, Params
+from gkd.segmentation.decoders import Segmentor, build_decoder
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Plan(_Section):
     settings: list[Literal["f2l", "f2f"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
-    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.benchmarks)
+    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.data.domains)
     seeds: list[int] = Field(min_length=1)
     label_divisor: int = Field(1, gt=0)  # task learning sees 1/divisor of the source's labels
     hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)

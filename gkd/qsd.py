@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gkd.blocks import BlockPair, block_tokens
 from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.models.blocks import BlockPair, block_tokens
 from gkd.pooling import cells, pool_tokens, token_grid
 
 Grid = tuple[int, int]
@@ -128,7 +128,7 @@ class Objective(nn.Module):
         student_dim: channels Cs of the student tokens.
         teacher_dim: channels Ct of the teacher tokens.
         head: class of the heads, called as `head(student_dim, teacher_dim, **options)`; QSD by default, and
-            `gkd.baselines.LinearHead` for plain feature regression.
+            `gkd.methods.baselines.LinearHead` for plain feature regression.
         weights: factors (patch, fea, token) of the three losses; 1, 1, 1 in the paper.
         blocks: adds a fourth term between two inner blocks (ours), with the head `block_head`. None = no such term.
         block_weight: factor of that term.

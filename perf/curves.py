@@ -31,7 +31,7 @@ from gkd.models import Encoder
 from gkd.params import ROOT
 from gkd.profiling import resident, spent, step_marks
 from gkd.qsd import Objective
-from gkd.viz import save
+from gkd.report.figures import save
 
 TOKENS, BATCHES, POOLS = (256, 576, 1024, 2304, 4096), (1, 2, 4, 8), {"full QSD": 1, "light QSD": 2}
 LIMIT = 1.1  # exponent of time in batch

@@ -32,17 +32,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from gkd.benchmarks import SOURCES, targets_of
+from gkd.data.domains import SOURCES, targets_of
 from gkd.datasets import DATASETS, open_split
-from gkd.decoders import Segmentor, build_decoder
-from gkd.evaluation import evaluate, scores
-from gkd.export import ExportError, export, load_folder
-from gkd.export.build import any_size, multiple_of
-from gkd.export.config import DecoderConfig, InferenceConfig
-from gkd.export.onnx_file import write_onnx
-from gkd.export.onnx_runtime import OnnxModel
-from gkd.export.quantise import calibration_windows, quantise
+from gkd.deploy import ExportError, export, load_folder
+from gkd.deploy.build import any_size, multiple_of
+from gkd.deploy.config import DecoderConfig, InferenceConfig
+from gkd.deploy.onnx_file import write_onnx
+from gkd.deploy.onnx_runtime import OnnxModel
+from gkd.deploy.quantise import calibration_windows, quantise
 from gkd.params import EncoderSpec, load
+from gkd.segmentation.decoders import Segmentor, build_decoder
+from gkd.segmentation.evaluation import evaluate, scores
 
 SIZES = {"512x512": (512, 512), "1024x512": (512, 1024)}  # name width x height: (rows, columns)
 MOST_LOST = 1.0  # points of mIoU

@@ -32,13 +32,13 @@ from loading import photo, regions
 from PIL import Image
 from torch import Tensor, nn
 
-from gkd import evaluation
+from gkd.data.workers import cores
 from gkd.datasets import SegmentationData, open_split
-from gkd.decoders import ConvDecoder, Segmentor
-from gkd.evaluation import evaluate, evaluate_all
-from gkd.inference import Inference
 from gkd.models import Encoder
-from gkd.workers import cores
+from gkd.segmentation import evaluation
+from gkd.segmentation.decoders import ConvDecoder, Segmentor
+from gkd.segmentation.evaluation import evaluate, evaluate_all
+from gkd.segmentation.windows import Inference
 
 WIDTH, HEIGHT, CLASSES, FASTER, MOVED = 2048, 1024, 19, 1.5, 1e-5
 HOW = Inference(512, 341, bound=(1024, 512), multiple=16, batch_size=8)

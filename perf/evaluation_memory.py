@@ -27,9 +27,9 @@ def peak(size: str, way: str, encoder_name: str) -> float:
     import torch
     import torch.nn.functional as F
 
-    from gkd import inference
-    from gkd.decoders import ConvDecoder, Segmentor
     from gkd.models import Encoder
+    from gkd.segmentation import windows as inference
+    from gkd.segmentation.decoders import ConvDecoder, Segmentor
 
     torch.manual_seed(0)
     torch.set_num_threads(2)

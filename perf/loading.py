@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gkd.datasets import mapped
-from gkd.datasets.reading import read_ids, read_rgb, to_train_ids
-from gkd.datasets.tiff import read_bands, read_coloured_train_ids
-from gkd.datasets.tiles import windows
-from gkd.labels import colours
+from gkd.data import mapped
+from gkd.data.labels import colours
+from gkd.data.reading import read_ids, read_rgb, to_train_ids
+from gkd.data.tiff import read_bands, read_coloured_train_ids
+from gkd.data.tiles import windows
+from gkd.data.transforms import DistillationView, LabelledView
 from gkd.params import Distillation, TaskLearning
-from gkd.transforms import DistillationView, LabelledView
 
 SLACK, WINDOW_SHARE, TILE = 1.10, 0.1, 6000
 RATIO = "decode / Pillow alone"

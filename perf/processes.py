@@ -74,8 +74,8 @@ def child(options: argparse.Namespace) -> None:
 
     from gkd import params
     from gkd.distillation import build_objective, distil
-    from gkd.methods import METHODS
-    from gkd.training import fix_threads
+    from gkd.methods.table import METHODS
+    from gkd.train.loop import fix_threads
 
     fix_threads(1)
     profile = params.load("mini")

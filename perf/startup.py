@@ -3,7 +3,7 @@
 python perf/startup.py [--json FILE] [--check] [--repeats N]
 
 Medians of processes that start one after the other, in turn. A row holds what the row that it builds on holds, so that
-the differences are the parts; the row with seaborn is what a stage took when gkd.viz imported it. `dvc repro` has
+the differences are the parts; the row with seaborn is what a stage took when figures imported it. `dvc repro` has
 nothing to do, and needs a workspace whose default plan was run (`make repro`). `--check` exits with 1 where
 `import gkd` takes a second or more, or `dvc repro` ten.
 """
@@ -23,7 +23,7 @@ import nbformat
 from resume import ROOT, environment
 
 IMPORT, IDLE = 1.0, 10.0  # seconds allowed
-STAGE = "import gkd.task, gkd.viz, gkd.plan, gkd.workspace"  # what notebooks/task_learning.ipynb imports from
+STAGE = "import gkd.segmentation.task_learning, gkd.report.figures, gkd.workspace.plan, gkd.workspace.folders"
 PLAIN, PACKAGE, REPRO = "python", "import gkd", "dvc repro, nothing to do"
 PAPERMILL, EMPTY, WHOLE = "import papermill", "papermill, empty notebook", "papermill, a stage's imports"
 BEFORE = "import seaborn besides"

@@ -5,7 +5,7 @@ python perf/step.py [--json FILE] [--check] [--repeats N] [--warmup N] [--thread
 
 The published step, written out below: two student forwards of the whole batch, explicit softmax attention in the QSD
 heads with B x N x N matrices in memory, fused attention inside the encoders, fp32. The project's step is the loop
-itself (gkd.training.fit). Both: ViT-B teacher to ViT-S student of random weights, the same images, masks on half of
+itself (gkd.train.loop.fit). Both: ViT-B teacher to ViT-S student of random weights, the same images, masks on half of
 the batch, forward, backward and AdamW step. Each row runs in a process of its own; the processes take turns step by
 step, so that other work on the machine hits all alike. Memory is the peak of a process above its loaded weights.
 `--check` exits with 1 where a figure of issue 5 is missed.
@@ -27,14 +27,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gkd.compiling import compiled
 from gkd.models import Encoder
+from gkd.models.recompute import recomputing
 from gkd.params import Compute
-from gkd.precision import frozen_copy, resolve
 from gkd.profiling import resident, time_parts
 from gkd.qsd import QSD, Objective, distillation_step
-from gkd.recompute import recomputing
-from gkd.training import fit, parameter_groups
+from gkd.train.compiling import compiled
+from gkd.train.loop import fit, parameter_groups
+from gkd.train.precision import frozen_copy, resolve
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"

@@ -28,16 +28,16 @@ from step import LR, PUBLISHED, WEIGHT_DECAY, arguments, measure, models, reside
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from gkd.availability import PROXY
 from gkd.cache import TeacherCache
-from gkd.checkpoints import build_encoder
 from gkd.distillation import preview
 from gkd.params import CacheOptions, Distillation, load
-from gkd.precision import autocast, frozen_copy, resolve
 from gkd.qsd import distillation_step, teach
 from gkd.token_store import FORMATS, TokenStore
-from gkd.training import fit, parameter_groups
-from gkd.workspace import open_domain
+from gkd.train.loop import fit, parameter_groups
+from gkd.train.precision import autocast, frozen_copy, resolve
+from gkd.weights.checkpoints import build_encoder
+from gkd.workspace.availability import PROXY
+from gkd.workspace.folders import open_domain
 
 ASKED = "ours, teacher asked"
 ROWS = {PUBLISHED: None, ASKED: None, **{f"ours, {store} from disk": store for store in FORMATS}}

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from tiny_models import tiny_vit
 
-from gkd.benchmarks import SOURCES
-from gkd.decoders import ConvDecoder, Segmentor
+from gkd.data.domains import SOURCES
+from gkd.data.labels import IGNORE
 from gkd.distillation import build_objective, distil
-from gkd.labels import IGNORE
-from gkd.launching import launch
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import Compute, Distillation, Evaluate, TaskLearning
-from gkd.resume import Resume
-from gkd.sharding import held_bytes, sharded_copy
-from gkd.task import learn_side_by_side, measure
-from gkd.training import engine
+from gkd.segmentation.decoders import ConvDecoder, Segmentor
+from gkd.segmentation.task_learning import learn_side_by_side, measure
+from gkd.train.loop import engine
+from gkd.train.processes import launch
+from gkd.train.resume import Resume
+from gkd.train.sharding import held_bytes, sharded_copy
 
 CLASSES = len(SOURCES["potsdam"].classes)
 

@@ -4,7 +4,7 @@ import torch
 from tiny_models import tiny_vit
 
 from gkd.attention import attention_maps
-from gkd.baselines import LinearHead
+from gkd.methods.baselines import LinearHead
 from gkd.models import resample_tokens
 from gkd.qsd import Objective
 

@@ -13,13 +13,13 @@ from tiny_models import Normed, tiny_vit
 
 from gkd import cache as module
 from gkd.cache import TeacherCache
+from gkd.data.loading import EpochBatches
 from gkd.distillation import build_objective, distil, preview
-from gkd.loading import EpochBatches
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import ROOT, Blocks, CacheOptions, Compute, Distillation, Heads
 from gkd.qsd import teach
-from gkd.resume import Resume
+from gkd.train.resume import Resume
 
 
 @pytest.fixture(autouse=True)
@@ -247,9 +247,9 @@ from pathlib import Path
 from killing import Photos
 from tiny_models import tiny_vit
 from gkd.distillation import build_objective, distil
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.params import CacheOptions, Distillation
-from gkd.resume import Resume
+from gkd.train.resume import Resume
 
 folder = Path(sys.argv[1])
 for name, store in (("plain", "none"), ("filling", "fp32"), ("reading", "fp32")):

@@ -8,9 +8,12 @@ import yaml
 from dataset_names import touch
 from typer.testing import CliRunner, Result
 
-from gkd import availability, checkpoints, datasets, params, plan, workspace
+from gkd import datasets, params
 from gkd.cli import app
 from gkd.datasets import DATASETS, variable
+from gkd.weights import checkpoints
+from gkd.workspace import availability, plan
+from gkd.workspace import folders as workspace
 
 ROOT = params.ROOT
 

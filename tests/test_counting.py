@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny_models import tiny_vit
 
-from gkd.baselines import LinearHead
 from gkd.counting import count_distillation, count_task
-from gkd.decoders import ConvDecoder, LinearDecoder, Segmentor
+from gkd.methods.baselines import LinearHead
 from gkd.models import Encoder
-from gkd.precision import frozen_copy
 from gkd.qsd import Objective, distillation_step
+from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
+from gkd.train.precision import frozen_copy
 
 
 def vit(tokens, dim, depth, patch=16):

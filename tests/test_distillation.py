@@ -6,9 +6,9 @@ import torch
 from tiny_models import Normed, tiny_vit
 
 from gkd import distillation
-from gkd.baselines import LinearHead
 from gkd.distillation import build_objective, distil, preview, step_mask
-from gkd.methods import METHODS
+from gkd.methods.baselines import LinearHead
+from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import Blocks, Distillation, Heads
 from gkd.qsd import QSD

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gkd.datasets import DATASETS, variable
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.params import ROOT, load
 
 UP_TO_DATE = "Data and pipelines are up to date."

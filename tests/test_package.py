@@ -10,54 +10,17 @@ import pytest
 
 from gkd.params import ROOT
 
-# The order of docs/development.md: a module imports from its own line and from those above it.
-LAYERS = (
-    ("params", "labels"),
-    ("datasets", "mini", "benchmarks", "transforms"),
-    ("backbones", "masking", "resampling"),
-    (
-        "models",
-        "strict",
-        "mmdet",
-        "foreign",
-        "packages",
-        "checkpoints",
-        "mask2former",
-        "decoders",
-        "pooling",
-        "blocks",
-        "qsd",
-        "baselines",
-        "attention",
-        "recompute",
-        "compiling",
-    ),
-    ("workers", "loading", "resume", "launching", "sharding", "records", "token_store", "cache"),
-    (
-        "methods",
-        "plan",
-        "precision",
-        "training",
-        "evaluation",
-        "distillation",
-        "task",
-        "pretraining",
-        "workspace",
-        "availability",
-        "inference",
-        "subsets",
-        "scheduling",
-        "profiling",
-        "counting",
-        "estimates",
-    ),
-    ("tables", "viz", "charts", "reporting", "doctor", "export", "predict"),
-    ("explore", "cli"),
-)
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# In the order of reading from below: a room imports from itself and from those before it. `mini` stands apart: it
+# draws the suite, and only its own command and pretraining know it.
+ROOMS = "params data datasets models weights train qsd methods distillation segmentation workspace report doctor deploy"
+ROOMS = (*ROOMS.split(), "cli", "mini")
+# Still to turn or to go, in this order.
+MOVING = "pooling attention records token_store cache charts counting estimates profiling".split()
+TURNING = {("data.subsets", "datasets"), ("workspace.availability", "mini"), ("data.samples", "datasets")}
+LEVEL = {room: level for level, room in enumerate(ROOMS)}
 # What planning, drawing and the command line need before any work starts.
-LIGHT = ("params", "labels", "datasets", "mini.suite", "benchmarks", "methods", "plan", "workspace", "availability")
-LIGHT += ("tables", "reporting", "cli")
+LIGHT = ("params", "data.labels", "datasets", "mini.suite", "data.domains", "methods.table", "workspace.plan")
+LIGHT += ("workspace.folders", "workspace.availability", "report.tables", "report.reporting", "cli")
 
 
 def module_name(file: Path) -> str:
@@ -89,19 +52,21 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
 
 
-def part(module: str) -> str:
+def room(module: str) -> str:
     """The part of the house that a module belongs to: gkd.mini.styles -> mini."""
     return module.split(".")[1]
 
 
 def test_every_module_has_its_place() -> None:
-    assert {part(name) for name in FILES if name != "gkd"} == set(LEVEL)
+    assert {room(name) for name in FILES if name != "gkd"} - set(MOVING) == set(ROOMS)
 
 
-@pytest.mark.parametrize("module", [name for name in FILES if name != "gkd"])
-def test_imports_run_one_way(module: str) -> None:
-    wrong = {other for other in IMPORTS[module] - {"gkd"} if LEVEL[part(other)] > LEVEL[part(module)]}
-    assert not wrong, f"{module} imports {sorted(wrong)} from further down the list"
+@pytest.mark.parametrize("module", [name for name in FILES if name != "gkd" and room(name) not in MOVING])
+def test_arrows_run_one_way(module: str) -> None:
+    others = {other for other in IMPORTS[module] if other != "gkd" and room(other) not in MOVING}
+    others -= {o for o in others if (module.removeprefix("gkd."), room(o)) in TURNING}
+    wrong = {other for other in others if LEVEL[room(other)] > LEVEL[room(module)]}
+    assert not wrong, f"{module} imports {sorted(wrong)}, whose rooms come later: {' < '.join(ROOMS)}"
 
 
 def test_no_import_cycles() -> None:

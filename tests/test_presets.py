@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from gkd.distillation import build_objective
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
 

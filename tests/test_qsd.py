@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import Average, Normed, Spy, tiny_vit
 
-from gkd.baselines import LinearHead
-from gkd.blocks import BlockPair
+from gkd.methods.baselines import LinearHead
 from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.models.blocks import BlockPair
 from gkd.params import ROOT
 from gkd.pooling import pool_tokens
 from gkd.qsd import QSD, Objective, distillation_loss, distillation_step
 
-VECTORS = ROOT / "tests" / "data" / "gkd_step_a.npz"  # a whole distillation step in float64
+VECTORS = ROOT / "tests" / "vectors" / "gkd_step_a.npz"  # a whole distillation step in float64
 HEADS = ("fea_head", "patch_head", "token_head")
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 few = settings(max_examples=20)

@@ -8,15 +8,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gkd.data.concat import JoinedData, join, joined_name
+from gkd.data.layout import Layout
+from gkd.data.pairing import Sample
+from gkd.data.reading import DatasetError
+from gkd.data.samples import SegmentationData
 from gkd.datasets.acdc import ACDC
-from gkd.datasets.base import Layout
 from gkd.datasets.bdd100k import BDD100K
 from gkd.datasets.camvid import CAMVID
 from gkd.datasets.cityscapes import CITYSCAPES
 from gkd.datasets.gtav import GTAV
-from gkd.datasets.joined import JoinedData, join, joined_name
 from gkd.datasets.mapillary import MAPILLARY
-from gkd.datasets.pairing import Sample
 from gkd.datasets.potsdam import (
     POTSDAM_IRRG,
     POTSDAM_IRRG_RESCUE,
@@ -25,9 +27,7 @@ from gkd.datasets.potsdam import (
     POTSDAM_RGB_RESCUE,
 )
 from gkd.datasets.proxy import PROXY
-from gkd.datasets.reading import DatasetError
 from gkd.datasets.rescuenet import RESCUENET
-from gkd.datasets.segmentation import SegmentationData
 from gkd.datasets.synthia import SYNTHIA
 from gkd.datasets.urbansyn import URBANSYN
 from gkd.datasets.vaihingen import VAIHINGEN

@@ -1,7 +1,7 @@
 """ACDC: Cityscapes classes at night, in snow, fog and rain. A split is condition and part: "night-val"."""
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place
 
 
 def _place(condition: str, part: str) -> Place:

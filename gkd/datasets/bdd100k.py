@@ -1,7 +1,7 @@
 """BDD100K, the 10k images with semantic labels (train ids). The release of 2018 used other folders."""
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place
 
 _TABLE = "cityscapes_train_ids"
 

@@ -3,8 +3,8 @@
 File names begin with the drive. "day" and "dusk" are the two parts of the train folder.
 """
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place, Sample
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place, Sample
 
 _DRIVES = {"day": ("0016E5", "0006R0"), "dusk": ("0001TP",)}
 

@@ -1,7 +1,7 @@
 """Cityscapes (gtFine): the official labelIds, or labelTrainIds (made by its scripts) where they are alone."""
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place
 
 
 def _places(split: str) -> tuple[Place, ...]:

@@ -4,8 +4,8 @@ The published code trains on every image ("all"); no official split is in use. W
 ("val") to choose learning rates and train on the others ("train").
 """
 
-from gkd.datasets.base import About, Layout, every_tenth_held_out
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout, every_tenth_held_out
+from gkd.data.pairing import Place
 
 _PLACE = Place("images", (".png",), "labels", ".png", "cityscapes")
 

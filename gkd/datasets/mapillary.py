@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place
 
 
 def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:

@@ -6,9 +6,9 @@ The published code trains on all tiles of "train". The official "val" tiles are 
 their labels are those of the IRRG target. We hold out three train tiles ("hold-out") and train on the rest ("fit").
 """
 
-from gkd.datasets.base import About
-from gkd.datasets.pairing import Place, Sample
-from gkd.datasets.tiles import TileLayout, TileName
+from gkd.data.layout import About
+from gkd.data.pairing import Place, Sample
+from gkd.data.tiles import TileLayout, TileName
 
 TRAIN = tuple(
     "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12"
@@ -69,6 +69,6 @@ POTSDAM_RGB = _layout("RGB")
 POTSDAM_IRRG = _layout("IRRG")
 # Colours of label tiles as mmsegmentation decodes them: tile 4_12 and most cars of 6_7 are lost.
 POTSDAM_RGB_EXACT = _layout("RGB", "-exact", exact=True)
-# With the five classes for transfer to RescueNet, which are our own (gkd.labels).
+# With the five classes for transfer to RescueNet, which are our own (gkd.data.labels).
 POTSDAM_RGB_RESCUE = _layout("RGB", "-rescue", table="isprs_rescue")
 POTSDAM_IRRG_RESCUE = _layout("IRRG", "-rescue", table="isprs_rescue")

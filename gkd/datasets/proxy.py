@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place, Sample, files_below
-from gkd.datasets.reading import DatasetError
-from gkd.datasets.shards import images_in, read_member, shard_of, shards_below
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place, Sample, files_below
+from gkd.data.reading import DatasetError
+from gkd.data.shards import images_in, read_member, shard_of, shards_below
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

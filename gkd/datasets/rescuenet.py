@@ -1,11 +1,11 @@
 """RescueNet: streets and houses from the air after a hurricane, target of the Potsdam sources.
 
 Its 11 ids become the five classes of the label space "rescue". How the published experiments grouped them is not
-known; this grouping is our own (gkd/labels/rescuenet.csv).
+known; this grouping is our own (gkd/data/labels/rescuenet.csv).
 """
 
-from gkd.datasets.base import About, Layout
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout
+from gkd.data.pairing import Place
 
 RESCUENET = Layout(
     name="rescuenet",

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gkd.datasets.base import About, Layout, every_tenth_held_out
-from gkd.datasets.pairing import Place
-from gkd.datasets.reading import DatasetError, open_image, to_train_ids
+from gkd.data.layout import About, Layout, every_tenth_held_out
+from gkd.data.pairing import Place
+from gkd.data.reading import DatasetError, open_image, to_train_ids
 
 
 def read_red_ids(path: Path) -> np.ndarray:

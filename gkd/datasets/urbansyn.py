@@ -3,8 +3,8 @@
 There is no official split: every tenth image is held out ("val"), as for GTAV.
 """
 
-from gkd.datasets.base import About, Layout, every_tenth_held_out
-from gkd.datasets.pairing import Place
+from gkd.data.layout import About, Layout, every_tenth_held_out
+from gkd.data.pairing import Place
 
 _PLACES = (
     Place("rgb", (".png",), "ss", ".png", "urbansyn", image_prefix="rgb_", label_prefix="ss_"),

@@ -4,9 +4,9 @@ Read from the official tiles, or from files cut beforehand as mmsegmentation doe
 split.
 """
 
-from gkd.datasets.base import About
-from gkd.datasets.pairing import Place
-from gkd.datasets.tiles import TileLayout, TileName
+from gkd.data.layout import About
+from gkd.data.pairing import Place
+from gkd.data.tiles import TileLayout, TileName
 
 TRAIN = tuple("1 3 5 7 11 13 15 17 21 23 26 28 30 32 34 37".split())
 VAL = tuple("2 4 6 8 10 12 14 16 20 22 24 27 29 31 33 35 38".split())

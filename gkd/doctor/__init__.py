@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from gkd.availability import write_manifest
+from gkd.data.labels import class_names
+from gkd.data.layout import Layout
 from gkd.datasets import DATASETS, Sample, problem, root_of
-from gkd.datasets.base import Layout
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.looking import Seen, look_at_all
 from gkd.doctor.published import COUNTS
-from gkd.labels import class_names
 from gkd.params import ROOT
+from gkd.workspace.availability import write_manifest
 
 __all__ = ["Problem", "Report", "examine", "write_manifests"]
 
@@ -116,7 +116,7 @@ def examine(
 
 
 def write_manifests(reports: Sequence[Report], hashed: bool = False) -> list[Path]:
-    """Write manifests/<folder>.csv for what was found outside data/, see `gkd.availability.write_manifest`."""
+    """Write manifests/<folder>.csv for what was found outside data/, see `write_manifest`."""
     folders = {DATASETS[r.name].folder: r.root for r in reports if r.counts["images"].any()}
     return [write_manifest(folder, root, hashed) for folder, root in folders.items() if root != ROOT / "data" / folder]
 

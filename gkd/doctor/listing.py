@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from gkd.data.layout import Layout
+from gkd.data.pairing import files_below, list_pairs
+from gkd.data.tiles import TileLayout
 from gkd.datasets import DatasetError, Sample
-from gkd.datasets.base import Layout
-from gkd.datasets.pairing import files_below, list_pairs
-from gkd.datasets.tiles import TileLayout
 
 
 class Problem(NamedTuple):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gkd.data.labels import IGNORE, class_names
+from gkd.data.layout import Layout
 from gkd.datasets import DATASETS, Sample
-from gkd.datasets.base import Layout
 from gkd.doctor.listing import Problem, as_problem
-from gkd.labels import IGNORE, class_names
 
 FEW = 200  # images that are not worth worker processes
 SECONDS = 5.0  # between progress lines

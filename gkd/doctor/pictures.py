@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gkd.labels import IGNORE
-from gkd.viz import colorize, style
+from gkd.data.labels import IGNORE
+from gkd.report.figures import colorize, style
 
 WIDTH = 480  # pixels of an image on a sheet: larger ones are thinned out
 

@@ -13,8 +13,8 @@ JPEG_QUALITY = 92
 
 
 def label_table(name: str) -> list[dict[str, str]]:
-    """Rows (id, name, train_id, r, g, b) of a class table of `gkd.labels`, such as "mapillary"."""
-    text = (resources.files("gkd.labels") / f"{name}.csv").read_text(encoding="utf-8")
+    """Rows (id, name, train_id, r, g, b) of a class table of `gkd.data.labels`, such as "mapillary"."""
+    text = (resources.files("gkd.data.labels") / f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -39,5 +39,5 @@ def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def copies_of_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where uncompressed copies of tiles go, away from the checkout."""
     root = tmp_path_factory.mktemp("copies")
-    monkeypatch.setattr("gkd.datasets.kept.ROOT", root)
+    monkeypatch.setattr("gkd.data.kept.ROOT", root)
     return root / ".scratch/tiles"

@@ -7,7 +7,7 @@ import layout_files
 import numpy as np
 from layout_files import Case, write_case
 
-from gkd.datasets.segmentation import SegmentationData
+from gkd.data.samples import SegmentationData
 from gkd.params import ROOT
 
 

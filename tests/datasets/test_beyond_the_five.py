@@ -8,18 +8,18 @@ import pytest
 import torch
 from layout_files import CASES, Case, image_array, save, write_case
 
-from gkd.availability import check
-from gkd.benchmarks import BENCHMARKS, SOURCES, targets_of
+from gkd.data.domains import BENCHMARKS, SOURCES, targets_of
+from gkd.data.loading import loader
 from gkd.datasets import DATASETS
 from gkd.distillation import build_objective, distil
-from gkd.evaluation import scores
-from gkd.loading import loader
-from gkd.methods import METHODS
+from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import Params, load
-from gkd.plan import build, member, spec_of
-from gkd.task import build_segmentor, learn, measure
-from gkd.workspace import open_domain, open_training
+from gkd.segmentation.evaluation import scores
+from gkd.segmentation.task_learning import build_segmentor, learn, measure
+from gkd.workspace.availability import check
+from gkd.workspace.folders import open_domain, open_training
+from gkd.workspace.plan import build, member, spec_of
 
 NEW = ("gtav-synthia", "gtav-synthia-urbansyn", "potsdam-rescue", "potsdam-irrg-rescue")
 GREY = {"gtav": 50, "synthia": 120, "urbansyn": 200}  # by which a batch shows what it holds

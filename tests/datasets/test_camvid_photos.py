@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from gkd.data.labels import IGNORE
 from gkd.datasets import open_split, problem
-from gkd.labels import IGNORE
 from gkd.params import ROOT
 
 PHOTOS = ROOT.parent / "shared" / "camvid"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from layout_files import SIZE, Case, image_array, save, write_case
 from PIL import Image
 
+from gkd.data.reading import read_ids
 from gkd.datasets import DATASETS, DatasetError, open_split
-from gkd.datasets.reading import read_ids
 
 IMAGE, LABEL = "img_dir/val/area{}_0_0_512_512.png", "ann_dir/val/area{}_0_0_512_512.png"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gkd.datasets import kept as module
-from gkd.datasets.kept import kept
+from gkd.data import kept as module
+from gkd.data.kept import kept
 
 Make = Callable[[], np.ndarray]
 

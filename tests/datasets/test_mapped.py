@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from layout_files import image_array, save
 from PIL import Image
 
-from gkd.datasets import DatasetError, mapped
-from gkd.datasets.mapped import tile_pixels
-from gkd.datasets.tiff import read_bands
+from gkd.data import mapped
+from gkd.data.mapped import tile_pixels
+from gkd.data.tiff import read_bands
+from gkd.datasets import DatasetError
 
 SIZE = (70, 50)
 

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gkd import availability
-from gkd.datasets import DatasetError, open_split, shards
+from gkd.data import shards
+from gkd.data.loading import loader
+from gkd.data.transforms import DistillationView
+from gkd.datasets import DatasetError, open_split
 from gkd.doctor import examine
-from gkd.loading import loader
 from gkd.params import Distillation
-from gkd.transforms import DistillationView
+from gkd.workspace import availability
 
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Indices go to a folder of the test."""
-    monkeypatch.setattr("gkd.datasets.kept.ROOT", tmp_path / "root")
+    monkeypatch.setattr("gkd.data.kept.ROOT", tmp_path / "root")
     shards._kept.cache_clear()
     return tmp_path / "root/.scratch/shards"
 

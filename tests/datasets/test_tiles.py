@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from layout_files import image_array, save
 from PIL import Image
 
+from gkd.data.labels import IGNORE, colours, lut
+from gkd.data.tiff import read_coloured_train_ids
+from gkd.data.tiles import window_starts, windows
 from gkd.datasets import DATASETS, DatasetError, open_split, potsdam, problem, vaihingen
-from gkd.datasets.tiff import read_coloured_train_ids
-from gkd.datasets.tiles import window_starts, windows
-from gkd.labels import IGNORE, colours, lut
 
 HEIGHT, WIDTH = 600, 700
 SIZE = (HEIGHT, WIDTH)

@@ -1,0 +1,124 @@
+"""Batches whose content follows (seed, epoch, sample index) alone: the number of workers changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gkd.data.transforms import seeded
+from gkd.data.workers import worker_options, workers
+
+Key = tuple[int, int, int]  # epoch, view, index of the image
+
+
+class Views(Dataset):
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index).
+
+    `beside`, called with the key and the view of an unlabelled image, gives what the sample carries beside it.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        transform: Callable[..., Any],
+        seed: int,
+        labelled: bool,
+        beside: Callable[[Key, Tensor], tuple] | None = None,
+    ) -> None:
+        self.data, self.transform, self.seed, self.labelled, self.beside = data, transform, seed, labelled, beside
+
+    def __getitem__(self, key: Key) -> Any:
+        epoch, view, index = key
+        image, label = self.data[index]
+        with seeded(self.seed, epoch, view, index):
+            sample = self.transform(image, label) if self.labelled else self.transform(image)
+        return sample if self.beside is None else (sample, *self.beside(key, sample))
+
+
+class EpochBatches:
+    """Batches of (epoch, view, index): each epoch a seeded permutation, each drawn image `repeats` times in a row.
+
+    With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
+    section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets every count-th
+    sample of every batch, from number `index` on, and together they see what one process would. `pool` = views of an
+    image over the whole run, then they are replayed, in another order: the first ones of a run without a pool.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        repeats: int = 1,
+        start: int = 0,
+        process: tuple[int, int] = (0, 1),
+        pool: int | None = None,
+    ) -> None:
+        if length == 0:
+            raise ValueError("the dataset is empty: nothing to train on")
+        if batch_size % process[1]:
+            raise ValueError(f"batch_size: {process[1]} processes cannot share {batch_size} samples evenly")
+        self.process = process
+        self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
+        self.steps, self.start, self.pool = steps, start, pool
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = self._keys(self.start * self.batch_size)
+        index, count = self.process
+        for _ in range(len(self)):
+            # In stripes: masked samples, which cost a second forward pass, stand at the front of a batch.
+            yield [next(keys) for _ in range(self.batch_size)][index::count]
+
+    def _keys(self, drawn: int) -> Iterator[Key]:
+        epoch, first = divmod(drawn, self.length)
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            for position in range(first, self.length):
+                key = epoch, position % self.repeats, int(order[position // self.repeats])
+                yield key if self.pool is None else self._replayed(key, self.pool)
+            epoch, first = epoch + 1, 0
+
+    def _replayed(self, key: Key, pool: int) -> Key:
+        return *divmod(place_in_pool(key, self.repeats) % pool, self.repeats), key[2]
+
+
+def place_in_pool(key: Key, repeats: int) -> int:
+    """Which view of its image a key stands for, counted from 0 over the epochs."""
+    epoch, view, _ = key
+    return epoch * repeats + view
+
+
+def loader(
+    data: Any,
+    transform: Callable[..., Any],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    *,
+    labelled: bool,
+    repeats: int = 1,
+    start: int = 0,
+    process: tuple[int, int] = (0, 1),
+    pool: int | None = None,
+    beside: Callable[[Key, Tensor], tuple] | None = None,
+) -> DataLoader:
+    """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
+
+    `data[i]` -> image, label; `pool` as of EpochBatches, `beside` as of Views. The number of workers
+    (`gkd.data.workers`) changes nothing.
+    """
+    count = workers()
+    return DataLoader(
+        Views(data, transform, seed, labelled, beside),
+        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process, pool),
+        num_workers=count,
+        **worker_options(count, ahead=4),
+    )

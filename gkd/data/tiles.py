@@ -1,0 +1,153 @@
+"""Datasets that are published as large tiles and read as windows of 512x512, cut as they are asked for.
+
+The windows are those that the published crops show (spec/datasets.md section 7.3). A window reads its own rows of the
+file, in any order, see gkd.data.mapped.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gkd.data.layout import Layout
+from gkd.data.pairing import Sample, files_below
+from gkd.data.reading import DatasetError, check_sizes
+from gkd.data.tiff import Window, read_bands, read_coloured_train_ids
+
+WINDOW = 512
+
+
+def window_starts(length: int, size: int = WINDOW) -> list[int]:
+    """Where windows begin along a side: at multiples of `size`, the last one moved back to end with the side.
+
+    A side that is no longer than `size` has one window, from 0.
+    """
+    if length <= size:
+        return [0]
+    return sorted({min(start, length - size) for start in range(0, length, size)})
+
+
+def windows(width: int, height: int, size: int = WINDOW) -> list[tuple[int, int, int, int]]:
+    """The windows (x0, y0, x1, y1) of a tile, row by row: 144 for 6000x6000. Smaller tiles are one window."""
+    return [
+        (x, y, min(x + size, width), min(y + size, height))
+        for y in window_starts(height, size)
+        for x in window_starts(width, size)
+    ]
+
+
+class TileName(NamedTuple):
+    """How files are named: `<tile>` in `file` stands for the id of the tile, such as 2_10 or 1."""
+
+    file: str
+    bands: tuple[int, int, int] = (0, 1, 2)  # that become red, green and blue
+    folder: str = ".*"  # regular expression for the path of its folder below the root, case ignored
+
+    def tile(self, name: str) -> str | None:
+        """The id of the tile, given the posix path of a file below the root; None if the file is another."""
+        folder, _, file = name.rpartition("/")
+        pattern = re.escape(self.file).replace("<tile>", r"(\d+(?:_\d+)?)")
+        match = re.fullmatch(pattern, file, re.IGNORECASE)
+        return match[1] if match and re.fullmatch(self.folder, folder, re.IGNORECASE) else None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TileLayout(Layout):
+    """A layout that falls back on tiles, at any depth below the root, where no folder with cut images is there."""
+
+    tiles: Mapping[str, tuple[str, ...]]  # the ids of the tiles of each split
+    images: tuple[TileName, ...]  # best first, as `labels`; the first that any tile has is used for all
+    labels: tuple[TileName, ...]
+    table: str  # label table of the colours
+    exact: bool = False  # how colours become ids, see gkd.data.tiff
+
+    def find(self, root: Path, split: str) -> list[Sample]:
+        """The samples of a split, sorted; of tiles the headers are read, and image and label must agree in size."""
+        self.check_split(split)
+        if not root.is_dir() or any(not place.missing(root) for place in self.splits[split]):
+            return super().find(root, split)
+        images, labels = self._tiles(root, split, (name for _, name in files_below(root, (".tif",))))
+        if not images and not labels:
+            return super().find(root, split)  # raises: neither cut images nor tiles
+        for found, other, names, kind in (
+            (images, labels, self.labels, "label"),
+            (labels, images, self.images, "image"),
+        ):
+            alone = [tile for tile in found if tile not in other]
+            if alone:
+                advice = "complete the download" if other else self._advice(root, split, names)
+                raise DatasetError(
+                    f"{found[alone[0]]}: expected its {kind} {names[0].file.replace('<tile>', alone[0])} below {root},"
+                    f" found none ({len(alone)} of {len(found)} tiles lack one); {advice}"
+                )
+        return [sample for tile in images for sample in _cut(root, images[tile], labels[tile])]
+
+    def read_image(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """uint8 RGB (H, W, 3), of a tile or a window of it."""
+        if path.suffix.lower() != ".tif":
+            return super().read_image(path)
+        bands = next((name.bands for name in self.images if name.tile(path.name) is not None), None)
+        if bands is None:
+            expected = " or ".join(name.file for name in self.images)
+            raise DatasetError(f"{path}: expected a tile of {self.name}, {expected}; check the name")
+        return read_bands(path, bands, window)
+
+    def read_label(self, path: Path, window: Window | None = None) -> np.ndarray:
+        """uint8 train ids (H, W), 255 = ignored, of a tile or a window of it."""
+        if path.suffix.lower() != ".tif":
+            return super().read_label(path)
+        return read_coloured_train_ids(path, self.table, self.exact, window)
+
+    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image and label of a window of a tile, or of an image cut beforehand."""
+        if sample.window is None:
+            return super().read(sample)
+        return self.read_image(sample.image, sample.window), self.read_label(sample.label, sample.window)
+
+    def _tiles(self, root: Path, split: str, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Images and labels of a split by the id of the tile, in the order of `self.tiles`."""
+        below = sorted(names)
+        images, labels = _pick(root, below, self.images), _pick(root, below, self.labels)
+        wanted = self.tiles[split]
+        return {t: images[t] for t in wanted if t in images}, {t: labels[t] for t in wanted if t in labels}
+
+    def _advice(self, root: Path, split: str, names: tuple[TileName, ...]) -> str:
+        """What to do where no file has any of `names`: often the root is one of two folders that lie side by side."""
+        above = root.parent
+        near = (path.relative_to(above).as_posix() for pattern in ("*.tif", "*/*.tif") for path in above.glob(pattern))
+        if any(name.tile(file) in self.tiles[split] for file in near for name in names):
+            return f"did you mean {above} as the root?"
+        return "complete the download"
+
+    def _misplaced(self, root: Path, split: str) -> str:
+        expected = f"{self.images[0].file} and {self.labels[0].file}, <tile> = {', '.join(self.tiles[split])}"
+        return f"{super()._misplaced(root, split)} (Nor are there any tiles {expected}, at any depth.)"
+
+
+def _pick(root: Path, below: list[str], names: tuple[TileName, ...]) -> dict[str, Path]:
+    """Id of the tile -> file, by the first of `names` that any file has."""
+    for name in names:
+        found: dict[str, Path] = {}
+        for file in below:
+            tile = name.tile(file)
+            if tile in found:
+                raise DatasetError(
+                    f"{root / file}: expected one file a tile, found also {found[tile]}; remove one of them"
+                )
+            if tile is not None:
+                found[tile] = root / file
+        if found:
+            return found
+    return {}
+
+
+def _cut(root: Path, image: Path, label: Path) -> list[Sample]:
+    """The windows of a tile. Raises DatasetError where image and label differ in size."""
+    below = image.relative_to(root)
+    return [
+        Sample(below.with_stem("_".join(map(str, (below.stem, *window)))).as_posix(), image, label, window)
+        for window in windows(*check_sizes(image, label))
+    ]

@@ -1,0 +1,91 @@
+"""Read a model folder and run it: by PyTorch, or by onnxruntime on the fp32 or int8 graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from gkd.deploy.build import build
+from gkd.deploy.config import Config, ExportError, read_config
+from gkd.segmentation.windows import Inference, keep_ratio_size, predict
+from gkd.weights.checkpoints import CheckpointError, load
+
+WEIGHTS = "model.safetensors"
+ENGINES = {"torch": WEIGHTS, "onnx": "model.onnx", "int8": "model.int8.onnx"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model of a folder, ready to run.
+
+    Attributes:
+        config: what config.json says.
+        model: float images (B, 3, H, W) in [0, 1] -> logits (B, K, h, w), whatever the engine.
+        inference: the sliding window that it is run by.
+    """
+
+    config: Config
+    model: nn.Module
+    inference: Inference
+
+    def predict(self, photo: np.ndarray) -> np.ndarray:
+        """Train ids (H, W) uint8 of one photo (H, W, 3) uint8, by the sliding window of `inference`.
+
+        Windows are padded to multiples of the patch, so photos may have any size of at least one patch.
+        """
+        height, width = photo.shape[:2]
+        self._check_size(width, height)
+        return predict(self.model, photo, (height, width), self.inference).astype(np.uint8)
+
+    def _check_size(self, width: int, height: int) -> None:
+        patch = self.config.inference.multiple
+        if patch == self.config.inference.window:  # one size fits, and windows are padded to it
+            return
+        bound = self.inference.bound
+        resized = (width, height) if bound is None else keep_ratio_size(width, height, bound)
+        for sides, where in (((width, height), ""), (resized, f" after fitting it into {bound}")):
+            if min(sides) < patch:
+                raise ExportError(f"a photo of {sides[0]}x{sides[1]} pixels{where} is smaller than a patch ({patch})")
+
+
+def load_folder(folder: Path, engine: str = "torch") -> Exported:
+    """Read a folder that `export` wrote.
+
+    Args:
+        folder: with config.json and the engine's file.
+        engine: "torch", "onnx" or "int8".
+
+    Raises:
+        ExportError: no such folder, engine or file, or files that contradict config.json.
+    """
+    config = read_config(folder)
+    if engine not in ENGINES:
+        raise ExportError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    file = folder / ENGINES[engine]
+    if not file.is_file():
+        option = {"torch": "", "onnx": " --onnx", "int8": " --int8"}[engine]
+        raise ExportError(f"{folder}: no {file.name} in it; export it again by `gkd export CHECKPOINT FOLDER{option}`")
+    model = _torch(config, file) if engine == "torch" else _onnx(config, file)
+    section = config.inference.model_dump()
+    return Exported(config, model, Inference(fill=config.encoder.mean, **section))
+
+
+def _torch(config: Config, file: Path) -> nn.Module:
+    model = build(config)
+    try:
+        load(file, {"encoder": model.encoder, "decoder": model.decoder})
+    except CheckpointError as error:
+        raise ExportError(f"config.json ({len(config.classes)} classes) and the weights disagree: {error}") from error
+    return model
+
+
+def _onnx(config: Config, file: Path) -> nn.Module:
+    from gkd.deploy.onnx_runtime import OnnxModel  # onnxruntime is an extra
+
+    model = OnnxModel(file)
+    if model.classes != len(config.classes):
+        raise ExportError(f"{file} gives {model.classes} classes, config.json names {len(config.classes)}")
+    return model

@@ -1,0 +1,118 @@
+"""Class maps of photos, as files: a label PNG of train ids and a colour overlay for each.
+
+jobs = plan_outputs(photos([Path("frames/")]), Path("out"))
+for job in jobs:
+    photo = read_photo(job.photo)
+    write(job, photo, exported.predict(photo), exported.config)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from gkd.data.reading import DatasetError, open_image
+from gkd.deploy.config import Config, ExportError
+
+VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
+FRAMES = "take it apart first, such as by `ffmpeg -i FILE frames/%06d.png`, and give the folder"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo and the two files that are written for it."""
+
+    photo: Path
+    label: Path
+    overlay: Path
+
+
+def photos(inputs: Sequence[Path]) -> list[Path]:
+    """The image files that `inputs` name: files as given, of a folder the images right in it.
+
+    Numbers in names count as numbers, so that frame_10 follows frame_9. Raises ExportError on absent files, videos and
+    folders without images.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            known = {suffix for suffix in Image.registered_extensions() if suffix not in VIDEO}
+            inside = [file for file in path.iterdir() if file.suffix.lower() in known and not file.name.startswith(".")]
+            if not inside:
+                raise ExportError(f"{path}: no image in this folder (folders in it are not searched)")
+            found += sorted(inside, key=_by_number)
+        elif not path.exists():
+            raise ExportError(f"{path}: no such file or folder")
+        elif path.suffix.lower() in VIDEO:
+            raise ExportError(f"{path}: video files are not read; {FRAMES}")
+        else:
+            found.append(path)
+    return found
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it."""
+
+    def load(image: Image.Image) -> None:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a JPEG with previews, as of phones
+            raise DatasetError(f"{path}: {image.n_frames} pictures in one file; {FRAMES}")
+        image.load()
+
+    image = open_image(path, load)
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
+        raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[Job]:
+    """What is written for each photo, `<stem>_label.png` and `<stem>_overlay.png` in `out`.
+
+    Raises ExportError, before any work, where two photos share a stem, `out` is a file, or an output is there and
+    `force` is not set.
+    """
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out}: expected a folder for the outputs, found a file")
+    jobs = [Job(file, out / f"{file.stem}_label.png", out / f"{file.stem}_overlay.png") for file in files]
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        if job.label in taken:
+            raise ExportError(f"{taken[job.label]} and {job.photo} would both write {job.label}: run them apart")
+        taken[job.label] = job.photo
+    there = [path for job in jobs for path in (job.label, job.overlay) if path.exists()]
+    if there and not force:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ExportError(f"{there[0]}{more} there already: name another --out, or overwrite by --force")
+    return jobs
+
+
+def label_image(label: np.ndarray, config: Config) -> Image.Image:
+    """Train ids (H, W) uint8 as a palette image: its indices are the ids, its colours those of the classes."""
+    image = Image.fromarray(label)
+    image.putpalette([value for colour in config.palette for value in colour])
+    return image
+
+
+def overlay_image(photo: np.ndarray, label: np.ndarray, config: Config, opacity: float = 0.5) -> Image.Image:
+    """The photo (H, W, 3) uint8 under the colours of its classes."""
+    colours = np.array(config.palette, dtype=np.uint8)[label]  # (H, W, 3)
+    return Image.blend(Image.fromarray(photo), Image.fromarray(colours), opacity)
+
+
+def write(job: Job, photo: np.ndarray, label: np.ndarray, config: Config) -> None:
+    """Write both files of `job`; a file appears whole or not at all."""
+    job.label.parent.mkdir(parents=True, exist_ok=True)
+    for path, image in ((job.label, label_image(label, config)), (job.overlay, overlay_image(photo, label, config))):
+        partial = path.with_suffix(".partial")
+        image.save(partial, format="PNG")
+        os.replace(partial, path)
+
+
+def _by_number(path: Path) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", path.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -1,0 +1,239 @@
+"""Encoders: any timm backbone behind one token interface.
+
+teacher = Encoder.create("vit_large_patch14_dinov2.lvd142m", img_size=518, dynamic_img_size=True)
+cls, patches = teacher(images)        # images (B, 3, H, W), un-normalised floats
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gkd.models import backbones
+from gkd.models.backbones import check_name
+from gkd.models.masking import check_mask, hide_pixels, masked_embedding
+
+
+class Tokens(NamedTuple):
+    """What an encoder says of a batch: cls (B, C) and patches (B, N, C), after the final norm."""
+
+    cls: Tensor
+    patches: Tensor
+
+
+class Encoder(nn.Module):
+    """A timm module (`.backbone`) that normalises its own input and returns `Tokens`.
+
+    Prefix tokens are set aside, the class token among them is cls; without one, the mean of the patches is. In models
+    that return a map (convolutional, Swin), its cells are the patches, row by row. docs/encoders.md says more.
+
+    Args:
+        backbone: timm model with `forward_features`, `num_features` and `feature_info`.
+        mean, std: pixel statistics of its pretraining, for images in [0, 1].
+    """
+
+    def __init__(
+        self, backbone: nn.Module, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dim: int = backbone.num_features
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        # Zeros, as published: a masked patch starts as its position alone.
+        self.mask_token = nn.Parameter(torch.zeros(1, backbones.embedding_dim(backbone)))
+        # Set for pretrained weights: batch norm then keeps its running statistics in training, too. Batches of a few
+        # crops, half of them masked, would spoil them, and the frozen encoder is used with them afterwards.
+        self.keep_statistics = False
+        self._grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the image sizes that were asked for
+
+    @classmethod
+    def create(cls, name: str, pretrained: bool = False, **options: object) -> Encoder:
+        """Build an encoder by timm name, with that model's own pixel statistics.
+
+        Args:
+            name: timm model name, such as "deit_small_patch16_224.fb_in1k".
+            pretrained: load the hub weights of that name (needs the network once).
+            options: passed to `timm.create_model` (`img_size`, `patch_size`, `embed_dim`, ...).
+        """
+        check_name(name)
+        try:
+            backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        except OSError as error:
+            raise OSError(
+                f"the weights of {name} could not be fetched ({type(error).__name__}). Without a network, download "
+                f"model.safetensors of https://huggingface.co/timm/{name} elsewhere and name the file as `weights`"
+            ) from error
+        statistics = timm.data.resolve_data_config({}, model=backbone)
+        return cls(backbone, statistics["mean"], statistics["std"])
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Images (B, 3, H, W), un-normalised; mask (B, N) boolean on this encoder's grid, True = replaced.
+
+        A token model gets the mask token in place of the patch embedding, before positions are added; the others get
+        images whose masked cells have the mean colour.
+
+        Raises:
+            ValueError: the backbone cannot take that size, or the mask has another number of patches.
+        """
+        return self._tokens(self._features(images, mask))
+
+    def final_map(self, images: Tensor) -> Tensor:
+        """The patches of `forward` as a map (B, C, rows, columns), for decoders.
+
+        Unlike `grid`, it works for sizes that are still open, as in an export, wherever the model returns a map.
+        """
+        features = self._features(images)
+        if features.ndim == 4:
+            return features.movedim(-1, 1) if backbones.channels_last(self.backbone) else features
+        return self._tokens(features).patches.transpose(1, 2).unflatten(2, self.grid(images.shape[-2:]))
+
+    def intermediate(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of some blocks (of stages, in hierarchical models), without the final norm and prefix tokens.
+
+        Args:
+            images: (B, 3, H, W), un-normalised.
+            blocks: their numbers, from 0; negative ones count from the end.
+
+        Returns:
+            One map (B, C, rows, columns) a block, in the order of `blocks`, on that block's own grid;
+            `intermediate_dims` says its C and stride.
+        """
+        wanted = self._block_numbers(blocks)
+        numbers = sorted(set(wanted))  # timm returns each once, in the order of the model
+        with self._explained(images):
+            maps = self.backbone.forward_intermediates(
+                self._normalise(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
+            )
+        return [maps[numbers.index(number)] for number in wanted]
+
+    def intermediate_dims(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
+        """Channels and stride in pixels of the maps that `intermediate` returns for `blocks`."""
+        every = backbones.levels(self.backbone)
+        return [every[number] for number in self._block_numbers(blocks)]
+
+    def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
+        """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number.
+
+        Args:
+            images: (B, 3, H, W), un-normalised.
+            blocks: numbers from 0 on.
+        """
+        wanted = sorted(set(self._block_numbers(blocks)))
+        with self._explained(images):
+            final, maps = self.backbone.forward_intermediates(
+                self._normalise(images), indices=wanted, norm=False, output_fmt="NCHW"
+            )
+        return self._tokens(final), dict(zip(wanted, maps, strict=True))
+
+    def train(self, mode: bool = True) -> Encoder:
+        """As in torch, but batch norm stays in eval mode where `keep_statistics` is set."""
+        super().train(mode)
+        if self.keep_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    @property
+    def is_token_model(self) -> bool:
+        """Whether a mask replaces patches by the learned mask token (else it hides pixels)."""
+        return backbones.is_token_model(self.backbone)
+
+    def is_per_sample(self) -> bool:
+        """Whether each sample's tokens depend on that sample alone and the forward pass draws no random numbers."""
+        noisy = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, timm.layers.DropPath)
+        return not any(m.training and isinstance(m, noisy) and getattr(m, "p", 1) != 0 for m in self.modules())
+
+    def grid(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of the patch grid for images of `size` = (H, W): always those of the forward pass.
+
+        Raises:
+            ValueError: images of that size are smaller than a patch, or the backbone cannot take them.
+        """
+        height, width = self._checked(size)
+        embed = getattr(self.backbone, "patch_embed", None)
+        if self.is_token_model and hasattr(embed, "dynamic_feat_size"):
+            # No int(): under torch.export sizes are symbols, and a conversion would fix them.
+            return embed.dynamic_feat_size((height, width))
+        if (height, width) not in self._grids:
+            self._grids[height, width] = backbones.dry_grid(self.backbone, (height, width))
+        return self._grids[height, width]
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per patch, along one axis."""
+        return backbones.patch_size(self.backbone)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+
+    def _features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        x, masking = self._normalise(images), nullcontext()
+        if mask is not None:
+            grid = self.grid(x.shape[-2:])
+            check_mask(mask, len(x), grid)
+            if self.is_token_model:
+                masking = masked_embedding(self.backbone.patch_embed, self.mask_token, mask)
+            else:
+                x = hide_pixels(x, mask, grid)
+        with self._explained(images), masking:
+            features = self.backbone.forward_features(x)
+        backbones.check_features(self.backbone, features)
+        return features
+
+    @contextmanager
+    def _explained(self, images: Tensor) -> Iterator[None]:
+        size = self._checked(images.shape[-2:])
+        try:
+            yield
+        except AssertionError as error:  # timm's word on sizes
+            raise backbones.size_error(self.backbone, size, error) from error
+
+    def _tokens(self, features: Tensor) -> Tokens:
+        if features.ndim == 4:
+            channels_last = backbones.channels_last(self.backbone)
+            axes = (1, 2) if channels_last else (2, 3)
+            patches = features.flatten(*axes)  # (B, N, C) or (B, C, N)
+            patches = patches if channels_last else patches.transpose(1, 2)
+            return Tokens(patches.mean(dim=1), patches)
+        if isinstance(getattr(self.backbone, "norm", None), nn.Identity):
+            # timm keeps the final norm here where it pools by the mean (EVA02, BEiT).
+            features = getattr(self.backbone, "fc_norm", nn.Identity())(features)
+        patches = features[:, backbones.prefix_tokens(self.backbone) :]  # (B, N, C)
+        return Tokens(features[:, 0] if backbones.has_cls(self.backbone) else patches.mean(dim=1), patches)
+
+    def _checked(self, size: Sequence[int]) -> tuple[int, int]:
+        height, width = size
+        if min(height, width) < self.stride:
+            reason = f"a patch has {self.stride} x {self.stride} pixels."
+            raise backbones.size_error(self.backbone, (height, width), reason)
+        return height, width
+
+    def _block_numbers(self, blocks: Sequence[int]) -> list[int]:
+        count = len(self.backbone.feature_info)
+        for block in blocks:
+            if not -count <= block < count:
+                raise ValueError(f"{type(self.backbone).__name__} has blocks 0 to {count - 1}, no block {block}")
+        return [block % count for block in blocks]
+
+
+def resample_tokens(tokens: Tokens, grid: tuple[int, int], target: tuple[int, int]) -> Tokens:
+    """Bring patches (B, N, C) from `grid` onto the `target` grid by bilinear resampling; cls stays."""
+    return Tokens(tokens.cls, resample_patches(tokens.patches, grid, target))
+
+
+def resample_patches(patches: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Patches (B, N, C) on `grid` -> (B, M, C) on the `target` grid, by bilinear resampling."""
+    if tuple(grid) == tuple(target):
+        return patches
+    maps = patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
+    coarser = target[0] < grid[0] or target[1] < grid[1]
+    maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=coarser)
+    return maps.flatten(2).transpose(1, 2)

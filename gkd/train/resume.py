@@ -1,0 +1,117 @@
+"""Checkpoints of a running stage, so that a killed one continues where it was and ends with the same bytes.
+
+resume = space.resume(params, teacher, student, objective)     # a folder in .scratch/ and its key
+history = distil(student, teacher, objective, ..., slot=resume.slot("student"))
+resume.clear()                                                 # the stage has written what it makes
+
+Considered: DVC's `persist: true` (after a change of parameters it resumes the finished old checkpoint), accelerate's
+save_state (a folder of pickles, its own idea of the data loader's position). Here a state is one file that appears
+whole or not at all, and the data loader needs none: every draw follows from seed, epoch and sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Resume:
+    """The states of one member of a stage, kept under a key; what an older key left there is removed.
+
+    Args:
+        folder: where they lie.
+        key: a fingerprint of all that the result follows from. Another key starts clean.
+        seconds: the least time between two saves of a slot.
+    """
+
+    def __init__(self, folder: Path, key: str, seconds: float = 60.0) -> None:
+        self.folder, self.key, self.seconds = folder, key, seconds
+        if folder.is_dir():
+            for old in folder.iterdir():
+                if old.name != key:
+                    shutil.rmtree(old, ignore_errors=True)  # another process of this run may do the same
+
+    def slot(self, name: str) -> Slot:
+        """The state of one part, such as a source, or a method on a domain."""
+        return Slot(self.folder / self.key / f"{name.replace('/', '-')}.pt", self.seconds)
+
+    def clear(self) -> None:
+        """Remove all states: the stage is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Slot:
+    """One file with the state of a training run or an evaluation: tensors, numbers and text in dicts and lists."""
+
+    def __init__(self, file: Path, seconds: float) -> None:
+        self.file, self.seconds = file, seconds
+        self.last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, or None where there is none. A torn file is told of and removed."""
+        if not self.file.is_file():
+            return None
+        try:
+            return torch.load(self.file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            print(f"{self.file} is torn ({type(error).__name__}): this part starts from its beginning", flush=True)
+            self.file.unlink()
+            return None
+
+    def due(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the state; a kill at any moment leaves the old one or this one."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.file)
+        self.last = time.monotonic()
+
+
+def fingerprint(*parts: str | Path | nn.Module) -> str:
+    """A short hash of texts, of files (of folders: all files below, with their names) and of the state of modules."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, nn.Module):
+            for name, tensor in part.state_dict().items():
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        elif isinstance(part, Path):
+            files = [part]
+            if part.is_dir():
+                files = sorted(f for f in part.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+            for file in files:
+                content = file.read_bytes() if file.is_file() else b"absent"
+                digest.update(f"{file.relative_to(part.parent).as_posix()} {len(content)}\n".encode() + content)
+        else:
+            digest.update(f"{len(part)} {part}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def model_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of `module` without its frozen parameters, which training does not change."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def load_model_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load what `model_state` gave; raises ValueError where names differ."""
+    expected = model_state(module).keys()
+    if expected != state.keys():
+        raise ValueError(f"the resume checkpoint holds other tensors: {sorted(expected ^ state.keys())[:5]}")
+    module.load_state_dict(dict(state), strict=False)

@@ -1,0 +1,153 @@
+"""Where a notebook reads and writes: results/ under DVC, .scratch/ when it is run by hand.
+
+space = Workspace("task_agnostic", profile, member("f2l", "gkd", 0), results)
+save(space.file("encoder.safetensors"), ...)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from gkd.data.domains import Domain, Source
+from gkd.data.reading import DatasetError
+from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
+from gkd.params import ROOT, Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gkd.train.resume import Resume
+
+SCRATCH_RESULTS = ".scratch/results"
+
+
+class Workspace:
+    """The folder of one member of a stage, `<results>/<stage>/<profile>/<member>/`, made if it is absent.
+
+    Where the notebook itself runs in several processes (torchrun), the others than the first write to .scratch/ranks/,
+    so that each file has one writer.
+    """
+
+    def __init__(self, stage: str, profile: str, member: str, results: str) -> None:
+        self.results, self.profile = results, profile
+        self.name = Path(results) / stage / profile / member
+        rank = os.environ.get("RANK", "0")
+        self.folder = ROOT / self.name if rank == "0" else ROOT / ".scratch" / "ranks" / rank / self.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str) -> Path:
+        """Path of a file of this member; folders in `name` are made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Write metrics.json (numbers rounded to 4 digits, keys sorted) and return what was written."""
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+        self.file("metrics.json").write_text(json.dumps(rounded, indent=2, sort_keys=True) + "\n")
+        return rounded
+
+    def arrays(self, name: str, values: Mapping[str, Any]) -> Path:
+        """Write arrays as a compressed .npz that `np.load` reads; returns its path.
+
+        Equal arrays give equal bytes: `np.savez` would stamp its entries with the time of day.
+        """
+        path = self.file(name)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for key, value in values.items():
+                entry = zipfile.ZipInfo(f"{key}.npy")  # dated 1980
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(entry, "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
+        return path
+
+    def resume(self, params: Params, *modules: nn.Module) -> Resume:
+        """States of this member while it runs, in .scratch/resume/: a killed stage that is repeated continues.
+
+        They hold for the same parameters, code, versions, data (data.dvc, manifests, subsets) and `modules`, in their
+        state at this call: give all that the result follows from.
+        """
+        import torch  # only the stages that train or evaluate have use for it
+
+        from gkd.train.resume import Resume, fingerprint
+
+        settings = params.model_dump_json(exclude={"resume_seconds"})
+        versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        data = [ROOT / name for name in ("data.dvc", "manifests", "subsets")]
+        key = fingerprint(settings, versions, ROOT / "gkd", *data, *modules)
+        folder = ROOT / ".scratch" / "resume" / self.name
+        return Resume(folder, key, params.resume_seconds)
+
+    def cache(self, data: str) -> Path:
+        """Where teacher tokens of a dataset are kept, for all members and stages that ask the same of it."""
+        return ROOT / ".scratch" / "cache" / data
+
+    def need(self, path: str | None, **parameters: Any) -> Path | None:
+        """An input, given relative to the root; None stays None.
+
+        Under DVC the stage that writes it has run. By hand it may not have: then that stage's notebook is run first,
+        with `parameters`, into .scratch/, and a line says so.
+        """
+        if path is None:
+            return None
+        file = ROOT / path
+        if file.exists():
+            return file
+        if not path.startswith(self.results + "/"):
+            raise FileNotFoundError(f"{path} is missing: no stage makes it, `gkd plan` or `git checkout {path}` may")
+        if self.results != SCRATCH_RESULTS:
+            raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
+        stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
+        run_notebook(stage, {"profile": self.profile, **parameters})
+        if not file.exists():
+            raise FileNotFoundError(f"notebooks/{stage}.ipynb ran and did not write {path}")
+        return file
+
+
+def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
+    """Run a stage's notebook by hand: tiny profile unless told, outputs in .scratch/."""
+    import papermill  # only needed here, and slow to import
+
+    given = ", ".join(f"{k}={v}" for k, v in parameters.items())
+    print(f"its input is missing, so notebooks/{stage}.ipynb runs first ({given})", flush=True)
+    executed = ROOT / ".scratch" / "notebooks" / f"{stage}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{stage}.ipynb",
+        executed,
+        parameters=dict(parameters),
+        cwd=str(ROOT),
+        kernel_name="python3",
+        progress_bar=False,
+    )
+
+
+def open_domain(params: Params, domain: Domain) -> SegmentationData:
+    """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
+    _check_plan(params, domain)
+    wrong = problem(domain.dataset, domain.split, params.roots)
+    if wrong is not None:
+        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
+    return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+
+
+def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
+    """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
+    return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
+
+
+def _check_plan(params: Params, domain: Domain) -> None:
+    """Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files."""
+    root = root_of(domain.dataset, params.roots)
+    if "DVC_STAGE" not in os.environ or root.is_relative_to(ROOT / "data"):
+        return
+    if yaml.safe_load((ROOT / "plan.yaml").read_text())["data"] == "data":
+        raise DatasetError(f"{domain.dataset} lies in {root}, but plan.yaml was written without it: run `gkd plan`")

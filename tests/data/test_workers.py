@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from gkd.data import workers as module
+from gkd.data.workers import MOST, worker_options, workers
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets cores, torch's threads, and whether there is a GPU."""
+    for name in ("GKD_WORKERS", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def become(cores, threads, gpu=False):
+        monkeypatch.setattr(module, "cores", lambda: cores)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
+
+    return become
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 16, 64])
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_workers_and_threads_have_a_core_each(machine, cores, threads, gpu):
+    machine(cores, threads, gpu)
+    computing = 1 if gpu else threads
+    assert workers() == min(max(cores - computing, 0), MOST)
+
+
+def test_the_processes_of_a_run_share_the_cores(machine, monkeypatch):
+    machine(16, 1)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # notebook_launcher
+    assert workers() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun on two machines
+    assert workers() == 3
+
+
+def test_the_environment_decides(machine, monkeypatch):
+    machine(2, 2)
+    monkeypatch.setenv("GKD_WORKERS", "5")
+    assert workers() == 5
+
+
+@pytest.mark.parametrize("given", ["two", "-1", ""])
+def test_a_number_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv("GKD_WORKERS", given)
+    with pytest.raises(ValueError, match=f"GKD_WORKERS={given}: expected the number of loader processes"):
+        workers()
+
+
+def test_no_workers_need_no_options():
+    assert worker_options(0) == {} and worker_options(1, ahead=3)["prefetch_factor"] == 3

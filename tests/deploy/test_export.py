@@ -1,0 +1,468 @@
+"""Model folders: what is written is read back bit-equal, ONNX agrees, and damage is named."""
+
+import json
+import shutil
+import sys
+
+import mmseg_segmentor
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_models import tiny_vit
+from torch import nn
+
+from gkd.deploy import ExportError, build, export, load_folder, onnx_file
+from gkd.deploy.config import DecoderConfig, InferenceConfig, read_config
+from gkd.deploy.onnx_runtime import OnnxModel
+from gkd.deploy.quantise import calibration_windows, quantise
+from gkd.models import Encoder
+from gkd.params import EncoderSpec, Mask2FormerOptions, Params, load
+from gkd.segmentation.decoders import Segmentor, build_decoder
+from gkd.segmentation.windows import Inference, predict
+from gkd.weights.checkpoints import CheckpointError, read, save
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
+CONV = {"output_stride": 16}
+PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam-rgb-hold-out": [48, 40]}}
+K = 6  # classes of Potsdam
+WHOLE = {"window": 64, "stride": 48, "bounds": {}}  # two cells of an encoder of stride 32
+M2F = {"dim": 32, "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "points": 64}
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory):
+    """Makes a checkpoint as task learning writes it: (folder, segmentor, params of its profile)."""
+
+    def make(decoder="conv", encoder="vit_tiny_patch16_224", options=VIT, seed=1, protocol=PROTOCOL, **about):
+        folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam-0"
+        params = load("tiny").model_dump()
+        # Of a ViT as small as these, mask2former must be told its four blocks.
+        blocks = [0, 1, 2, 3] if decoder == "mask2former" and encoder.startswith("vit") else []
+        student = {"name": encoder, "options": options, "weights": "none", "blocks": blocks}
+        params["models"] |= {"decoder": decoder, "decoder_width": 32, "students": {"f2l": student}}
+        params["models"]["mask2former"] = Mask2FormerOptions(**M2F).model_dump()
+        params["evaluate"] |= protocol
+        torch.manual_seed(seed)
+        # As in task learning: of one size only. tiny_vit makes all weights count.
+        body = (
+            tiny_vit(48, patch=8, size=32, depth=1, seed=seed)
+            if options is VIT
+            else settled(Encoder.create(encoder, **options))
+        )
+        sizes = DecoderConfig(decoder=decoder, decoder_width=32, mask2former=Mask2FormerOptions(**M2F))
+        model = Segmentor(body, build_decoder(sizes, body, K, blocks), frozen=True).eval()
+        who = {"stage": "task_learning", "setting": "f2l", "method": "gkd", "source": "potsdam", "profile": "tiny"}
+        parts = {"encoder": model.encoder, "decoder": model.decoder}
+        file = save(folder / "model.safetensors", parts, {**who, "seed": 0, **about})
+        return file, model, Params(**params)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def made(member, tmp_path_factory):
+    """A folder with all three files, its original model and its checkpoint."""
+    file, model, params = member()
+    folder = tmp_path_factory.mktemp("models") / "aerial"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "load", lambda profile: params)
+        export(file, folder, onnx=True, int8=True)
+    return folder, model, file
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of that folder, to be damaged."""
+    return shutil.copytree(made[0], tmp_path / "copy")
+
+
+def settled(encoder):
+    """The encoder with statistics in its batch norms: without, random convolutions give maps near zero."""
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain average
+    with torch.no_grad():
+        encoder.train().final_map(torch.rand(8, 3, 64, 64))
+    return encoder.eval()
+
+
+def photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (80, 64), (40, 48)])
+def test_the_folder_predicts_as_the_checkpoint_bit_for_bit(made, size):
+    folder, model, _ = made
+    picture = photo(*size)
+    how = Inference(32, 24, bound=(48, 40), multiple=8, batch_size=16, fill=(0.5, 0.5, 0.5))
+    expected = predict(model, picture, size, how)
+    found = load_folder(folder)
+    assert found.inference == how
+    assert found.predict(picture).dtype == np.uint8 and np.array_equal(found.predict(picture), expected)
+    assert len(np.unique(expected)) > 1
+
+
+def test_logits_at_the_training_size_are_bit_equal(made):
+    folder, model, _ = made
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load_folder(folder).model(images), model(images))
+
+
+def test_the_folder_describes_itself(made):
+    folder, _, file = made
+    config = read_config(folder)
+    assert (folder / "model.safetensors").read_bytes() == file.read_bytes()
+    assert config.name == "f2l-gkd-potsdam-0" and config.int8 == "dynamic"
+    assert config.encoder.options == {**VIT, "dynamic_img_size": True}
+    assert config.classes[:2] == ("impervious_surface", "building") and len(config.palette) == K
+    assert config.palette[1] == (0, 0, 255)
+    source = config.provenance
+    assert source["checkpoint_sha256"] == build.sha256(file) and source["member"]["method"] == "gkd"
+    assert source["dvc_lock_sha256"] == build.sha256(build.ROOT / "dvc.lock")
+    assert source["params"]["evaluate"]["window"] == 32 and "roots" not in source["params"]
+    assert len(source["git_commit"]) == 40 and source["git_changed"] in (True, False)
+    assert str(file.parent.parent) not in (folder / "config.json").read_text()
+
+
+def test_onnx_equals_torch_on_five_sizes_and_batches(made):
+    folder = made[0]
+    torch_model, onnx_model = load_folder(folder).model, load_folder(folder, "onnx").model
+    for batch, height, width in ((1, 32, 32), (3, 8, 40), (2, 64, 16), (1, 96, 128), (4, 24, 8)):
+        images = torch.rand(batch, 3, height, width)
+        with torch.inference_mode():
+            expected = torch_model(images)
+        assert expected.shape == (batch, K, height // 2, width // 2)
+        torch.testing.assert_close(onnx_model(images), expected, rtol=0, atol=1e-4)
+
+
+def test_onnx_and_torch_predict_the_same_class_map(made):
+    picture = photo(70, 90)
+    maps = [load_folder(made[0], engine).predict(picture) for engine in ("torch", "onnx")]
+    assert (maps[0] == maps[1]).mean() > 0.999
+
+
+def test_int8_is_smaller_and_mostly_agrees(made):
+    folder = made[0]
+    sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")]
+    assert sizes[1] < 0.7 * sizes[0]
+    picture = photo(70, 90)
+    exact, rounded = (load_folder(folder, engine).predict(picture) for engine in ("torch", "int8"))
+    # Measured: 98.9 %; random weights, so classes lie close together.
+    assert (exact == rounded).mean() > 0.95
+
+
+def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, monkeypatch, tmp_path):
+    file, model, params = member("linear")
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m", int8=True, photos=[photo(40, 48, seed) for seed in range(3)])
+    assert config.int8 == "static"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "config.json",
+        "model.int8.onnx",
+        "model.safetensors",
+    ]
+    images = torch.rand(2, 3, 24, 40)
+    with torch.inference_mode():
+        exact = load_folder(tmp_path / "m").model(images)
+    rounded = load_folder(tmp_path / "m", "int8").model(images)
+    assert exact.shape == rounded.shape == (2, K, 3, 5)
+    assert 0 < (exact - rounded).abs().mean() < 0.2 * exact.std()
+
+
+def test_without_matrix_products_int8_needs_photos(tmp_path):
+    rng = np.random.default_rng(0)
+    weight = onnx.numpy_helper.from_array(rng.normal(size=(64, 3, 7, 7)).astype(np.float32), "weight")
+    sides = [onnx.helper.make_tensor_value_info(n, 1, ["n", c, "h", "w"]) for n, c in (("images", 3), ("logits", 64))]
+    node = onnx.helper.make_node("Conv", ["images", "weight"], ["logits"])
+    graph = onnx.helper.make_graph([node], "conv", sides[:1], sides[1:], [weight])
+    source = tmp_path / "conv.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), source)
+    with pytest.raises(ExportError, match="give source photos for static int8"):
+        quantise(source, tmp_path / "int8.onnx")
+    windows = list(calibration_windows([photo(12, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+    assert [window.shape for window in windows] == [(3, 8, 32)] * 2
+    quantise(source, tmp_path / "int8.onnx", windows)
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * source.stat().st_size
+    images = torch.from_numpy(windows[1][None])
+    exact, rounded = (OnnxModel(tmp_path / name)(images) for name in ("conv.onnx", "int8.onnx"))
+    assert 0 < (exact - rounded).abs().mean() < 0.05 * exact.std()
+    with pytest.raises(ExportError, match="40x7 pixels is smaller than 8"):
+        next(calibration_windows([photo(7, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
+
+
+def compare(folder):
+    """ONNX against PyTorch on five sizes, and the share of the pixels of a photo whose class int8 keeps."""
+    exact, graph, rounded = (load_folder(folder, engine) for engine in ("torch", "onnx", "int8"))
+    m = exact.config.inference.multiple
+    for batch, rows, columns in ((1, 2, 2), (3, 1, 3), (2, 3, 1), (1, 4, 2), (2, 1, 1)):
+        images = torch.rand(batch, 3, rows * m, columns * m)
+        with torch.inference_mode():
+            expected = exact.model(images)
+        assert expected.std() > 1e-3
+        torch.testing.assert_close(graph.model(images), expected, rtol=0, atol=1e-4)
+    picture = photo(100, 150)
+    labels = exact.predict(picture)
+    assert len(np.unique(labels)) > 1
+    return (labels == rounded.predict(picture)).mean()
+
+
+SLOW = pytest.mark.slow
+
+
+# Least share of the pixels of a noise photo that keep their class under static int8. Measured: 0.91, 0.965, 0.74.
+@pytest.mark.parametrize(
+    ("name", "options", "kept"),
+    [
+        ("resnet10t", {}, 0.8),
+        pytest.param("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}, 0.85, marks=SLOW),
+        pytest.param("mobilenetv4_conv_small_050", {}, 0.6, marks=SLOW),
+    ],
+)
+def test_convolutional_encoders(member, monkeypatch, tmp_path, name, options, kept):
+    file, _, params = member("conv", name, options, protocol=WHOLE)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m", onnx=True, int8=True, photos=[photo(80, 96, seed) for seed in range(1, 5)])
+    assert config.int8 == "static"
+    share = compare(tmp_path / "m")
+    print(f"{name}: {share:.3f} of the pixels keep their class")
+    assert share >= kept
+
+
+@pytest.mark.slow
+def test_mask2former(member, monkeypatch, tmp_path):
+    vit = {"img_size": 64, "embed_dim": 24, "depth": 4, "num_heads": 3}
+    file, _, params = member("mask2former", "vit_tiny_patch16_224", vit, protocol=WHOLE)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m", onnx=True, int8=True)
+    assert config.int8 == "dynamic" and config.inference.multiple == 32  # patches of 16, cells of 32
+    assert compare(tmp_path / "m") >= 0.9  # measured: 1.0
+
+
+def test_a_fixed_size_pads_every_window_to_it(member, monkeypatch, tmp_path):
+    file, _, params = member("linear")
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    with pytest.raises(ExportError, match="a fixed size is one of ONNX and int8 files"):
+        export(file, tmp_path / "m", fixed_size=True)
+    # Fitted into the bound, these photos are lower than the window.
+    config = export(file, tmp_path / "m", int8=True, onnx=True, photos=[photo(10, 50)], fixed_size=True)
+    assert config.inference.multiple == config.inference.window == 32
+    exact, graph, rounded = (load_folder(tmp_path / "m", engine) for engine in ("torch", "onnx", "int8"))
+    picture = photo(5, 90)
+    assert (exact.predict(picture) == graph.predict(picture)).mean() > 0.99
+    assert rounded.predict(picture).shape == (5, 90)
+    with pytest.raises(ExportError, match=r"model.onnx takes \['batch', 3, 32, 32\], not \[1, 3, 32, 40\]"):
+        graph.model(torch.rand(1, 3, 32, 40))
+
+
+class Undecided(nn.Module):
+    """Branches on its values, which no graph can hold."""
+
+    def forward(self, images):
+        return images if images.sum() > 0 else -images
+
+
+def test_what_cannot_be_traced_is_said_in_one_line_with_a_way_out(tmp_path):
+    how = InferenceConfig(window=32, stride=32, multiple=8)
+    with pytest.raises(ExportError, match=r"Try --fixed-size, .*\(32 x 32\).* Torch says: \w+: ") as caught:
+        onnx_file.write_onnx(Undecided().eval(), tmp_path / "model.onnx", how)
+    assert "\n" not in str(caught.value)
+    padded = Encoder.create("tf_mobilenetv3_small_minimal_100")
+    with pytest.raises(ExportError, match="Try --fixed-size, .* padding as in TensorFlow follows from height"):
+        onnx_file.write_onnx(padded.eval(), tmp_path / "model.onnx", how)
+    with pytest.raises(ExportError, match="cannot write this model as ONNX. Export it without ONNX and int8"):
+        onnx_file.write_onnx(Undecided().eval(), tmp_path / "model.onnx", how.model_copy(update={"multiple": 32}))
+
+
+def test_static_int8_needs_a_photo():
+    with pytest.raises(ExportError, match="at least one calibration photo"):
+        list(calibration_windows([], InferenceConfig(window=32, stride=32, multiple=8)))
+
+
+def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "gkd.deploy.onnx_runtime")
+    with pytest.raises(ExportError, match="onnxruntime is not installed: pip install onnx onnxruntime onnxscript"):
+        load_folder(made[0], "onnx")
+    assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam-0"
+
+
+def test_a_convolutional_encoder_keeps_its_options(member, monkeypatch, tmp_path):
+    file, model, params = member("linear", "tf_efficientnet_lite0", CONV)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    config = export(file, tmp_path / "m")
+    assert config.encoder.options == CONV and config.inference.multiple == 16 and config.int8 is None
+    images = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        assert torch.equal(load_folder(tmp_path / "m").model(images), model(images))
+
+
+def test_encoders_of_one_size_are_told_from_the_others():
+    def spec(**options):
+        return EncoderSpec(name="vit_tiny_patch16_224", options={**VIT, **options})
+
+    assert build.fixed_size(Encoder.create("vit_tiny_patch16_224", **VIT))
+    encoder, options = build.any_size(spec())
+    assert options["dynamic_img_size"] and not build.fixed_size(encoder)
+    assert not build.fixed_size(Encoder.create("tf_efficientnet_lite0"))
+
+
+def test_a_graph_that_differs_is_refused_and_nothing_is_left(made, member, monkeypatch, tmp_path):
+    other, _, params = member(seed=2)
+    monkeypatch.setattr(build, "load", lambda profile: params)
+    monkeypatch.setattr(onnx_file, "write_onnx", lambda _m, file, _how: shutil.copyfile(made[0] / "model.onnx", file))
+    with pytest.raises(ExportError, match=r"model.onnx differs from PyTorch by .* in logits"):
+        export(other, tmp_path / "new", onnx=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("window", "multiple"), [(512, 16), (96, 32), (64, 32), (48, 32), (31, 32)])
+def test_five_differing_sizes_are_checked(window, multiple):
+    how = onnx_file.check_sizes(InferenceConfig(window=window, stride=window, multiple=multiple))
+    assert len(set(how)) == 5 and all(side % multiple == 0 for size in how for side in size)
+    assert any(a < b for a, b in how) and any(a > b for a, b in how) and max(max(size) for size in how) > window
+
+
+def edit(folder, **changes):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **changes}))
+
+
+def test_a_class_count_that_differs_is_named(copy):
+    config = read_config(copy)
+    edit(copy, classes=config.classes[:-1], palette=config.palette[:-1])
+    with pytest.raises(ExportError, match=r"config.json \(5 classes\) and the weights disagree"):
+        load_folder(copy)
+    with pytest.raises(ExportError, match="model.onnx gives 6 classes, config.json names 5"):
+        load_folder(copy, "onnx")
+    edit(copy, classes=config.classes)
+    with pytest.raises(ExportError, match="6 classes and 5 colours"):
+        load_folder(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json in it"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
+        (lambda f: edit(f, format="gkd-segmentor-9"), "config.json: format: Input should be"),
+        (lambda f: edit(f, surplus=1), "config.json: surplus: Extra inputs"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors in it"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"0"), "not a whole safetensors file"),
+        (shutil.rmtree, "expected a model folder, found nothing"),
+    ],
+)
+def test_damaged_folders_are_named(copy, damage, message):
+    damage(copy)
+    with pytest.raises(ExportError, match=message) as caught:
+        load_folder(copy)
+    assert str(copy) in str(caught.value)
+
+
+def test_engines_and_their_files_are_named(copy):
+    with pytest.raises(ExportError, match="unknown engine 'tensorrt'; known: torch, onnx, int8"):
+        load_folder(copy, "tensorrt")
+    (copy / "model.int8.onnx").unlink()
+    with pytest.raises(ExportError, match="no model.int8.onnx in it; .* FOLDER --int8"):
+        load_folder(copy, "int8")
+    (copy / "model.onnx").write_bytes(b"0")
+    with pytest.raises(ExportError, match="onnxruntime cannot load it"):
+        load_folder(copy, "onnx")
+
+
+def test_photos_smaller_than_a_patch_are_refused(made):
+    exported = load_folder(made[0])
+    with pytest.raises(ExportError, match="7x40 pixels is smaller than a patch"):
+        exported.predict(photo(40, 7))
+    with pytest.raises(ExportError, match=r"48x2 pixels after fitting it into \(48, 40\)"):
+        exported.predict(photo(8, 200))
+
+
+def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path):
+    folder, _, file = made
+    wrong, _, _ = member(stage="domain_agnostic")
+    with pytest.raises(ExportError, match="expected model.safetensors of a member of task_learning"):
+        export(wrong, tmp_path / "new")
+    with pytest.raises(CheckpointError, match="is missing"):
+        export(tmp_path / "absent.safetensors", tmp_path / "new")
+    with pytest.raises(ExportError, match="is there already"):
+        export(file, folder)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ExportError, match="no model folder"):
+        export(file, tmp_path / "photos", force=True)
+    with pytest.raises(ExportError, match="calibration photos are for int8"):
+        export(file, tmp_path / "new", photos=[photo(40, 48)])
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """A segmentor file of mmsegmentation with 6 classes, its weights, and a profile of its sizes in params.yaml."""
+    state = mmseg_segmentor.random_weights(classes=K, queries=20, size=(64, 64))
+    file = tmp_path / "iter_40000.pth"
+    torch.save({"state_dict": state, "meta": {"iter": 40000}}, file)
+    params = load("tiny").model_dump()
+    vit = {"img_size": 64, "patch_size": 16, "embed_dim": 24, "depth": 12, "num_heads": 3}
+    sizes = {"dim": 64, "queries": 20, "encoder_layers": 2, "decoder_layers": 4}
+    params["models"] |= {
+        "decoder": "mask2former",
+        "mask2former": sizes,
+        "students": {"f2l": {"name": "vit_small_patch14_dinov2", "options": vit}},
+    }
+    params["evaluate"] |= {"window": 64, "stride": 48, "bounds": {}}
+    monkeypatch.setattr(build, "load", lambda profile: Params(**params))
+    return file, state
+
+
+def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_published(published, tmp_path):
+    file, state = published
+    folder = tmp_path / "aerial"
+    config = export(file, folder, member="paper/f2l/gkd/potsdam")
+    assert config == read_config(folder) and config.name == "iter_40000" and len(config.classes) == K
+    source = config.provenance
+    assert source["checkpoint_sha256"] == build.sha256(file) and source["checkpoint"] == "iter_40000.pth"
+    who = {"profile": "paper", "setting": "f2l", "method": "gkd", "source": "potsdam"}
+    assert source["member"] == {"stage": "foreign", **who}
+    weights, about = read(folder / "model.safetensors")
+    assert about == source["member"] and "decoder.transformer.level_embed.weight" in weights
+    images = torch.rand(2, 3, 64, 64)
+    found = load_folder(folder).model
+    with torch.inference_mode():
+        expected = mmseg_segmentor.predict(state, 255 * images.double())[2]
+        torch.testing.assert_close(found(images).double(), expected, rtol=0, atol=1e-4)
+    assert load_folder(folder).predict(photo(80, 64)).shape == (80, 64)
+    again = export(folder / "model.safetensors", tmp_path / "again")
+    assert again.provenance["member"] == about
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (None, "Of a segmentor that others trained, say .*: --as PROFILE/SETTING/METHOD/SOURCE"),
+        ("paper", "--as paper: expected PROFILE/SETTING/METHOD/SOURCE, such as paper/f2l/gkd/gtav"),
+        ("paper/f2l//gtav", "expected PROFILE/SETTING/METHOD/SOURCE"),
+        ("paper/f2l/gkd/mars", "unknown source 'mars'"),
+        ("paper/f2l/rein/potsdam", "unknown source 'potsdam' or method 'rein'"),
+        ("paper/f3l/gkd/potsdam", "models.students has no 'f3l'"),
+        ("paper/f2l/gkd/gtav", r"classes: 6 in the file, 19 in the model"),
+    ],
+)
+def test_what_a_foreign_segmentor_is_must_be_said_and_fit(published, tmp_path, member, message):
+    with pytest.raises(ValueError, match=message):
+        export(published[0], tmp_path / "new", member=member)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_member_of_task_learning_says_itself_what_it_is(made, tmp_path):
+    with pytest.raises(ExportError, match="says itself what it is .*leave out --as tiny/f2l/gkd/potsdam"):
+        export(made[2], tmp_path / "new", member="tiny/f2l/gkd/potsdam")
+
+
+def test_weights_of_another_architecture_leave_no_folder(member, monkeypatch, tmp_path):
+    file, _, params = member("linear")
+    models = params.models.model_copy(update={"decoder": "conv"})
+    monkeypatch.setattr(build, "load", lambda profile: params.model_copy(update={"models": models}))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        export(file, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

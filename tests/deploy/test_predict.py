@@ -1,0 +1,160 @@
+"""`gkd export` and `gkd predict` from the command line, and the files that they write."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from gkd.cli import app
+from gkd.deploy import ExportError, load_folder
+from gkd.deploy.build import build, describe
+from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, InferenceConfig, write_config
+from gkd.deploy.predict import photos, plan_outputs, read_photo
+from gkd.methods.table import METHODS
+from gkd.params import load
+from gkd.segmentation.decoders import Segmentor
+from gkd.segmentation.task_learning import build_segmentor
+from gkd.weights.checkpoints import save
+from gkd.workspace.plan import spec_of
+
+PALETTE = ((10, 20, 30), (200, 100, 0), (0, 255, 0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of three classes, by hand."""
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3, "dynamic_img_size": True}
+    config = Config(
+        name="three",
+        encoder=EncoderConfig(name="vit_tiny_patch16_224", options=options, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        decoder=DecoderConfig(decoder="linear"),
+        classes=("sky", "road", "tree"),
+        palette=PALETTE,
+        inference=InferenceConfig(window=32, stride=24, multiple=8),
+    )
+    path = tmp_path_factory.mktemp("models") / "three"
+    model: Segmentor = build(config)
+    save(path / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, {})
+    write_config(config, path)
+    return path
+
+
+def draw(path: Path, size: tuple[int, int] = (50, 40), seed: int = 0, **options) -> Path:
+    width, height = size
+    pixels = np.random.default_rng(seed).integers(0, 256, (height // 10 + 1, width // 10 + 1, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path, **options)
+    return path
+
+
+def gkd(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, message: str) -> None:
+    """Exit code 1 and one line that says why."""
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert message in line, line
+
+
+def test_predict_writes_a_label_and_an_overlay_for_each_photo(folder: Path, tmp_path: Path) -> None:
+    frames = [draw(tmp_path / "frames" / f"frame_{i}.jpg", seed=i) for i in (9, 10)]
+    single = draw(tmp_path / "one.png", (33, 70), seed=3)
+    (tmp_path / "frames" / "notes.txt").write_text("not a photo")
+    result = gkd("predict", folder, tmp_path / "frames", single, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    stems = [Path(line.split()[0]).name for line in result.stdout.splitlines()]
+    assert stems == ["frame_9_label.png", "frame_10_label.png", "one_label.png"]
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    exported = load_folder(folder)
+    for file in (*frames, single):
+        photo = np.array(Image.open(file).convert("RGB"))
+        label = Image.open(tmp_path / "out" / f"{file.stem}_label.png")
+        expected = exported.predict(photo)
+        assert label.mode == "P" and np.array_equal(np.array(label), expected)
+        assert tuple(label.getpalette()[: 3 * len(PALETTE)]) == sum(PALETTE, ())
+        overlay = np.array(Image.open(tmp_path / "out" / f"{file.stem}_overlay.png"), dtype=float)
+        blend = (photo.astype(float) + np.array(PALETTE)[expected]) / 2
+        assert np.abs(overlay - blend).max() <= 1
+
+
+def test_outputs_are_kept_unless_forced(folder: Path, tmp_path: Path) -> None:
+    file, out = draw(tmp_path / "a.png"), tmp_path / "out"
+    assert gkd("predict", folder, file, "--out", out).exit_code == 0
+    (out / "a_label.png").write_bytes(b"mine")
+    refused(gkd("predict", folder, file, "--out", out), "a_label.png and 1 more there already")
+    assert (out / "a_label.png").read_bytes() == b"mine"
+    assert gkd("predict", folder, file, "--out", out, "--force").exit_code == 0
+    assert (out / "a_label.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_input_is_one_line_and_exit_code_1(folder: Path, tmp_path: Path) -> None:
+    out, photo = tmp_path / "out", draw(tmp_path / "photo.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    (tmp_path / "text.png").write_text("text")
+    small = draw(tmp_path / "small.png", (50, 7))
+    for given, message in (
+        (tmp_path / "absent.png", "absent.png: no such file or folder"),
+        (tmp_path / "empty", "empty: no image in this folder"),
+        (tmp_path / "clip.mp4", "clip.mp4: video files are not read; take it apart"),
+        (tmp_path / "text.png", "text.png: expected a complete image"),
+        (small, "small.png: a photo of 50x7 pixels is smaller than a patch (8)"),
+    ):
+        refused(gkd("predict", folder, given, "--out", out), message)
+    refused(gkd("predict", tmp_path / "empty", photo, "--out", out), "no config.json in it")
+    refused(gkd("predict", tmp_path / "nothing", photo, "--out", out), "expected a model folder, found nothing")
+    refused(gkd("predict", folder, photo, "--out", photo), "expected a folder for the outputs, found a file")
+    refused(gkd("predict", folder, photo, "--out", out, "--engine", "gpu"), "unknown engine 'gpu'")
+    refused(gkd("predict", folder, photo, "--out", out, "--engine", "int8"), "no model.int8.onnx in it")
+    assert not out.exists()
+
+
+def test_two_photos_of_one_stem_are_refused(tmp_path: Path) -> None:
+    files = [draw(tmp_path / "a.png"), draw(tmp_path / "b" / "a.jpg")]
+    with pytest.raises(ExportError, match="would both write"):
+        plan_outputs(photos(files), tmp_path / "out")
+
+
+def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    turned = draw(tmp_path / "turned.png", (50, 40), exif=exif)
+    upright = read_photo(draw(tmp_path / "upright.png", (50, 40)))
+    assert np.array_equal(read_photo(turned), np.rot90(upright, -1))
+    Image.fromarray(upright[..., 0]).save(tmp_path / "grey.png")
+    assert read_photo(tmp_path / "grey.png").shape == (40, 50, 3)
+    Image.fromarray(np.zeros((40, 50), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="expected 8 bits a channel"):
+        read_photo(tmp_path / "deep.png")
+    two = [Image.fromarray(upright), Image.fromarray(upright // 2)]
+    two[0].save(tmp_path / "two.tif", save_all=True, append_images=two[1:])
+    with pytest.raises(ValueError, match="2 pictures in one file"):
+        read_photo(tmp_path / "two.tif")
+
+
+def test_export_reads_the_architecture_of_the_profile(tmp_path: Path) -> None:
+    params = load("tiny")
+    spec = spec_of(params, "f2l", METHODS["gkd"]).model_copy(update={"weights": "none"})
+    model = build_segmentor(params, spec, 19, True, 0).eval()
+    who = {"stage": "task_learning", "profile": "tiny", "setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
+    file = save(tmp_path / "m" / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, who)
+    result = gkd("export", file, tmp_path / "street", "--name", "street")
+    assert result.exit_code == 0 and "street written: street, 19 classes" in result.stdout, result.output
+    config = describe(file, "street")
+    exported = load_folder(tmp_path / "street")
+    assert exported.config == config and config.inference.bound == (128, 64)
+    assert exported.predict(read_photo(draw(tmp_path / "a.png", (128, 64)))).shape == (64, 128)
+    refused(gkd("export", file, tmp_path / "street"), "is there already")
+    assert gkd("export", file, tmp_path / "street", "--force").exit_code == 0
+    refused(gkd("export", tmp_path / "absent", tmp_path / "new"), "absent is missing")
+    foreign = ("export", tmp_path / "a.pth", tmp_path / "new", "--as", "tiny/f2l/gkd/gtav")
+    refused(gkd(*foreign), "a.pth is missing")
+    torch.save({"state_dict": {"decode_head.conv_seg.weight": torch.ones(2)}}, tmp_path / "a.pth")
+    refused(gkd(*foreign), "looks like an mmseg segmentor, but has no backbone")
+    refused(gkd(*foreign[:3]), "--as PROFILE/SETTING/METHOD/SOURCE")
+    refused(gkd("export", file, tmp_path / "new", "--calibration", tmp_path / "m"), "no image in this folder")

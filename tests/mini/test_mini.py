@@ -1,0 +1,326 @@
+"""The miniature suite: scenes, styles and the files in their official layouts."""
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gkd.data.labels import lut
+from gkd.mini.__main__ import main
+from gkd.mini.encode import with_boundary
+from gkd.mini.overhead import draw_overhead
+from gkd.mini.parts import STREET_PARTS
+from gkd.mini.street import draw_street
+from gkd.mini.style import IRRG, distance, jittered
+from gkd.mini.styles import DOMAIN_STYLES, MIN_DISTANCE, broad_style, draw_broad, narrow_style
+from gkd.mini.suite import WRITERS, Sizes, write_suite
+
+STREETS = [name for name, style in DOMAIN_STYLES.items() if style.kind == "street"]
+SMALL = Sizes(
+    gtav=3,
+    cityscapes_train=3,
+    cityscapes_val=3,
+    bdd100k=2,
+    mapillary=2,
+    acdc=2,
+    potsdam_train=30,
+    potsdam_val=4,
+    vaihingen_val=20,
+    proxy=6,
+)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("suite")
+    write_suite(root, seed=3, sizes=SMALL)
+    return root
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.array(opened(path))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(DOMAIN_STYLES)))
+def test_scenes_follow_from_the_seed(seed: int, name: str) -> None:
+    draw = draw_street if name in STREETS else draw_overhead
+    image, label = draw(np.random.default_rng(seed), DOMAIN_STYLES[name])
+    again, same = draw(np.random.default_rng(seed), DOMAIN_STYLES[name])
+    assert image.tobytes() == again.tobytes() and label.tobytes() == same.tobytes()
+    assert image.shape == (*label.shape, 3) and image.dtype == label.dtype == np.uint8
+    assert image.std() > 5
+    allowed = {*range(19), 255} if name in STREETS else set(range(6))
+    assert set(np.unique(label).tolist()) <= allowed
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([32, 64, 96, 128]))
+def test_broad_scenes_of_any_size(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    image, label = draw_street(rng, broad_style(rng, "street"), size, 2 * size)
+    assert image.shape == (size, 2 * size, 3) and label.shape == (size, 2 * size)
+    image, label = draw_overhead(rng, broad_style(rng, "overhead"), size)
+    assert image.shape == (size, size, 3) and label.shape == (size, size)
+
+
+@pytest.mark.parametrize("name", STREETS)
+def test_every_street_domain_shows_all_classes(name: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = [draw_street(rng, DOMAIN_STYLES[name])[1] for _ in range(60)]
+    per_scene = [len(np.unique(label[label < 255])) for label in labels]
+    assert np.mean(per_scene) >= 12
+    assert set(np.unique(labels).tolist()) >= set(range(19))
+
+
+@pytest.mark.parametrize("name", ["potsdam-rgb", "vaihingen-irrg"])
+def test_every_overhead_domain_shows_all_classes(name: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = [draw_overhead(rng, DOMAIN_STYLES[name])[1] for _ in range(30)]
+    assert set(np.unique(labels).tolist()) == set(range(6))
+
+
+def test_a_style_of_the_wrong_kind_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="expected 'street', got 'overhead'"):
+        draw_street(rng, DOMAIN_STYLES["potsdam-rgb"])
+    with pytest.raises(ValueError, match="expected 'overhead', got 'street'"):
+        draw_overhead(rng, DOMAIN_STYLES["gtav"])
+    with pytest.raises(ValueError, match="'aerial'"):
+        broad_style(rng, "aerial")
+
+
+def test_objects_shrink_towards_the_horizon() -> None:
+    """Perspective: the road is wider at the bottom of the picture than near the horizon."""
+    rng = np.random.default_rng(0)
+    style = replace(DOMAIN_STYLES["gtav"], cars=0.1, people=0.1, ego=0.0)
+    near, far = np.mean(
+        [[(label[row] == 0).sum() for row in (60, 34)] for _, label in (draw_street(rng, style) for _ in range(30))],
+        axis=0,
+    )
+    assert near > 2 * far > 0
+
+
+def test_irrg_and_rgb_show_the_same_ground_and_swap_vegetation_against_roofs() -> None:
+    building, low, tree = 1, 2, 3
+    images, labels = {}, {}
+    for name in ("potsdam-rgb", "potsdam-irrg"):
+        scenes = [draw_overhead(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(60)]
+        images[name], labels[name] = (np.stack(arrays) for arrays in zip(*scenes, strict=True))
+    rgb, irrg = images["potsdam-rgb"], images["potsdam-irrg"]
+    np.testing.assert_array_equal(labels["potsdam-rgb"], labels["potsdam-irrg"])
+    roofs = labels["potsdam-rgb"] == building
+    green = np.isin(labels["potsdam-rgb"], [low, tree])
+    assert rgb[green].mean() < 0.8 * rgb[roofs].mean()
+    assert irrg[green].mean() > irrg[roofs].mean()
+    trees = labels["potsdam-rgb"] == tree  # in the first channel the swap is largest
+    assert 2 * rgb[trees, 0].mean() < rgb[roofs, 0].mean()
+    assert irrg[trees, 0].mean() > 1.5 * irrg[roofs, 0].mean()
+
+
+def test_night_is_dark_and_snow_lies_on_the_road() -> None:
+    def mean_of(name: str, train_id: int) -> float:
+        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(20)]
+        return float(np.concatenate([image[label == train_id] for image, label in scenes]).mean())
+
+    road, building, sky = 0, 2, 10
+    for source in ("gtav", "cityscapes"):
+        assert mean_of("acdc-night", sky) < 0.6 * mean_of(source, sky)
+        assert mean_of("acdc-night", building) < 0.75 * mean_of(source, building)
+        assert mean_of("acdc-snow", road) > 1.3 * mean_of(source, road)
+
+
+def test_fog_hides_what_is_far() -> None:
+    """In fog the darkest things far away (rows at the horizon) are no longer dark."""
+
+    def dark(name: str) -> float:
+        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name])[0] for seed in range(20)]
+        return float(np.percentile(np.stack(scenes)[:, 26:30], 5))
+
+    assert dark("acdc-fog") > 2 * dark("cityscapes")
+
+
+@pytest.mark.parametrize("kind", ["street", "overhead"])
+def test_broad_styles_leave_out_every_domain(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    raw = [draw_broad(rng, kind) for _ in range(300)]
+    assert any(distance(draw, d) < MIN_DISTANCE for draw in raw for d in DOMAIN_STYLES.values())  # not vacuous
+    for style in [broad_style(rng, kind) for _ in range(300)]:
+        assert min(distance(style, domain) for domain in DOMAIN_STYLES.values()) >= MIN_DISTANCE
+        assert style.bands != IRRG
+
+
+def test_narrow_styles_stay_together_and_broad_ones_do_not() -> None:
+    rng = np.random.default_rng(0)
+    narrow = [narrow_style(rng) for _ in range(20)]
+    broad = [broad_style(rng, "street") for _ in range(20)]
+    assert max(distance(narrow[0], style) for style in narrow) < 0.1
+    assert min(distance(broad[0], style) for style in broad[1:]) > 0.1
+    assert narrow_style(rng, "overhead").kind == "overhead"
+
+
+def test_jitter_is_small_and_adds_no_weather() -> None:
+    rng = np.random.default_rng(0)
+    for style in DOMAIN_STYLES.values():
+        moved = jittered(style, rng)
+        assert 0 < distance(style, moved) < 0.15
+        assert all(getattr(moved, w) == 0 for w in ("night", "fog", "rain", "snow") if getattr(style, w) == 0)
+
+
+def test_parts_agree_with_the_class_tables() -> None:
+    for part in STREET_PARTS:
+        assert lut("cityscapes")[part.cityscapes_id] == part.train_id, part.name
+        assert lut("mapillary")[part.mapillary_id] == part.train_id, part.name
+
+
+def test_boundary_lies_between_classes_only() -> None:
+    label = np.zeros((4, 6), np.uint8)
+    label[:, 3:] = 5
+    expected = [[1, 1, 0, 6, 6, 6]] * 4
+    np.testing.assert_array_equal(with_boundary(label), expected)
+    np.testing.assert_array_equal(with_boundary(np.full((3, 3), 2, np.uint8)), 3)
+
+
+def test_a_second_run_writes_the_same_bytes(suite: Path, tmp_path: Path) -> None:
+    write_suite(tmp_path, seed=3, sizes=SMALL)
+    assert digests(tmp_path) == digests(suite)
+
+
+def test_sizes_and_seed_change_only_what_they_name(suite: Path, tmp_path: Path) -> None:
+    write_suite(tmp_path, seed=3, sizes=replace(SMALL, gtav=1, cityscapes_train=5, proxy=0))
+    before, after = digests(suite), digests(tmp_path)
+    assert all(before[name] == after[name] for name in before.keys() & after.keys())
+    gone = {name.split("/")[0] for name in before.keys() - after.keys()}
+    new = {name.split("/")[0] for name in after.keys() - before.keys()}
+    assert gone == {"gtav", "proxy"} and new == {"cityscapes"}
+    other = tmp_path / "other"
+    write_suite(other, seed=4, sizes=SMALL)
+    assert digests(other)["gtav/images/00001.png"] != before["gtav/images/00001.png"]
+
+
+def test_gtav_files(suite: Path) -> None:
+    assert names(suite / "gtav/images") == names(suite / "gtav/labels") == [f"0000{k}.png" for k in (1, 2, 3)]
+    label = opened(suite / "gtav/labels/00001.png")
+    assert label.mode == "P" and label.size == (128, 64)
+    assert label.getpalette()[3 * 7 : 3 * 8] == [128, 64, 128]  # road
+    ids = set(np.unique([pixels(path) for path in (suite / "gtav/labels").iterdir()]).tolist())
+    assert {1, 7, 11, 23, 26} <= ids <= set(range(35))  # with void: ego vehicle
+
+
+def test_cityscapes_files(suite: Path) -> None:
+    images = sorted((suite / "cityscapes/leftImg8bit").rglob("*.png"))
+    assert len(images) == SMALL.cityscapes_train + SMALL.cityscapes_val
+    for path in images:
+        assert re.fullmatch(rf"{path.parent.name}_\d{{6}}_\d{{6}}_leftImg8bit\.png", path.name)
+        stem = path.name.removesuffix("_leftImg8bit.png")
+        split, city = path.parts[-3:-1]
+        label = opened(suite / "cityscapes/gtFine" / split / city / f"{stem}_gtFine_labelIds.png")
+        assert label.mode == "L" and label.size == opened(path).size == (128, 64)
+        assert {7, 11} <= set(np.unique(label).tolist()) <= set(range(34))
+
+
+def test_bdd100k_files(suite: Path) -> None:
+    images, labels = suite / "bdd100k/images/10k/val", suite / "bdd100k/labels/sem_seg/masks/val"
+    assert [Path(name).stem for name in names(images)] == [Path(name).stem for name in names(labels)]
+    assert {path.suffix for path in images.iterdir()} == {".jpg"}
+    for path in labels.iterdir():
+        assert set(np.unique(pixels(path)).tolist()) <= {*range(19), 255}
+
+
+def test_mapillary_files(suite: Path) -> None:
+    root = suite / "mapillary/validation"
+    for image in sorted((root / "images").iterdir()):
+        label = opened(root / "v1.2/labels" / f"{image.stem}.png")
+        assert label.mode == "P" and label.size == opened(image).size == (
+            256,
+            128,
+        )  # evaluated at half size
+        ids = set(np.unique(label).tolist())
+        assert {13, 24, 15, 2} <= ids <= set(range(66))  # road, its markings, sidewalk, curb
+    config = (suite / "mapillary/config_v1.2.json").read_text()
+    assert config.count('"readable"') == config.count('"color"') == 66 and '"Lane Marking - General"' in config
+
+
+def test_acdc_files(suite: Path) -> None:
+    for condition in ("night", "snow", "fog", "rain"):
+        images = sorted((suite / "acdc/rgb_anon" / condition / "val").rglob("*_rgb_anon.png"))
+        assert len(images) == SMALL.acdc
+        for path in images:
+            assert re.fullmatch(rf"{path.parent.name}_frame_\d{{6}}_rgb_anon\.png", path.name)
+            stem = path.name.removesuffix("_rgb_anon.png")
+            folder = suite / "acdc/gt" / condition / "val" / path.parent.name
+            assert set(np.unique(pixels(folder / f"{stem}_gt_labelTrainIds.png"))) <= {*range(19), 255}
+
+
+def test_potsdam_files(suite: Path) -> None:
+    val_tiles = {"2_13", "2_14", "3_13", "3_14"}
+    for split, size in (("train", SMALL.potsdam_train), ("val", SMALL.potsdam_val)):
+        rgb, irrg = (suite / "potsdam" / bands for bands in ("RGB", "IRRG"))
+        files = names(rgb / "img_dir" / split)
+        assert len(files) == size
+        for name in files:
+            row, column, x0, y0, x1, y1 = map(int, Path(name).stem.split("_"))
+            assert x1 - x0 == y1 - y0 == 64 and (f"{row}_{column}" in val_tiles) == (split == "val")
+            labels = [pixels(root / "ann_dir" / split / name) for root in (rgb, irrg)]
+            np.testing.assert_array_equal(*labels)
+            assert 0 in labels[0] and labels[0].max() <= 6
+            images = [pixels(root / "img_dir" / split / name) for root in (rgb, irrg)]
+            assert images[0].shape == images[1].shape == (64, 64, 3)
+            assert np.abs(images[0].astype(int) - images[1]).mean() > 3
+
+
+def test_vaihingen_files(suite: Path) -> None:
+    images = names(suite / "vaihingen/img_dir/val")
+    assert images == names(suite / "vaihingen/ann_dir/val") and len(images) == SMALL.vaihingen_val
+    assert all(re.fullmatch(r"area\d+_\d+_\d+_\d+_\d+\.png", name) for name in images)
+    assert not any(name.startswith(("area1_", "area9_")) for name in images)
+
+
+def test_proxy_files(suite: Path) -> None:
+    folders = names(suite / "proxy/train")
+    assert folders == ["n01_street", "n02_overhead", "n03_closeup"]
+    for folder in folders:
+        files = list((suite / "proxy/train" / folder).iterdir())
+        assert len(files) == 2
+        for path in files:
+            image = opened(path)
+            assert path.suffix == ".JPEG" and image.format == "JPEG" and image.size == (96, 96)
+
+
+def test_real_data_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mapillary").mkdir()
+    (tmp_path / "mapillary/photo.jpg").write_bytes(b"real")
+    with pytest.raises(FileExistsError, match="mapillary.*Delete it or choose another folder"):
+        write_suite(tmp_path, sizes=SMALL)
+    assert names(tmp_path) == ["mapillary"]
+    with pytest.raises(SystemExit, match="error: .*mapillary"):
+        main(["--out", str(tmp_path)])
+
+
+def test_command_prints_one_line_per_dataset(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("gkd.mini.__main__.write_suite", lambda root, seed: write_suite(root, seed, SMALL))
+    main(["--out", str(tmp_path), "--seed", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == list(WRITERS)
+    assert lines[0].startswith("gtav: 6 files")

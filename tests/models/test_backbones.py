@@ -1,0 +1,101 @@
+"""What is asked of a backbone, against what its forward pass does."""
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import Average, tiny_vit
+
+from gkd.models import Encoder
+from gkd.models.backbones import dry_grid, is_token_model, levels, patch_size, prefix_tokens
+
+PVT = {"depths": (1, 1, 1, 1), "embed_dims": (8, 16, 24, 32), "num_heads": (1, 1, 2, 4)}
+ANY_SIZE = {
+    "test_resnet": {},  # rounds up
+    "test_convnext": {},  # rounds down
+    "mobilevitv2_050": {},  # an even number of cells
+    "pvt_v2_b0": PVT,
+    "twins_svt_small": {**PVT, "wss": (2, 2, 2, 2)},  # returns tokens in a row
+    "test_mambaout": {},  # channels last
+}
+
+
+@pytest.fixture(scope="module", params=ANY_SIZE)
+def encoder(request):
+    return Encoder.create(request.param, **ANY_SIZE[request.param]).eval()
+
+
+@settings(max_examples=3)
+@given(st.integers(32, 130), st.integers(32, 130))
+def test_the_grid_is_that_of_the_forward_pass(encoder, height, width):
+    with torch.no_grad():
+        images = torch.rand(1, 3, height, width)
+        patches = encoder(images).patches
+        last = encoder.intermediate(images, [-1])[0]
+    rows, columns = encoder.grid((height, width))
+    assert (rows, columns) == last.shape[2:] and patches.shape[1] == rows * columns
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "xcit_nano_12_p8_224"])
+def test_a_dry_run_leaves_the_model_and_the_random_numbers_alone(name):
+    encoder = Encoder.create(name, drop_path_rate=0.5).train()
+    encoder.backbone.forward_features = None  # what an instance has in its place is not called
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    state = torch.get_rng_state()
+    assert encoder.grid((64, 64)) == encoder.grid([64, 64])
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert all(module.training for module in encoder.modules())
+    assert {t.device.type for t in encoder.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("crossvit_tiny_240", "CrossVit returns several token grids"),
+        ("pit_ti_224", "PoolingVisionTransformer returns its class token alone"),
+    ],
+)
+def test_models_without_one_grid_of_patches_are_refused(name, expected):
+    with torch.device("meta"):
+        backbone = timm.create_model(name, num_classes=0)
+    size = backbone.pretrained_cfg["input_size"][1:]
+    with pytest.raises(ValueError, match=expected):
+        dry_grid(backbone, size)
+    with pytest.raises(ValueError, match=expected):
+        Encoder(backbone).to("meta")(torch.zeros(1, 3, *size, device="meta"))
+
+
+def test_a_size_that_a_hierarchical_model_refuses_is_named():
+    with torch.device("meta"):
+        backbone = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+    with pytest.raises(ValueError, match="SwinTransformer cannot take images of 64 x 96 pixels: Input.*img_size"):
+        dry_grid(backbone, (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "prefix", "patch"),
+    [
+        ("deit_tiny_distilled_patch16_224", True, 2, 16),
+        ("vit_small_patch14_reg4_dinov2", True, 5, 14),
+        ("vit_base_patch16_siglip_224", True, 0, 16),
+        ("samvit_base_patch16", True, 0, 16),
+        ("vit_tiny_r_s16_p8_224", True, 1, 32),
+        ("volo_d1_224", False, 1, 16),
+        ("mvitv2_tiny", False, 0, 32),
+        ("hiera_tiny_224", False, 0, 32),
+    ],
+)
+def test_what_a_model_says_of_itself(name, token, prefix, patch):
+    with torch.device("meta"):
+        backbone = timm.create_model(name, num_classes=0)
+    assert (is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone)) == (token, prefix, patch)
+
+
+def test_levels_are_channels_and_strides():
+    assert levels(tiny_vit(depth=2).backbone) == [(24, 8), (24, 8)]
+    with torch.device("meta"):
+        backbone = timm.create_model("tf_efficientnet_lite0", num_classes=0, output_stride=16)
+    assert levels(backbone) == [(16, 2), (24, 4), (40, 8), (112, 16), (320, 16)]
+    assert patch_size(Average(8)) == 8 and not is_token_model(Average(8))

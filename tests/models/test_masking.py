@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from gkd.models.masking import check_mask, hide_pixels, masked_embedding
+
+
+class Embed(torch.nn.Module):
+    """Returns what a patch embedding may: tokens in a row, on their grid, or with the grid beside them."""
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("kind", ["row", "grid", "tuple"])
+def test_the_token_stands_in_for_masked_patches_and_goes_away_again(kind):
+    tokens, token = torch.rand(2, 6, 4, dtype=torch.float64), torch.full((1, 4), 7.0)
+    mask = torch.zeros(2, 6, dtype=torch.bool)
+    mask[1, 2] = True
+    given = {"row": tokens, "grid": tokens.view(2, 2, 3, 4), "tuple": (tokens, (2, 3))}[kind]
+    embed = Embed()
+    with masked_embedding(embed, token, mask):
+        found = embed(given)
+    if kind == "tuple":
+        assert found[1] == (2, 3)
+        found = found[0]
+    expected = tokens.clone()
+    expected[1, 2] = 7
+    assert found.dtype == torch.float64 and torch.equal(found.reshape(2, 6, 4), expected)
+    assert embed(given) is given
+
+
+def test_the_embedding_is_free_again_after_an_error():
+    embed = Embed()
+    with pytest.raises(KeyError), masked_embedding(embed, torch.zeros(1, 4), torch.ones(2, 6, dtype=torch.bool)):
+        raise KeyError
+    assert embed(torch.ones(2, 6, 4)).all()
+
+
+def test_hidden_pixels_are_those_of_the_cell():
+    mask = torch.zeros(2, 6, dtype=torch.bool)
+    mask[1, 5] = True
+    images = torch.rand(2, 3, 8, 12) + 0.5
+    hidden = hide_pixels(images, mask, (2, 3))
+    assert not hidden[1, :, 4:, 8:].any()
+    hidden[1, :, 4:, 8:] = images[1, :, 4:, 8:]
+    assert torch.equal(hidden, images)
+
+
+def test_a_mask_of_another_shape_is_named():
+    check_mask(torch.zeros(2, 6), 2, (2, 3))
+    with pytest.raises(ValueError, match=r"shape \(2, 4\) does not fit 2 images .* grid of 2 x 3: expected \(2, 6\)"):
+        check_mask(torch.zeros(2, 4), 2, (2, 3))

@@ -1,0 +1,183 @@
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gkd.report import figures as viz
+
+PALETTE = np.array([[128, 64, 128], [70, 70, 70], [70, 130, 180]], np.uint8)
+NAMES = ["road", "building", "sky"]
+METHODS = ["Teacher", "No KD", "No KD (frozen)", "Vanilla KD", "MSE", "GKD", "GKD-diag (ours)"]
+DOMAINS = [
+    "cityscapes",
+    "bdd100k",
+    "mapillary",
+    "night",
+    "snow",
+    "fog",
+    "rain",
+    "potsdam-irrg",
+    "vaihingen-irrg",
+]
+
+
+@pytest.fixture
+def scene():
+    label = np.repeat(np.uint8([2, 2, 1, 0, 0, 255]), 4)[:, None].repeat(48, axis=1)  # (24, 48)
+    return np.random.default_rng(0).integers(0, 256, (24, 48, 3), dtype=np.uint8), label
+
+
+def titles(figure):
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def texts_overlap(figure):
+    """Pairs of visible tick labels, titles and legend entries of a figure that overlap when drawn."""
+    figure.draw_without_rendering()
+    texts = [text for axis in figure.axes for text in (axis.title, *axis.get_xticklabels(), *axis.get_yticklabels())]
+    texts += [text for legend in figure.legends for text in legend.get_texts()]
+    shown = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
+    return [
+        (a, b) for i, (a, box) in enumerate(shown) for b, other in shown[:i] if box.shrunk(0.9, 0.9).overlaps(other)
+    ]
+
+
+@given(arrays(np.uint8, (5, 4), elements=st.sampled_from([0, 1, 2, 255])))
+@settings(max_examples=20, deadline=None)
+def test_colorize_follows_the_palette(label):
+    colours = viz.colorize(label, PALETTE)
+    for value, colour in zip(label.ravel(), colours.reshape(-1, 3), strict=True):
+        assert tuple(colour) == ((0, 0, 0) if value == 255 else tuple(PALETTE[value]))
+
+
+def test_labels_beyond_the_palette_are_refused():
+    with pytest.raises(ValueError, match=r"label holds 0\.\.3, the palette has 3 colours"):
+        viz.colorize(np.array([[0, 3]]), PALETTE)
+
+
+def test_saving_twice_gives_equal_bytes(tmp_path, scene):
+    def figure():
+        return viz.predictions_grid([scene[0]], [scene[1]], {"gkd": [scene[1]]}, PALETTE, NAMES)
+
+    for folder in ("a", "b"):
+        paths = viz.save(figure(), tmp_path / folder / "f2l.gtav", ("pdf", "png", "svg"))
+        assert [path.name for path in paths] == ["f2l.gtav.pdf", "f2l.gtav.png", "f2l.gtav.svg"]
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    assert b"CreationDate" not in paths[0].read_bytes()
+    assert b"<dc:date>" not in paths[2].read_bytes()
+
+
+def test_formats_that_carry_dates_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="eps"):
+        viz.save(viz.radar(pd.DataFrame([[1, 2, 3.0]])), tmp_path / "x", ("eps",))
+
+
+def test_style_leaves_the_callers_settings_alone(scene):
+    before = dict(plt.rcParams)
+    with viz.style():
+        assert plt.rcParams["pdf.fonttype"] == 42
+    assert dict(plt.rcParams) == before
+    viz.predictions_grid([scene[0]], [scene[1]], {}, PALETTE)
+    assert plt.get_fignums() == []
+
+
+def test_loss_curves_draw_every_loss_for_every_group():
+    step = np.arange(20)
+    history = pd.concat(
+        [
+            pd.DataFrame({"step": step, "lr": 0.1, "loss": 1 / (1 + step), "fea_loss": k, "method": m})
+            for k, m in enumerate("ab")
+        ]
+    )
+    figure = viz.loss_curves(history, by="method")
+    assert titles(figure) == ["loss", "fea_loss"]
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), 1 / (1 + step))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    smooth = viz.loss_curves(history[history["method"] == "a"], columns=["loss"], smooth=4)
+    assert smooth.axes[0].lines[1].get_ydata()[-1] == pytest.approx((1 / (1 + step))[-4:].mean())
+    with pytest.raises(ValueError, match="column 'step' and losses"):
+        viz.loss_curves(history[["step", "lr"]])
+
+
+def test_batch_with_masks_greys_the_masked_patches():
+    images = np.ones((2, 3, 8, 12), np.float32)
+    mask = np.zeros((2, 6), bool)
+    mask[0, 4] = True  # row 1, column 1
+    figure = viz.batch_with_masks(images, mask, 4)
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert (shown[0][4:8, 4:8] == 150).all()
+    assert (shown[0] == 255).all(axis=2).sum() == 8 * 12 - 16
+    assert (shown[1] == 255).all()
+    with pytest.raises(ValueError, match="2 x 3 patches"):
+        viz.batch_with_masks(images, mask[:, :5], 4)
+
+
+def test_predictions_grid_holds_every_method_and_the_classes_that_occur(scene):
+    photo, label = scene
+    figure = viz.predictions_grid(
+        [photo] * 2,
+        [label] * 2,
+        {m: [label] * 2 for m in METHODS},
+        PALETTE,
+        NAMES,
+        rows=["acdc-night", "fog"],
+    )
+    assert titles(figure) == ["photo", "label", *METHODS]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*NAMES, "ignored"]
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), viz.colorize(label, PALETTE))
+    assert texts_overlap(figure) == []
+    with pytest.raises(ValueError, match="gkd has 1 predictions for 2 photos"):
+        viz.predictions_grid([photo] * 2, [label] * 2, {"gkd": [label]}, PALETTE)
+
+
+def test_confusion_heatmap_shows_shares_of_the_true_class():
+    figure = viz.confusion_heatmap(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]]), NAMES)
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == ["75", "25", "100"]
+    assert texts_overlap(figure) == []
+    with pytest.raises(ValueError, match="3 class names"):
+        viz.confusion_heatmap(np.eye(4), NAMES)
+
+
+def test_radar_is_legible_with_seven_methods_and_nine_domains_and_keeps_gaps():
+    means = pd.DataFrame(np.linspace(40, 75, 63).reshape(7, 9), index=METHODS, columns=DOMAINS)
+    means.iloc[2, 4] = np.nan
+    figure = viz.radar(means, "mIoU in %")
+    axis = figure.axes[0]
+    assert [line.get_label() for line in axis.lines] == METHODS
+    assert len({(line.get_color(), line.get_marker()) for line in axis.lines}) == 7
+    assert np.isnan(axis.lines[2].get_ydata()[4])
+    assert axis.get_ylim() == (30, 80)
+    assert texts_overlap(figure) == []
+    with pytest.raises(ValueError, match="three domains"):
+        viz.radar(means[["cityscapes", "snow"]])
+    with pytest.raises(ValueError, match="all are missing"):
+        viz.radar(means * np.nan)
+
+
+def test_attention_figure_outlines_the_query_and_draws_its_row():
+    weights = np.random.default_rng(0).random((8, 8))
+    image = np.random.default_rng(1).random((3, 16, 32))
+    figure = viz.attention_figure(image, 6, (2, 4), {"fea_head": weights, "teacher cosine": weights[3]})
+    assert titles(figure) == ["query: row 1, column 2", "fea_head", "teacher cosine"]
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    np.testing.assert_allclose(panels[1].images[1].get_array(), weights[6].reshape(2, 4))
+    np.testing.assert_allclose(panels[2].images[1].get_array(), weights[3].reshape(2, 4))
+    for panel in panels:
+        assert panel.patches[0].get_bbox().bounds == (16, 8, 8, 8)
+    assert texts_overlap(figure) == []
+    with pytest.raises(ValueError, match="outside the 2 x 4 grid"):
+        viz.attention_figure(image, 8, (2, 4), {})
+    with pytest.raises(ValueError, match="map 'fea_head'"):
+        viz.attention_figure(image, 0, (2, 4), {"fea_head": weights[:, :5]})
+
+
+def test_viz_needs_no_torch():
+    code = "import sys, gkd.report.figures, gkd.report.tables; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

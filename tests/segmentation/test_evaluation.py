@@ -1,0 +1,223 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from gkd.segmentation.evaluation import confusion_matrix, evaluate, evaluate_all, scores
+from gkd.segmentation.windows import Inference, predict
+from gkd.train.resume import Resume
+
+quick = settings(max_examples=25, deadline=None)
+pair = st.integers(2, 6).flatmap(
+    lambda k: st.tuples(
+        st.just(k),
+        arrays(np.uint8, (6, 9), elements=st.integers(0, k - 1)),
+        arrays(np.uint8, (6, 9), elements=st.one_of(st.integers(0, k - 1), st.just(255))),
+    )
+)
+
+
+@quick
+@given(pair)
+def test_confusion_equals_a_loop(case):
+    classes, prediction, label = case
+    expected = np.zeros((classes, classes), dtype=np.int64)
+    for guess, truth in zip(prediction.ravel(), label.ravel(), strict=True):
+        if truth != 255:
+            expected[truth, guess] += 1
+    result = confusion_matrix(prediction, label, classes)
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == np.int64
+
+
+@quick
+@given(pair)
+def test_scores_equal_torchmetrics_and_a_loop(case):
+    classes, prediction, label = case
+    if (label == 255).all():
+        label[0, 0] = 0
+    result = scores(confusion_matrix(prediction, label, classes))
+    guess, truth = prediction[label != 255], label[label != 255]
+
+    for c in range(classes):
+        union = ((guess == c) | (truth == c)).sum()
+        expected = 100 * ((guess == c) & (truth == c)).sum() / union if union else np.nan
+        np.testing.assert_allclose(result.iou[c], expected, atol=0.005001)
+
+    target, answer = torch.from_numpy(label.astype(np.int64)), torch.from_numpy(prediction.astype(np.int64))
+    options = {"num_classes": classes, "ignore_index": 255}
+    iou = MulticlassJaccardIndex(average="none", **options)(answer, target).numpy()
+    present = ~np.isnan(result.iou)
+    np.testing.assert_allclose(result.iou[present], 100 * iou[present], atol=0.006)
+    np.testing.assert_allclose(result.miou, 100 * iou[present].mean(), atol=0.006)
+    acc = MulticlassAccuracy(average="none", **options)(answer, target).numpy()
+    labelled = ~np.isnan(result.acc)
+    np.testing.assert_array_equal(labelled, [(truth == c).any() for c in range(classes)])
+    np.testing.assert_allclose(result.macc, 100 * acc[labelled].mean(), atol=0.006)
+    np.testing.assert_allclose(
+        result.aacc, 100 * MulticlassAccuracy(average="micro", **options)(answer, target), atol=0.006
+    )
+
+
+def test_a_predicted_but_unlabelled_class_counts_for_miou_and_not_for_macc():
+    confusion = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
+    result = scores(confusion)
+    assert (result.miou, result.macc, result.aacc) == (37.5, 75.0, 75.0)
+    np.testing.assert_array_equal(result.iou, [75.0, 0.0, np.nan])
+
+
+def test_values_outside_the_classes_are_refused():
+    with pytest.raises(ValueError, match=r"prediction holds 0\.\.3, expected 0\.\.2"):
+        confusion_matrix(np.array([0, 3]), np.array([1, 1]), 3)
+    with pytest.raises(ValueError, match=r"label holds 1\.\.34, expected 0\.\.2 or 255"):
+        confusion_matrix(np.array([0, 0]), np.array([1, 34]), 3)
+    with pytest.raises(ValueError, match="one shape"):
+        confusion_matrix(np.zeros(4, int), np.zeros((2, 2), int), 3)
+    assert confusion_matrix(np.array([7, 1]), np.array([255, 1]), 3).sum() == 1  # ignored before the check
+
+
+def test_a_domain_without_labels_is_an_error():
+    with pytest.raises(ValueError, match="empty"):
+        scores(np.zeros((3, 3), int))
+
+
+class Brightness(nn.Module):
+    """Class 1 where the photo is bright, class 0 elsewhere; refuses to run in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen = nn.Dropout().eval()
+
+    def forward(self, images):
+        assert not self.training
+        bright = images.mean(dim=1)
+        return torch.stack([1 - bright, bright], dim=1)
+
+
+def test_evaluate_scores_at_label_size_and_restores_the_modes():
+    photo = np.zeros((40, 60, 3), np.uint8)
+    photo[:, 30:] = 255
+    label = np.zeros((80, 120), np.uint8)  # twice the photo, as the label decides the size of the scores
+    label[:, 60:] = 1
+    label[:5] = 255
+    model = Brightness().train()
+    model.frozen.eval()
+    confusion = evaluate(model, [(photo, label)] * 2, 2, Inference(16, 11, (30, 20), multiple=4, batch_size=3))
+    assert confusion.sum() == 2 * 75 * 120
+    assert scores(confusion).miou > 97
+    assert model.training and not model.frozen.training
+
+
+def test_evaluate_names_the_sample_with_a_bad_label():
+    sample = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"sample 1: label holds 9\.\.9"):
+        evaluate(Brightness(), [(sample, np.zeros((8, 8), int)), (sample, np.full((8, 8), 9))], 2, Inference(8, 8))
+
+
+def test_a_model_of_another_class_table_is_refused():
+    bright = np.full((8, 8, 3), 255, np.uint8)
+    data = [(bright, np.full((8, 8), 255)), (bright, np.zeros((8, 8), int))]
+    with pytest.raises(ValueError, match=r"prediction holds classes beyond 0\.\.0 at 64 labelled pixels"):
+        evaluate(Brightness(), data, 1, Inference(8, 8))
+    assert evaluate(Brightness(), data[:1], 1, Inference(8, 8)).sum() == 0  # void
+
+
+class Colours(nn.Module):
+    """Scores of three classes: a mix of the channels, at half the size."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+        nn.init.normal_(self.mix.weight, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, images):
+        return self.mix(images)
+
+
+class Photos:
+    """Photos of noise and labels of another size; counts what is read, and fails after `left` reads."""
+
+    def __init__(self, count=7, left=1000):
+        self.count, self.left, self.reads = count, left, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if len(self.reads) == self.left:
+            raise KeyboardInterrupt
+        self.reads.append(index)
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, 4, (45, 70 + index), dtype=np.uint8)
+        label[label == 3] = 255
+        return rng.integers(0, 256, (30, 50 + index, 3), dtype=np.uint8), label
+
+
+# Each with windows of its own, as the patch size of each model asks for.
+MODELS = {
+    "a": (Colours(0).eval(), Inference(16, 11, (24, 20), multiple=4, batch_size=3)),
+    "b": (Colours(1).eval(), Inference(16, 16, (24, 20), multiple=8, batch_size=2, flip=True)),
+}
+
+
+def one_after_another():
+    expected = {}
+    for name, (model, how) in MODELS.items():
+        pairs = [
+            (predict(model, photo, label.shape, how), label) for photo, label in map(Photos().__getitem__, range(7))
+        ]
+        expected[name] = sum(confusion_matrix(guess, label, 3) for guess, label in pairs)
+    return expected
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, workers):
+    monkeypatch.setenv("GKD_WORKERS", workers)
+    data, expected, done = Photos(), one_after_another(), []
+    found = evaluate_all(MODELS, data, 3, progress=lambda *step: done.append(step))
+    assert data.reads == ([] if workers == "2" else list(range(7)))  # read elsewhere, or each once
+    assert done == [(number, 1) for number in range(1, 8)]
+    for name, matrix in expected.items():
+        np.testing.assert_array_equal(found[name], matrix)
+        assert found[name].dtype == np.int64
+    parts = [evaluate_all(MODELS, Photos(), 3, process=(index, 3)) for index in range(3)]
+    for name, matrix in expected.items():
+        np.testing.assert_array_equal(sum(part[name] for part in parts), matrix)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_killed_evaluation_of_several_models_counts_each_photo_once(tmp_path, monkeypatch, seconds):
+    monkeypatch.setenv("GKD_WORKERS", "0")
+    slot = Resume(tmp_path, "key", seconds).slot("a")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_all(MODELS, Photos(left=4), 3, slot=slot)
+    data = Photos()
+    found = evaluate_all(MODELS, data, 3, slot=slot)
+    assert data.reads == list(range(4 if seconds == 0 else 0, 7))
+    for name, matrix in one_after_another().items():
+        np.testing.assert_array_equal(found[name], matrix)
+
+
+def test_what_is_kept_in_memory_is_read_in_this_process(monkeypatch):
+    monkeypatch.setenv("GKD_WORKERS", "2")
+    data = Photos()
+    data.in_memory = True
+    evaluate_all(MODELS, data, 3)
+    assert data.reads == list(range(7))
+
+
+def test_models_that_see_photos_at_different_sizes_do_not_share_a_reading():
+    other = {"c": (Colours(2), Inference(16, 16, (48, 40)))}
+    with pytest.raises(ValueError, match="one reading serves models of one bound"):
+        evaluate_all(MODELS | other, Photos(), 3)
+
+
+def test_a_bad_label_is_named_by_workers_too(monkeypatch):
+    monkeypatch.setenv("GKD_WORKERS", "1")
+    data = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), value)) for value in (1, 1, 9)]
+    with pytest.raises(ValueError, match=r"sample 2: label holds 9\.\.9, expected 0\.\.1 or 255"):
+        evaluate(Brightness(), data, 2, Inference(8, 8))

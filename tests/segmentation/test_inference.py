@@ -1,0 +1,272 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader
+
+from gkd.segmentation import windows as inference
+from gkd.segmentation.windows import (
+    Inference,
+    argmax_of_bands,
+    keep_ratio_size,
+    predict,
+    slide,
+    slide_bands,
+    view,
+    window_starts,
+)
+
+quick = settings(max_examples=25, deadline=None)
+
+
+def test_starts_of_the_published_windows():
+    assert window_starts(1024, 512, 341) == [0, 341, 512]
+    assert window_starts(512, 512, 341) == [0]
+    assert window_starts(720, 512, 341) == [0, 208]
+    assert window_starts(1280, 512, 341) == [0, 341, 682, 768]
+    assert window_starts(960, 512, 341) == [0, 341, 448]
+    assert window_starts(300, 512, 341) == [0]
+
+
+@quick
+@given(st.integers(1, 300), st.integers(1, 60), st.data())
+def test_windows_cover_every_pixel_inside_the_image(length, size, data):
+    stride = data.draw(st.integers(1, size))
+    starts = window_starts(length, size, stride)
+    covered = {pixel for start in starts for pixel in range(start, min(start + size, length))}
+    assert covered == set(range(length))
+    assert starts == sorted(set(starts))
+    assert starts[-1] == max(length - size, 0)
+
+
+def test_gaps_between_windows_are_refused():
+    with pytest.raises(ValueError, match="stride 5 exceeds the window 4"):
+        window_starts(20, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "bound", "expected"),
+    [
+        ((2048, 1024), (1024, 512), (1024, 512)),
+        ((1280, 720), (1280, 720), (1280, 720)),
+        ((1920, 1080), (960, 540), (960, 540)),
+        ((2000, 1500), (1024, 512), (683, 512)),
+        ((1500, 2000), (1024, 512), (512, 683)),
+        ((4000, 3000), (512, 512), (512, 384)),
+        ((2000, 500), (1024, 512), (1024, 256)),
+    ],
+)
+def test_keep_ratio_sizes_of_the_protocol(size, bound, expected):
+    assert keep_ratio_size(*size, bound) == expected
+
+
+class WindowDependent(nn.Module):
+    """Scores that depend on the place inside the window, so that averaging and cropping show."""
+
+    def forward(self, images):
+        b, _, h, w = images.shape
+        ramp = torch.arange(h)[:, None] * 0.1 + torch.arange(w) * 0.01
+        return torch.stack(
+            [images[:, 0] * ramp, images[:, 1] + ramp, images.mean(dim=(1, 2, 3))[:, None, None] + ramp], 1
+        )
+
+
+@quick
+@given(
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.integers(1, 16),
+    st.integers(1, 5),
+    st.integers(1, 7),
+    st.data(),
+)
+def test_slide_equals_a_loop_over_pixels(height, width, window, multiple, batch_size, data):
+    stride = data.draw(st.integers(1, window))
+    generator = torch.Generator().manual_seed(height * 41 + width)
+    image = torch.rand(3, height, width, generator=generator, dtype=torch.float64)
+    seen = []
+
+    def model(crops):
+        seen.append(crops.shape)
+        return WindowDependent()(crops)
+
+    result = slide(model, image, window, stride, multiple, batch_size)
+
+    h, w = min(window, height), min(window, width)
+    total, count = np.zeros((3, height, width)), np.zeros((height, width))
+    for y in window_starts(height, window, stride):
+        for x in window_starts(width, window, stride):
+            padded = torch.zeros(1, 3, -(-h // multiple) * multiple, -(-w // multiple) * multiple, dtype=torch.float64)
+            padded[0, :, :h, :w] = image[:, y : y + h, x : x + w]
+            local = WindowDependent()(padded)[0].numpy()
+            for i in range(h):
+                for j in range(w):
+                    total[:, y + i, x + j] += local[:, i, j]
+                    count[y + i, x + j] += 1
+    np.testing.assert_allclose(result.numpy(), total / count, atol=1e-6)
+    assert all(shape[2] % multiple == 0 and shape[3] % multiple == 0 for shape in seen)
+    assert max(shape[0] for shape in seen) <= batch_size
+
+
+def test_slide_gives_fixed_input_encoders_their_window():
+    shapes = []
+
+    def model(crops):
+        shapes.append(tuple(crops.shape[2:]))
+        return crops
+
+    image = torch.rand(3, 20, 50)
+    torch.testing.assert_close(slide(model, image, 32, 21, multiple=32, batch_size=8), image)
+    assert shapes == [(32, 32)]
+
+
+def test_slide_resizes_coarse_scores_and_upcasts_half():
+    image = torch.rand(3, 16, 16)
+    result = slide(lambda crops: nn.functional.avg_pool2d(crops, 4).half(), image, 16, 16)
+    expected = nn.functional.interpolate(
+        nn.functional.avg_pool2d(image[None], 4).half().float(),
+        size=(16, 16),
+        mode="bilinear",
+        align_corners=False,
+    )
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected[0])
+
+
+def test_scores_are_averaged_as_logits_not_as_probabilities():
+    # Two windows over a 2 x 3 strip share the middle column: logits (9, 0) and (-1, 10) average to (4, 5),
+    # while averaged probabilities would be close to one half each.
+    answers = iter([(9.0, 0.0), (-1.0, 10.0)])
+
+    def model(crops):
+        return torch.tensor(next(answers))[None, :, None, None].expand(1, 2, 2, 2)
+
+    result = slide(model, torch.rand(3, 2, 3), 2, 1)
+    torch.testing.assert_close(result[:, 0, 1], torch.tensor([4.0, 5.0]))
+
+
+def test_windows_are_padded_with_the_given_colour():
+    seen = []
+    image = torch.full((3, 5, 6), 0.5)
+    slide(lambda crops: seen.append(crops) or crops[:, :2], image, 8, 4, multiple=8, fill=(0.1, 0.2, 0.3))
+    assert seen[0].shape == (1, 3, 8, 8)
+    assert (seen[0][:, :, :5, :6] == 0.5).all()
+    for channel, value in enumerate((0.1, 0.2, 0.3)):
+        assert torch.equal(seen[0][0, channel, 5:], torch.full((3, 8), value))
+        assert torch.equal(seen[0][0, channel, :5, 6:], torch.full((5, 2), value))
+
+
+def brightness(images):
+    """Scores of two classes: class 1 where the photo is bright."""
+    bright = images.mean(dim=1)
+    return torch.stack([1 - bright, bright], dim=1)
+
+
+def test_predict_gives_a_class_map_of_the_asked_size():
+    photo = np.zeros((40, 60, 3), np.uint8)
+    photo[:, 30:] = 255
+    found = predict(brightness, photo, (40, 60), Inference(16, 11))
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, (photo[..., 0] > 0).astype(np.int64))
+    larger = predict(brightness, photo, (80, 120), Inference(16, 11, bound=(30, 20)))
+    assert larger.shape == (80, 120) and larger[:, :58].sum() == 0 and larger[:, 62:].all()
+
+
+@quick
+@given(
+    *[st.integers(1, 30)] * 2,
+    *[st.integers(1, 90)] * 2,
+    st.integers(1, 40),
+    st.lists(st.integers(0, 30), max_size=5),
+)
+def test_the_argmax_of_bands_is_that_of_the_whole(height, width, rows, columns, at_once, cuts):
+    generator = torch.Generator().manual_seed(height * 31 + width)
+    values = torch.rand(4, height, width, generator=generator, dtype=torch.float64)
+    whole = torch.nn.functional.interpolate(values[None], (rows, columns), mode="bilinear", align_corners=False)[0]
+    edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
+    bands = (values[:, a:b] for a, b in itertools.pairwise(edges))
+    found = argmax_of_bands(bands, (height, width), (rows, columns), at_once)
+    best = whole.gather(0, found[None])[0]
+    torch.testing.assert_close(best, whole.amax(dim=0), rtol=0, atol=1e-9)  # a tie may go to either class
+
+
+@quick
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 16), st.integers(1, 9), st.data())
+def test_bands_are_given_out_as_soon_as_they_are_finished(height, width, window, batch_size, data):
+    stride = data.draw(st.integers(1, window))
+    image, calls = torch.rand(3, height, width), []
+
+    def model(crops):
+        calls.append(len(crops))
+        return crops
+
+    rows, columns = (window_starts(side, window, stride) for side in (height, width))
+    done = 0
+    for band in slide_bands(model, image, window, stride, batch_size=batch_size):
+        torch.testing.assert_close(band, image[:, done : done + band.shape[1]])
+        done += band.shape[1]
+        seen = min(sum(calls), len(rows) * len(columns) - 1)  # the next window is in this row
+        assert done == (height if sum(calls) == len(rows) * len(columns) else rows[seen // len(columns)])
+    assert done == height
+
+
+def test_flip_averages_with_the_mirrored_photo():
+    """A model that looks at the column alone: mirrored and averaged, it no longer knows left from right."""
+
+    def column(images):
+        ramp = torch.linspace(0, 1, images.shape[-1]).expand(images.shape[0], *images.shape[-2:])
+        return torch.stack([ramp, torch.full_like(ramp, 0.6)], dim=1)
+
+    photo = np.zeros((8, 8, 3), np.uint8)
+    assert predict(column, photo, (8, 8), Inference(8, 8)).tolist() == [[1] * 5 + [0] * 3] * 8
+    assert (predict(column, photo, (8, 8), Inference(8, 8, flip=True)) == 1).all()
+
+
+def test_scales_average_over_sizes_of_the_photo():
+    sizes = []
+
+    def model(images):
+        sizes.append(tuple(images.shape[-2:]))
+        share = images.shape[-1] / 32  # class 1 at double size: 1.0 against 0.6; at the photo's own: 0.5
+        bright = torch.full((len(images), *images.shape[-2:]), share)
+        return torch.stack([torch.full_like(bright, 0.6), bright], dim=1)
+
+    photo = np.zeros((12, 16, 3), np.uint8)
+    assert (predict(model, photo, (12, 16), Inference(64, 64)) == 0).all()
+    assert (predict(model, photo, (12, 16), Inference(64, 64, scales=(1.0, 2.0))) == 1).all()
+    assert sizes == [(12, 16), (12, 16), (24, 32)]
+
+
+def test_memory_at_the_size_of_the_label_is_a_band(monkeypatch):
+    seen = []
+    resize = inference.F.interpolate
+
+    def recorded(x, size, **options):
+        seen.append(tuple(size))
+        return resize(x, size, **options)
+
+    monkeypatch.setattr(inference.F, "interpolate", recorded)
+    argmax_of_bands([torch.rand(3, 10, 10)], (10, 10), (700, 90), at_once=256)
+    assert seen == [(256, 90), (256, 90), (188, 90)]
+
+
+@quick
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 40), st.integers(1, 60))
+def test_ties_go_to_the_first_class_and_rows_at_once_change_no_bit(height, width, rows, at_once):
+    generator = torch.Generator().manual_seed(height * 13 + width)
+    coarse = torch.randint(0, 2, (5, height, width), generator=generator).float()  # full of ties
+    assert torch.equal(argmax_of_bands([coarse], (height, width), (height, width)), coarse.argmax(dim=0))
+    fine = torch.rand(5, height, width, generator=generator)
+    whole, parts = (argmax_of_bands([fine], (height, width), (rows, 31), count) for count in (1000, at_once))
+    assert torch.equal(whole, parts)
+
+
+def test_a_view_that_went_through_a_loader_still_knows_its_size_as_a_shape():
+    how = Inference(32, 24, bound=(48, 40), multiple=8)
+    photo = np.zeros((20, 24, 3), dtype=np.uint8)
+    (loaded,) = DataLoader([view(photo, how)], batch_size=None)
+    assert loaded.to("cpu").size == view(photo, how).size == (40, 48)

@@ -1,0 +1,351 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import SWIN, tiny_vit
+from torch import nn
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderOnly
+
+from gkd.data.labels import IGNORE
+from gkd.models import Encoder
+from gkd.params import Mask2FormerOptions
+from gkd.segmentation.decoders import Segmentor
+from gkd.segmentation.evaluation import confusion_matrix, scores
+from gkd.segmentation.mask2former import (
+    Mask2Former,
+    Prediction,
+    binary_masks,
+    check_blocks,
+    class_scores,
+    default_blocks,
+    reference_points,
+)
+from gkd.train.loop import fit
+
+CLASSES = 4
+SMALL = {"dim": 32, "queries": 6, "encoder_layers": 1, "decoder_layers": 2, "points": 64, "stride": 2}
+WEIGHTS = {"cls": 2.0, "mask": 5.0, "dice": 5.0}
+
+
+def small(encoder, classes=CLASSES, blocks=(0, 1, 2, 3), **options):
+    torch.manual_seed(0)
+    return Mask2Former(encoder, classes, Mask2FormerOptions(**{**SMALL, **options}), blocks)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return small(tiny_vit(24, depth=4))
+
+
+@pytest.fixture
+def points_at_centres(monkeypatch):
+    """Points of the loss fall on pixel centres of 8 x 8 maps: elsewhere they blend pixels, at the border with zeros."""
+    torch.manual_seed(0)
+    drawn = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: (drawn(*size, **options) * 8).floor() / 8 + 1 / 16)
+
+
+def constant(classes, masks):
+    """A prediction of one layer: class logits (B, Q, K + 1) and mask logits (B, Q) that hold everywhere."""
+    return Prediction([classes], [masks[:, :, None, None].expand(-1, -1, 8, 8)])
+
+
+# Table 1 of the paper, in millions.
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("vit_small_patch16_224", 41.9), ("vit_base_patch16_224", 106.8), ("vit_large_patch16_224", 324.8)],
+)
+def test_encoder_and_decoder_have_the_published_number_of_parameters(name, published):
+    with torch.device("meta"):
+        encoder = Encoder.create(name, img_size=512)
+        segmentor = Segmentor(encoder, Mask2Former(encoder, 19, Mask2FormerOptions()), frozen=True)
+    millions = sum(parameter.numel() for parameter in segmentor.parameters()) / 1e6
+    assert millions == pytest.approx(published, rel=0.005)
+
+
+def test_the_published_shape_of_a_vit():
+    with torch.device("meta"):
+        encoder = Encoder.create("vit_small_patch16_224", img_size=512)
+    decoder = Mask2Former(encoder, 19, Mask2FormerOptions())
+    with torch.no_grad():
+        found = decoder.predict([torch.zeros(1, 384, 8, 8)] * 4)
+    assert decoder.blocks == (3, 5, 7, 11)
+    assert [x.shape for x in found.classes] == [(1, 100, 20)] * 10
+    assert [x.shape for x in found.masks] == [(1, 100, 32, 32)] * 10
+    loss = decoder.criterion
+    assert (loss.num_points, loss.oversample_ratio, loss.importance_sample_ratio) == (12544, 3, 0.75)
+    assert loss.empty_weight.shape == (20,) and loss.eos_coef == 0.1
+    assert (loss.matcher.cost_class, loss.matcher.cost_mask, loss.matcher.cost_dice) == (2, 5, 5)
+    assert [layer.self_attn.n_levels for layer in decoder.pixel_decoder.encoder.layers] == [3] * 6
+    assert {layer.self_attn.n_heads for layer in decoder.pixel_decoder.encoder.layers} == {8}
+    assert {layer.fc1.out_features for layer in decoder.pixel_decoder.encoder.layers} == {1024}
+    assert [layer.fc1.out_features for layer in decoder.transformer.decoder.layers] == [2048] * 9
+
+
+def test_maps_come_to_strides_4_8_16_and_32_by_bilinear_resizing():
+    with torch.device("meta"):
+        encoder = Encoder.create("vit_small_patch16_224", img_size=64)
+        decoder = Mask2Former(encoder, 3, Mask2FormerOptions())
+    x = torch.randn(1, 2, 4, 6)
+    for level, factor in enumerate((4, 2, 1, 0.5)):
+        expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(decoder._at_level(level, x), expected)
+    assert decoder._at_level(2, x) is x
+    assert decoder._at_level(3, torch.randn(1, 2, 5, 1)).shape == (1, 2, 3, 1)  # rounded up, so never empty
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "strides"),
+    [
+        ("resnet10t", {}, [4, 8, 16, 32]),
+        ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}, [4, 8, 16, 32]),
+        ("swin_tiny_patch4_window7_224", SWIN, [4, 8, 16, 32]),
+        ("mobilenetv3_small_050", {}, [4, 8, 16, 32]),
+        ("tf_efficientnet_lite0", {"output_stride": 16}, [4, 8, 16, 16]),
+    ],
+)
+def test_stages_of_hierarchical_encoders_are_what_the_decoder_expects(name, options, strides):
+    encoder = Encoder.create(name, **options).eval()
+    decoder = small(encoder, blocks=(), stride=4)
+    assert decoder.reductions == strides
+    maps = encoder.intermediate(torch.rand(1, 3, 64, 64), decoder.blocks)
+    channels = check_blocks(encoder, decoder.blocks)[1]
+    assert [x.shape for x in maps] == [(1, c, 64 // s, 64 // s) for c, s in zip(channels, strides, strict=True)]
+    assert decoder(maps).shape == (1, CLASSES, 64, 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reference_points_of_an_export_are_those_of_training(monkeypatch, dtype):
+    arguments = [(1, 3), (17, 1), (64, 130)], torch.ones(2, 3, 2, dtype=dtype), torch.device("cpu")
+    expected = reference_points(*arguments)
+    assert torch.equal(expected, Mask2FormerPixelDecoderEncoderOnly.get_reference_points(*arguments))
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert expected.shape == (2, 3 + 17 + 64 * 130, 3, 2)
+    assert torch.equal(reference_points(*arguments), expected)
+
+
+def test_blocks_are_the_published_ones_or_must_be_named():
+    for depth, blocks in ((12, (3, 5, 7, 11)), (24, (7, 11, 15, 23))):
+        assert default_blocks(tiny_vit(6, depth=depth)) == blocks
+    encoder = tiny_vit(6, depth=4)
+    with pytest.raises(ValueError, match="encoder of 4 none are published: name them .* `blocks: "):
+        default_blocks(encoder)
+    assert check_blocks(encoder, (0, 1, -2, -1)) == ((0, 1, 2, 3), [6] * 4, [8] * 4)
+    for wrong in ((0, 1, 2), (0, 1, 2, 4), (0, 2, 1, 3), (0, 1, 1, 3), (-5, 1, 2, 3)):
+        with pytest.raises(ValueError, match="reads four blocks of 0 to 3, in order; given"):
+            check_blocks(encoder, wrong)
+
+
+def test_fewer_queries_than_classes_are_refused():
+    with pytest.raises(ValueError, match="models.mask2former.queries: 3 queries are too few for 4 classes"):
+        small(tiny_vit(24, depth=4), queries=3)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 48)])
+def test_scores_have_the_size_of_the_image_and_the_range_of_masks(size):
+    encoder = tiny_vit(24, depth=4, dynamic_img_size=True)
+    segmentor = Segmentor(encoder, small(encoder), frozen=True).eval()
+    with torch.no_grad():
+        found = segmentor(torch.rand(2, 3, *size))
+    assert found.shape == (2, CLASSES, *size)
+    assert found.min() >= 0 and found.max() <= SMALL["queries"]
+
+
+def test_scores_are_masks_shared_out_over_classes():
+    generator = torch.Generator().manual_seed(0)
+    classes, masks = torch.randn(2, 3, 5, generator=generator), torch.randn(2, 3, 2, 2, generator=generator)
+    found = class_scores(classes, masks)
+    for b in range(2):
+        for k in range(4):
+            expected = sum(classes[b, q].softmax(0)[k] * masks[b, q].sigmoid() for q in range(3))
+            torch.testing.assert_close(found[b, k], expected)
+
+
+def test_a_sample_is_scored_alike_in_any_batch_and_each_time(decoder):
+    maps = [torch.randn(2, 24, 4, 4) for _ in range(4)]
+    decoder.eval()
+    with torch.no_grad():
+        together, alone = decoder(maps), decoder([x[1:] for x in maps])
+        torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
+        assert torch.equal(decoder(maps), together)
+
+
+def test_log_scores_are_the_logits_of_the_normalised_scores(decoder):
+    generator = torch.Generator().manual_seed(0)
+    prediction = Prediction([torch.randn(1, 3, 5, generator=generator)], [torch.randn(1, 3, 2, 2, generator=generator)])
+    direct = class_scores(prediction.classes[0], prediction.masks[0])
+    found = decoder.log_scores(prediction)
+    torch.testing.assert_close(found.softmax(1), direct / direct.sum(1, keepdim=True))
+    nothing = constant(torch.tensor([[[0.0, 0, 0, 0, 90]]]), torch.tensor([[-90.0]]))
+    torch.testing.assert_close(decoder.log_scores(nothing).softmax(1), torch.full((1, 4, 8, 8), 0.25))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_is_its_formula_where_masks_are_constant(decoder, seed, points_at_centres):
+    """All points of a constant mask are alike, so their choice does not matter."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, queries, points = 2, SMALL["queries"], SMALL["points"]
+    layers = 3
+    classes = [2 * torch.randn(batch, queries, CLASSES + 1, generator=generator) for _ in range(layers)]
+    masks = [3 * torch.randn(batch, queries, generator=generator) for _ in range(layers)]
+    truth = torch.randint(CLASSES, (batch,), generator=generator)
+    labels = truth[:, None, None].expand(-1, 8, 8)
+    expected = {"cls": 0.0, "mask": 0.0, "dice": 0.0}
+    for logits, mask in zip(classes, masks, strict=True):
+        bce = F.softplus(-mask)
+        dice = 1 - (2 * points * mask.sigmoid() + 1) / (points * mask.sigmoid() + points + 1)
+        right = logits.softmax(-1)[range(batch), :, truth]  # (B, Q)
+        chosen = (-2 * right + 5 * bce + 5 * dice).argmin(1)
+        target = torch.full((batch, queries), CLASSES)
+        target[range(batch), chosen] = truth
+        weight = torch.where(target == CLASSES, 0.1, 1.0)
+        nll = -logits.log_softmax(-1).gather(2, target[..., None])[..., 0]
+        expected["cls"] += (weight * nll).sum() / weight.sum()
+        expected["mask"] += bce[range(batch), chosen].mean()
+        expected["dice"] += dice[range(batch), chosen].mean()
+    prediction = Prediction(classes, [m[:, :, None, None].expand(-1, -1, 8, 8) for m in masks])
+    loss, parts = decoder.loss(prediction, labels)
+    assert list(parts) == ["cls_loss", "mask_loss", "dice_loss"]
+    for name, value in expected.items():
+        torch.testing.assert_close(parts[f"{name}_loss"], WEIGHTS[name] * value)
+    torch.testing.assert_close(loss, sum(parts.values()))
+    order = torch.randperm(queries, generator=generator)
+    permuted = Prediction([x[:, order] for x in prediction.classes], [x[:, order] for x in prediction.masks])
+    torch.testing.assert_close(decoder.loss(permuted, labels)[0], loss)
+
+
+def blocks_label():
+    """Classes 1, 3 and void in quarters of an 8 x 8 label."""
+    quarters = torch.tensor([[1, 3], [IGNORE, 1]])
+    return quarters.repeat_interleave(4, 0).repeat_interleave(4, 1)[None]  # (1, 8, 8)
+
+
+def perfect(label, order):
+    """Queries in `order` that say the label: 4 queries, of which those past the classes see nothing."""
+    masks, found = binary_masks(label)
+    logits, classes = torch.full((1, 4, 8, 8), -30.0), torch.full((1, 4, CLASSES + 1), -30.0)
+    for query, (mask, k) in enumerate(zip(masks, found, strict=True)):
+        logits[0, query] = 60 * mask - 30
+        classes[0, query, k] = 30
+    classes[0, len(found) :, CLASSES] = 30
+    return Prediction([classes[:, order]], [logits[:, order]])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2]])
+def test_a_perfect_prediction_costs_next_to_nothing_in_any_order_of_queries(decoder, order, points_at_centres):
+    label = blocks_label()
+    assert 0 <= decoder.loss(perfect(label[0], order), label)[0] < 1e-4
+    moved = decoder.loss(perfect(label[0].roll(1, 1), order), label)[1]
+    assert moved["cls_loss"] < 1e-4 and moved["mask_loss"] > 5 and moved["dice_loss"] > 0.3
+    renamed = decoder.loss(perfect(torch.where(label == 1, 2, label)[0], order), label)[1]
+    assert renamed["cls_loss"] > 20 and renamed["mask_loss"] + renamed["dice_loss"] < 1e-4
+
+
+def test_void_is_no_class_and_lies_outside_of_every_mask():
+    masks, found = binary_masks(blocks_label()[0])
+    assert found.tolist() == [1, 3]
+    assert [mask.sum().item() for mask in masks] == [32, 16]
+    assert not masks[:, 4:, :4].any()
+    assert binary_masks(torch.full((2, 2), IGNORE))[0].shape == (0, 2, 2)
+
+
+def test_void_images_ask_for_no_object(decoder):
+    void = torch.full((1, 8, 8), IGNORE)
+    generator = torch.Generator().manual_seed(0)
+    prediction = Prediction(
+        [torch.randn(2, 6, CLASSES + 1, generator=generator) for _ in range(2)],
+        [torch.randn(2, 6, 8, 8, generator=generator) for _ in range(2)],
+    )
+    loss, parts = decoder.loss(prediction, void.repeat(2, 1, 1))
+    expected = 2 * sum(-x.log_softmax(-1)[..., CLASSES].mean() for x in prediction.classes)
+    torch.testing.assert_close(loss, expected)
+    assert parts["mask_loss"] == parts["dice_loss"] == 0
+    mixed, parts = decoder.loss(prediction, torch.cat([void, blocks_label()]))
+    assert torch.isfinite(mixed) and parts["mask_loss"] > 0
+
+
+def test_the_loss_follows_torchs_generator_alone(decoder):
+    maps, label = [torch.randn(1, 24, 4, 4) for _ in range(4)], blocks_label()
+    found = []
+    for seed in (0, 0, 1):
+        prediction = decoder.predict(maps)
+        torch.manual_seed(seed)
+        found.append(decoder.loss(prediction, label)[0].item())
+    assert found[0] == found[1] != found[2]
+
+
+def test_every_parameter_learns_and_all_layers_add_to_the_loss(decoder):
+    decoder = copy.deepcopy(decoder).train()
+    prediction = decoder.predict([torch.randn(2, 24, 4, 4) for _ in range(4)])
+    labels = blocks_label().repeat(2, 1, 1)
+    loss, _ = decoder.loss(prediction, labels)
+    loss.backward()
+    assert [name for name, parameter in decoder.named_parameters() if parameter.grad is None] == []
+    last = decoder.loss(Prediction(prediction.classes[-1:], prediction.masks[-1:]), labels)[0]
+    assert len(prediction.masks) == SMALL["decoder_layers"] + 1 and loss > 1.5 * last
+
+
+def test_half_types_are_scored_and_compared_in_float32(decoder):
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = decoder.predict([torch.randn(1, 24, 4, 4) for _ in range(4)])
+    assert {x.dtype for x in (*prediction.classes, *prediction.masks)} == {torch.float32}
+    assert decoder.loss(prediction, blocks_label())[0].dtype == torch.float32
+
+
+def test_norms_and_embeddings_do_not_decay_and_biases_do(decoder):
+    undecayed = {id(parameter) for parameter in decoder.undecayed()}
+    names = {name for name, parameter in decoder.named_parameters() if id(parameter) in undecayed}
+    norms = {n for n, m in decoder.named_modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)}
+    embeddings = {f"transformer.{name}.weight" for name in ("queries_embedder", "queries_features", "level_embed")}
+    expected = {f"{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
+    assert names == expected | embeddings | {"pixel_decoder.level_embed"} and len(decoder.undecayed()) == len(names)
+
+
+def test_equal_seeds_give_equal_decoders_and_states_load(decoder):
+    twin = small(tiny_vit(24, depth=4))
+    assert all(
+        torch.equal(a, b) for a, b in zip(decoder.state_dict().values(), twin.state_dict().values(), strict=True)
+    )
+    assert not [key for key in decoder.state_dict() if key.startswith("criterion")]
+    other = small(tiny_vit(24, depth=4), queries=7)
+    with pytest.raises(RuntimeError, match="queries_embedder"):
+        other.load_state_dict(decoder.state_dict())
+
+
+def scenes(count=4, side=64):
+    """Images (B, 3, H, W) of three overlapping shapes on a ground, each class of its own colour, and their labels."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side]
+    labels = np.zeros((count, side, side), np.int64)
+    for label in labels:
+        for k in (1, 2, 3):
+            y, x = rng.integers(12, side - 12, 2)
+            radius = rng.integers(8, 16)
+            far = np.maximum(abs(rows - y), abs(columns - x)) if k < 3 else np.hypot(rows - y, columns - x)
+            label[far < radius] = k
+    colours = rng.random((4, 3)).astype(np.float32)
+    images = colours[labels] + 0.05 * rng.standard_normal((*labels.shape, 3)).astype(np.float32)
+    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+
+
+@pytest.mark.slow
+def test_it_overfits_four_images():
+    images, labels = scenes()
+    encoder = tiny_vit(48, patch=8, size=64, depth=4)
+    decoder = small(encoder, dim=64, queries=8, points=256)
+    model = Segmentor(encoder, decoder, frozen=False)
+    torch.manual_seed(0)
+
+    def step(_number, batch, _share):
+        return decoder.loss(decoder.predict(model.features(batch[0])), batch[1])
+
+    steps = 80
+    groups = [{"params": list(model.parameters()), "lr": 1e-3, "weight_decay": 0.0}]
+    batches = [[images, labels]] * steps
+    fit(step, [model], groups, lambda _: batches, steps, lambda n: (1 - n / steps) ** 0.9, "overfit")
+    with torch.no_grad():
+        found = model(images).argmax(1)
+    miou = scores(confusion_matrix(found.numpy(), labels.numpy(), CLASSES)).miou
+    assert miou > 95
