@@ -12,8 +12,8 @@ from gkd.params import ROOT
 
 # In the order of reading from below: a room imports from itself and from those before it. `mini` stands apart: it
 # draws the suite, and only its own command and pretraining know it.
-ROOMS = "params data datasets models weights train qsd methods distillation segmentation workspace report doctor deploy"
-ROOMS = (*ROOMS.split(), "cli", "mini")
+ROOMS = "files params data datasets models weights train qsd methods distillation segmentation workspace"
+ROOMS = (*ROOMS.split(), "report", "doctor", "deploy", "cli", "mini")
 # Still to turn or to go, in this order.
 MOVING = "pooling attention records token_store cache charts counting estimates profiling".split()
 TURNING = {("data.subsets", "datasets"), ("workspace.availability", "mini"), ("data.samples", "datasets")}

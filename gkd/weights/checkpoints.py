@@ -81,7 +81,7 @@ def load(path: Path, modules: Mapping[str, nn.Module], resample: str = "timm") -
     """Load `modules` strictly from a file; parts of it that are not asked for are left alone.
 
     A file of `save` holds each module below its name. Others are told by their keys (gkd.weights.foreign), and
-    what they were taken for is printed; they may have an "encoder" (gkd.models.Encoder), a "decoder" and an "objective".
+    what they were taken for is printed; they may have an "encoder", a "decoder" and an "objective".
 
     Args:
         path: a .safetensors, .pth or .pt file.

@@ -1,0 +1,47 @@
+"""Writing a file that matters: whole or not at all.
+
+write_whole(path, "text")
+write_whole(path, lambda aside: save_file(tensors, aside))     # for libraries that write to a path
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
+    """Write `content` aside, bring it to the disk and put it in the place of `path`; folders are made.
+
+    A kill or a full disk at any moment leaves the old file or the new one. The mode follows the umask, whatever a
+    library sets (safetensors 0.8 writes 0600).
+
+    Args:
+        path: the file.
+        content: text (UTF-8, line ends as they are), bytes, or a function that writes to the path that it is given.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        if callable(content):
+            content(aside)
+        else:
+            aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.chmod(0o666 & ~_umask())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # the system tells it by setting another one
+    os.umask(mask)
+    return mask
