@@ -74,7 +74,7 @@ def used(stage: str) -> set[str]:
 def test_stages_are_those_of_the_plan_and_have_a_notebook() -> None:
     assert list(STAGES) == ["pretrain", "task_agnostic", "domain_agnostic", "task_learning", "evaluate", "report"]
     notebooks = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb") if not file.stem.startswith("explore_")}
-    assert notebooks == {*STAGES, "predict"}  # which runs exported models, and which no stage depends on
+    assert notebooks == {*STAGES, "predict", "method"}  # no stage runs these two
     members = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "foreach" in stage}
     assert members == {name: f"${{{name}}}" for name in list(STAGES)[1:5]}
 
