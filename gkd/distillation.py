@@ -1,81 +1,151 @@
-"""Distillation runs: what the task-agnostic and domain-agnostic stages do, and no labels anywhere."""
+"""Distillation runs: what the task-agnostic and domain-agnostic stages do, and no labels anywhere.
+
+history = distil(student, teacher, objective, data, section, run)    # a stage
+history = distil_folder(student, teacher, "photos", steps=10_000)    # as a library: any two timm models
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from timm.data import resolve_data_config
+from torch import Tensor, nn
 
-from gkd.cache import TeacherCache
-from gkd.data.loading import loader
+from gkd.data.loading import Draw, loader
+from gkd.data.samples import SegmentationData
 from gkd.data.transforms import DistillationView, draw_mask
-from gkd.methods.baselines import LinearHead
-from gkd.methods.table import Method
+from gkd.datasets.proxy import PROXY
 from gkd.models import Encoder
-from gkd.models.blocks import BlockPair
-from gkd.models.recompute import recomputing
-from gkd.params import Compute, Distillation, Heads
-from gkd.qsd import QSD, Objective, Targets, distillation_step, teach
+from gkd.params import Distillation
+from gkd.qsd import Objective, distillation_step
 from gkd.train.compiling import compiled
-from gkd.train.loop import Share, cosine, engine, finished, fit, parameter_groups
-from gkd.train.precision import autocast, frozen_copy, resolve
+from gkd.train.loop import Share, Training, cosine, engine, finished, fit, parameter_groups
+from gkd.train.precision import frozen_copy, resolve
 from gkd.train.processes import launch
-from gkd.train.resume import Slot
-from gkd.train.sharding import sharded_copy
-
-HEADS = {"qsd": QSD, "linear": LinearHead}
+from gkd.train.run import Run
 
 
-def build_objective(
-    method: Method,
-    student: Encoder,
-    teacher: Encoder,
-    options: Heads | None,
-    seed: int,
-    others: Mapping[str, Encoder] | None = None,
-) -> Objective:
-    """The heads of `method` for this student and teacher, initialised from `seed`.
+def distil(
+    student: Encoder, teacher: Encoder, objective: nn.Module, data: Any, section: Distillation, run: Run
+) -> pd.DataFrame:
+    """Train `student` and `objective` in place to follow `teacher` on the images of `data`; returns the history.
 
     Args:
-        method: the row of the table.
-        student: encoder that learns.
-        teacher: the encoder that it follows.
-        options: what params.yaml states, on top of the method's own; None = nothing. `intermediate` concerns `teacher`
-            alone: block numbers mean nothing to another architecture.
-        seed: of the initial weights.
-        others: further teachers, by name; each gets heads of its own, with the same options.
+        student: learns.
+        teacher: frozen, in eval mode; in bf16, a copy of it is made that has it.
+        objective: the heads (gkd.methods), learn.
+        data: `data[i]` -> (uint8 image (H, W, 3), label or None); labels are not looked at.
+        section: parameters of the stage.
+        run: its seed is that of data order, augmentation and masks.
+    """
+    if run.processes > 1:
+        launch(run, distil, student=student, teacher=teacher, objective=objective, data=data, section=section)
+        return finished(run.slot, [student, objective])
+    rows, columns = student.grid(section.image_size)
+    teacher.grid(section.image_size)  # found by a trial pass and kept, by the copy as well
+    accelerator = engine()
+    dtype = resolve(run.compute.precision, accelerator.device)
+    # Copied before it is moved: where a copy is made, the device holds it alone.
+    frozen = frozen_copy(teacher.requires_grad_(False).eval(), dtype).to(accelerator.device)
+
+    def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        mask = step_mask(section, rows * columns, run.seed, number)[share.rows]
+        return distillation_step(student, frozen, objective, images, mask.to(images.device))
+
+    def batches(start: int) -> Iterable[Tensor]:
+        process = accelerator.process_index, accelerator.num_processes
+        draw = Draw(section.steps, section.batch_size, run.seed, section.repeats, start, process)
+        return loader(data, DistillationView(section), draw, labelled=False)
+
+    training = Training(
+        step=step,
+        modules=[student, objective],
+        groups=parameter_groups([student, objective], section.lr, section.weight_decay),
+        batches=batches,
+        steps=section.steps,
+        schedule=cosine(section.steps, section.lr, section.min_lr, section.warmup_steps),
+        micro_batch=section.micro_batch,
+    )
+    with checkpointed(student, section.grad_checkpointing), compiled([student, frozen], run.compute.compile):
+        history = fit(training, run, accelerator, dtype)
+    for module in (student, objective, teacher):  # beside each other, for who looks at both
+        module.to(accelerator.device)
+    return history
+
+
+def distil_folder(
+    student: nn.Module,
+    teacher: nn.Module,
+    folder: str | Path,
+    steps: int,
+    objective: nn.Module | None = None,
+    run: Run | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Distil one timm model into another on a folder of images, without params.yaml; returns the history.
+
+    Args:
+        student: timm model or Encoder, learns in place; batch norm keeps its running statistics, and a classifier
+            stays as it is.
+        teacher: timm model or Encoder, frozen.
+        folder: image files, at any depth.
+        steps: of the optimiser.
+        objective: the heads; None = those of GKD, which are thrown away.
+        run: seed, number format, processes.
+        options: other keys of gkd.params.Distillation; by default batches of 64, the published learning rate for
+            them, and images of the size that the student was built for.
+    """
+    own, other = _encoder(student), _encoder(teacher)
+    data = SegmentationData(PROXY, tuple(PROXY.find(Path(folder), "train")))
+    run = run or Run("distillation")
+    size = getattr(getattr(own.backbone, "patch_embed", None), "img_size", None)
+    size = size or resolve_data_config({}, model=own.backbone)["input_size"][-2:]
+    options = {"batch_size": 64, "image_size": list(size), **options}
+    section = Distillation(**{"steps": steps, "lr": 5e-4 * options["batch_size"] / 512, **options})
+    if objective is None:
+        torch.manual_seed(run.seed)
+        objective = Objective(own.dim, other.dim)
+    return distil(own, other, objective, data, section, run)
+
+
+def _encoder(module: nn.Module) -> Encoder:
+    """`module`, or a timm model as an encoder with the pixel statistics of its pretraining."""
+    if isinstance(module, Encoder):
+        return module
+    if not hasattr(module, "forward_features"):
+        raise TypeError(f"expected a timm model or a gkd.models.Encoder, got {type(module).__name__}")
+    statistics = resolve_data_config({}, model=module)
+    encoder = Encoder(module, statistics["mean"], statistics["std"])
+    encoder.keep_statistics = True
+    return encoder
+
+
+@contextmanager
+def checkpointed(encoder: Encoder, wanted: bool = True) -> Iterator[None]:
+    """While it lasts, timm's gradient checkpointing: blocks run again in the backward pass, for less memory.
 
     Raises:
-        ValueError: an option that plain regression does not have, or that does not fit an encoder.
+        ValueError: the model has none, or batch statistics, which would count twice.
     """
-    options = options or Heads()
-    given = {**method.head_options, **options.given}
-    if method.head == "linear" and (wrong := sorted(set(given) - {"weights"})):
-        raise ValueError(f"heads.{method.name}.{wrong[0]}: plain regression has no such option")
-    head = HEADS[method.head]
-    pair, blocks = options.intermediate, {}
-    if pair is not None:
-        dims = (
-            _block_dim(e, getattr(pair, who), f"heads.{method.name}.intermediate.{who}")
-            for e, who in ((student, "student"), (teacher, "teacher"))
-        )
-        blocks = {"blocks": BlockPair(pair.student, pair.teacher, *dims), "block_weight": pair.weight}
-    torch.manual_seed(seed)
-    objective = Objective(student.dim, teacher.dim, head, **given, **blocks)
-    for name, other in (others or {}).items():
-        objective.others[name] = Objective(student.dim, other.dim, head, **given)
-    return objective
-
-
-def _block_dim(encoder: Encoder, block: int, key: str) -> int:
+    if wanted:
+        name = type(encoder.backbone).__name__
+        batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
+        if batch_norm and not encoder.keep_statistics:
+            raise ValueError(f"grad_checkpointing: batch statistics of {name} would count twice; use micro_batch")
+        try:
+            encoder.backbone.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:  # AssertionError: timm's word
+            raise ValueError(f"grad_checkpointing: timm has none for {name}; use micro_batch") from error
     try:
-        return encoder.intermediate_dims([block])[0][0]
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        yield
+    finally:
+        if wanted:
+            encoder.backbone.set_grad_checkpointing(False)
 
 
 def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tensor:
@@ -84,111 +154,9 @@ def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tens
     return draw_mask(section.batch_size, patches, section.mask_ratio, section.mask_probability, generator)
 
 
-def distil(
-    student: Encoder,
-    teacher: Encoder,
-    objective: Objective,
-    data: Any,
-    section: Distillation,
-    seed: int,
-    name: str,
-    slot: Slot | None = None,
-    processes: int = 1,
-    others: Mapping[str, Encoder] | None = None,
-    compute: Compute = Compute(),  # noqa: B008 - immutable
-    cache: Path | None = None,
-) -> pd.DataFrame:
-    """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
-
-    Args:
-        student: learns in place.
-        teacher: frozen, in eval mode.
-        objective: the heads, learn in place.
-        data: `data[i]` -> (uint8 image (H, W, 3), label or None); labels are not looked at.
-        section: parameters of the stage.
-        seed: of data order, augmentation and masks.
-        name: shown in the progress lines.
-        slot: where states are kept while this runs, so that a killed run can continue.
-        processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
-        others: further teachers, by the names of `objective.others`; frozen as well.
-        compute: number format, compiled blocks, fused optimiser, spread teachers. In bf16, copies of the teachers are
-            made that have it.
-        cache: folder of the teacher tokens of `data`, for a section whose `teacher_cache` stores any.
-
-    Raises:
-        ValueError: the section stores teacher tokens, and there is no folder for them, or the teacher is spread.
-    """
-    if processes > 1:
-        run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, compute, cache)
-        return finished(slot, [student, objective])
-    others = others or {}
-    rows, columns = student.grid(section.image_size)
-    accelerator = engine()
-    dtype = resolve(compute.precision, accelerator.device)
-    originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
-    for encoder in originals:
-        encoder.grid(section.image_size)  # found by a trial pass, which a sharded copy could not do
-    # Copied before they are moved: where a copy is made, the device holds it alone.
-    used = (frozen_copy(encoder, dtype) for encoder in originals)
-    if compute.sharding == "teacher":
-        used = (sharded_copy(encoder, accelerator.device.type) for encoder in used)
-    teacher, *rest = (encoder.to(accelerator.device) for encoder in used)
-    others = dict(zip(others, rest, strict=True))
-
-    def ask(images: Tensor) -> Targets:
-        with autocast(images.device, dtype):
-            return teach(teacher, objective, images, others)
-
-    stored = None
-    if section.teacher_cache is not None and section.teacher_cache.store != "none":
-        if cache is None:
-            raise ValueError("teacher_cache: a folder for the teacher's tokens is needed, such as space.cache(name)")
-        if compute.sharding == "teacher":  # its processes run it together, and each misses other tokens
-            raise ValueError("teacher_cache: a teacher whose tokens are stored cannot be spread; set sharding to none")
-        teachers = [teacher, *others.values()]
-        stored = TeacherCache(cache, section, seed, len(data), ask, teachers, accelerator.device)
-
-    def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        images, *records = batch if stored else [batch]
-        mask = step_mask(section, rows * columns, seed, number)[share.rows]
-        targets, errors = stored.targets(images, *records) if stored else (None, {})
-        loss, metrics = distillation_step(student, teacher, objective, images, mask.to(images.device), others, targets)
-        return loss, {**metrics, **errors}
-
-    def batches(start: int) -> Iterable[Any]:
-        return _loader(
-            data,
-            section,
-            section.steps,
-            seed,
-            start=start,
-            process=(accelerator.process_index, accelerator.num_processes),
-            beside=stored.read if stored else None,
-        )
-
-    groups = parameter_groups([student, objective], section.lr, section.weight_decay)
-    schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
-    with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
-        history = fit(step, [student, objective], groups, batches, *run)
-    if stored:
-        print(f"{name}  {stored.summary()}", flush=True)
-    # Beside each other, for who looks at both; the whole of a teacher that was spread may not fit on the device.
-    place = "cpu" if compute.sharding == "teacher" else accelerator.device
-    for module in (student, objective, *originals):
-        module.to(place)
-    return history
-
-
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
     """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
     rows, columns = student.grid(section.image_size)
-    return next(iter(_loader(data, section, 1, seed))), step_mask(section, rows * columns, seed, 0)
-
-
-def _loader(data: Any, section: Distillation, steps: int, seed: int, **options: Any) -> Iterable[Any]:
-    """Batches of views of `data`, as the section has them; `options` are those of gkd.data.loading.loader."""
-    pool = section.teacher_cache.views if section.teacher_cache else None
-    view, options = DistillationView(section), {"repeats": section.repeats, "pool": pool, **options}
-    return loader(data, view, steps, section.batch_size, seed, labelled=False, **options)
+    draw = Draw(1, section.batch_size, seed, section.repeats)
+    (views,) = loader(data, DistillationView(section), draw, labelled=False)
+    return views, step_mask(section, rows * columns, seed, 0)

@@ -20,8 +20,8 @@ from torch import nn
 
 from gkd.counting import Cost, count_distillation, count_task
 from gkd.data.domains import SOURCES
-from gkd.distillation import build_objective
-from gkd.methods.table import METHODS, Method
+from gkd.methods import Row, objective
+from gkd.methods import row as row_of
 from gkd.models import Encoder
 from gkd.params import Distillation, EncoderSpec, Params
 from gkd.segmentation.decoders import Segmentor, build_decoder
@@ -74,24 +74,22 @@ def stages(params: Params, methods: Sequence[str] | None = None, given: Assumpti
         sources share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
 
     Raises:
-        ValueError: the preset has several teachers.
+        ValueError: a row is unknown.
     """
     given = given or Assumptions()
-    if params.models.extra_teachers:
-        raise ValueError(f"{params.profile}: estimates know one teacher, not models.extra_teachers")
     rows: list[dict[str, Any]] = []
     for setting in params.plan.settings:
         models = _Models(params, setting)
         for name in params.plan.methods if methods is None else methods:
-            row = {"preset": params.profile, "setting": setting, "method": name}
-            for stage in _distillation(params, models, METHODS[name], given) + _task(params, models, METHODS[name]):
+            who = {"preset": params.profile, "setting": setting, "method": name}
+            for stage in _distillation(params, models, row_of(name), given) + _task(params, models, row_of(name)):
                 gpus = given.gpus[stage["stage"]]
                 cost, fixed = stage.pop("cost"), stage.pop("fixed")
                 share = stage.pop("batch") // gpus
                 parts = {part: value / 1e9 for part, value in cost.flops.items() if value}
                 memory = fixed + cost.constant + cost.activations * share
                 flops = stage["images"] * cost.total
-                rows.append({**row, **stage, "flops": flops, "gpus": gpus, "bytes": memory, **parts})
+                rows.append({**who, **stage, "flops": flops, "gpus": gpus, "bytes": memory, **parts})
     return pd.DataFrame(rows)
 
 
@@ -128,15 +126,15 @@ def _shapes(spec: EncoderSpec) -> Encoder:
         return Encoder.create(spec.name, **spec.options)
 
 
-def _distillation(params: Params, models: _Models, method: Method, given: Assumptions) -> list[dict[str, Any]]:
+def _distillation(params: Params, models: _Models, method: Row, given: Assumptions) -> list[dict[str, Any]]:
     if not method.distils:
         return []
     student, teacher = models.student.requires_grad_(), models.teacher.requires_grad_(False).eval()
     with torch.device("meta"):
-        objective = build_objective(method, student, teacher, params.heads.get(method.name), seed=0)
+        heads = objective(method.name, student, teacher, params.heads.get(method.name), seed=0)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[given.precision]
-    fixed = _trained(student, objective) + _held(teacher, 2 if given.precision == "bf16" else 4)
-    count = partial(count_distillation, student, teacher, objective, dtype=dtype)
+    fixed = _trained(student, heads) + _held(teacher, 2 if given.precision == "bf16" else 4)
+    count = partial(count_distillation, student, teacher, heads, dtype=dtype)
 
     def stage(name: str, source: str, section: Distillation, cost: Cost) -> dict[str, Any]:
         what = {"stage": name, "source": source, "dtype": given.precision, "batch": section.batch_size}
@@ -152,7 +150,7 @@ def _distillation(params: Params, models: _Models, method: Method, given: Assump
     return found + [stage("domain_agnostic", s, section.for_source(s), cost) for s in params.plan.sources]
 
 
-def _task(params: Params, models: _Models, method: Method) -> list[dict[str, Any]]:
+def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
     section = params.task_learning.for_method(method.distils)
     key = method.encoder, method.frozen, method.guided
     if key not in models.task:
@@ -162,7 +160,7 @@ def _task(params: Params, models: _Models, method: Method) -> list[dict[str, Any
     return [{**what, "source": s, "images": section.steps * section.batch_size} for s in params.plan.sources]
 
 
-def _task_cost(params: Params, models: _Models, method: Method) -> tuple[Cost, int]:
+def _task_cost(params: Params, models: _Models, method: Row) -> tuple[Cost, int]:
     """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
     section, classes = params.task_learning, max(len(SOURCES[source].classes) for source in params.plan.sources)
     model = _segmentor(params, models, method.encoder, classes, method.frozen)

@@ -7,7 +7,7 @@ params.task_agnostic.steps, params.models.teacher.name
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -66,11 +66,6 @@ class EncoderSpec(_Section):
         return None if self.weights in ("none", "hub") or ":" in self.weights else self.weights
 
 
-EXTRA_TEACHERS = 2  # dvc.yaml has a dependency slot for the weights of each
-
-TeacherName = Annotated[str, Field(pattern=r"^[a-z]\w*$")]  # it becomes part of state-dict keys
-
-
 class Mask2FormerOptions(_Section):
     """Sizes of the mask2former decoder; the defaults are the published ones (protocol section 3)."""
 
@@ -86,7 +81,6 @@ class Models(_Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     teacher: EncoderSpec
-    extra_teachers: dict[TeacherName, EncoderSpec] = Field({}, max_length=EXTRA_TEACHERS)  # losses are added
     students: dict[str, EncoderSpec]
     decoder: str  # linear, conv or mask2former
     decoder_width: int = 128  # of conv
@@ -94,35 +88,8 @@ class Models(_Section):
 
     @property
     def encoders(self) -> list[EncoderSpec]:
-        """All of them: the teachers, then the students."""
-        return [self.teacher, *self.extra_teachers.values(), *self.students.values()]
-
-
-class Blocks(_Section):
-    """Distillation between two inner blocks: their numbers from 0, and the factor of that loss."""
-
-    student: int = Field(ge=0)
-    teacher: int = Field(ge=0)
-    weight: float = Field(1.0, gt=0)
-
-
-class Heads(_Section):
-    """Distillation heads of a method (gkd.qsd); what params.yaml does not say stays as the methods table has it."""
-
-    # None = not said, and not the default of gkd.qsd: a dump of the parameters must tell the two apart.
-    num_heads: int | None = Field(None, gt=0)
-    scaled: bool | None = None
-    temperature: float | None = Field(None, gt=0)
-    diagonal_bias: float | None = None  # here null turns a method's bias off
-    pool: int | None = Field(None, gt=0)
-    weights: list[float] | None = Field(None, min_length=3, max_length=3)  # patch, fea, token
-    intermediate: Blocks | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The options that params.yaml states, but for `intermediate`."""
-        said = self.model_dump(include=self.model_fields_set - {"intermediate"})
-        return {key: value for key, value in said.items() if value is not None or key == "diagonal_bias"}
+        """All of them: the teacher, then the students."""
+        return [self.teacher, *self.students.values()]
 
 
 class Optim(_Section):
@@ -137,13 +104,6 @@ class Optim(_Section):
     weight_decay: float = 0.05
 
 
-class CacheOptions(_Section):
-    """A fixed pool of views of each image, whose teacher tokens may be stored (gkd.cache)."""
-
-    views: int = Field(gt=0)  # of an image, over the whole run; then they are replayed
-    store: Literal["none", "fp32", "bf16", "int8"] = "fp32"  # none: the teacher is asked each time
-
-
 class Distillation(Optim):
     """task_agnostic and domain_agnostic: input, mask and augmentation (protocol section 2)."""
 
@@ -151,11 +111,10 @@ class Distillation(Optim):
     scale: list[float] = [0.08, 1.0]
     mask_ratio: float = Field(0.5, ge=0, le=1)
     mask_probability: float = Field(0.5, ge=0, le=1)
-    recompute: Literal["none", "activations", "blocks"] = "none"  # in the backward pass, instead of keeping them
+    grad_checkpointing: bool = False  # timm's: blocks run again in the backward pass, for less memory
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     erase_probability: float = Field(0.25, ge=0, le=1)
     repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
-    teacher_cache: CacheOptions | None = None  # None: every view is new
 
 
 class DomainDistillation(Distillation):
@@ -222,7 +181,6 @@ class Profile(_Section):
     """Everything under `profiles.<name>`."""
 
     processes: int = Field(1, gt=0)  # started by a stage: one a GPU
-    sharding: Literal["none", "teacher"] = "none"  # teacher: its weights are spread over the processes
     threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of distillation; auto = bf16 where the processor has it
     compile: bool = False  # the encoders' blocks by torch.compile, in distillation; other rounding
@@ -239,7 +197,7 @@ class Profile(_Section):
     task_learning: TaskLearning
     evaluate: Evaluate
     report: Report = Report()
-    heads: dict[str, Heads] = {}  # by method
+    heads: dict[str, dict[str, Any]] = {}  # options of each method, see gkd.methods.check_options
 
     @model_validator(mode="after")
     def _choice_needs_a_hold_out(self) -> Profile:
@@ -264,7 +222,6 @@ class Compute(NamedTuple):
     precision: str = "fp32"
     compile: bool = False
     fused_adamw: bool = False
-    sharding: str = "none"
 
 
 class Params(Profile):
@@ -276,7 +233,7 @@ class Params(Profile):
     @property
     def compute(self) -> Compute:
         """The profile's keys of that name."""
-        return Compute(self.precision, self.compile, self.fused_adamw, self.sharding)
+        return Compute(self.precision, self.compile, self.fused_adamw)
 
 
 def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Params:

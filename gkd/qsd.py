@@ -3,27 +3,37 @@
 objective = Objective(student.dim, teacher.dim)                     # fea_head, patch_head, token_head
 loss, metrics = distillation_step(student, teacher, objective, images, mask)
 loss.backward()
+maps = attention_maps(student, teacher, objective, image)           # where each patch looks
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from gkd.models import Encoder, Tokens, resample_tokens
-from gkd.models.blocks import BlockPair, block_tokens
-from gkd.pooling import cells, pool_tokens, token_grid
+from gkd.models import Encoder, Tokens, resample_patches
 
-Grid = tuple[int, int]
-Targets = dict[str, tuple[Tokens, Tensor | None]]  # of each teacher ("" = the first) its tokens and its block's map
+Grid = tuple[int, int]  # rows and columns of patches
+Metrics = dict[str, Tensor]  # detached scalars
+
+
+class TokensAndMaps(NamedTuple):
+    """`Tokens` for an objective that names inner blocks."""
+
+    cls: Tensor
+    patches: Tensor
+    maps: dict[int, Tensor]  # by block number (B, C, rows, columns): its own grid, no final norm
 
 
 def projection(in_dim: int, out_dim: int) -> nn.Sequential:
-    """LayerNorm + Linear: the query and value maps of QSD, and the whole head of the `mse` baseline."""
+    """LayerNorm + Linear: the query and value maps of QSD."""
     return nn.Sequential(nn.LayerNorm(in_dim, eps=1e-5), nn.Linear(in_dim, out_dim))
 
 
@@ -38,7 +48,6 @@ class QSD(nn.Module):
         teacher_dim: channels Ct of the teacher tokens, and of the output.
         num_heads: attention heads; they split the Ct channels.
         scaled: divide the logits by sqrt(Ct / num_heads).
-        temperature: divide the logits by this as well.
         diagonal_bias: start value of one learned bias on the diagonal of the logits (ours, not the paper's): each
             student token starts by attending to the teacher token at its own place. Needs equal grids. None = no bias.
         pool: light QSD (ours): keys and values are averaged over cells of `pool` x `pool` tokens, queries are not, so
@@ -52,17 +61,16 @@ class QSD(nn.Module):
         num_heads: int = 1,
         *,
         scaled: bool = False,
-        temperature: float = 1.0,
         diagonal_bias: float | None = None,
         pool: int = 1,
     ) -> None:
         super().__init__()
         if pool < 1:
             raise ValueError(f"pool={pool}: the side of a cell in tokens is 1 or more")
-        if teacher_dim % num_heads:
+        if num_heads < 1 or teacher_dim % num_heads:
             raise ValueError(f"num_heads={num_heads} does not divide the teacher's {teacher_dim} channels")
         self.num_heads, self.pool = num_heads, pool
-        self.scale = 1.0 / temperature / (math.sqrt(teacher_dim / num_heads) if scaled else 1.0)
+        self.scale = 1.0 / (math.sqrt(teacher_dim / num_heads) if scaled else 1.0)
         self.proj_q = projection(student_dim, teacher_dim)
         self.proj_v = projection(student_dim, teacher_dim)
         self.diagonal_bias = None if diagonal_bias is None else nn.Parameter(torch.tensor(float(diagonal_bias)))
@@ -78,7 +86,7 @@ class QSD(nn.Module):
                 "student's onto the teacher's grid first (gkd.models.resample_tokens)"
             )
         q = self._split(self.proj_q(student_tokens))  # (B, h, N, Ct/h)
-        k = self._split(self._pooled(teacher_tokens, grid))  # (B, h, M, Ct/h), M = N without pooling
+        k = self._split(pool_tokens(teacher_tokens, grid, self.pool))  # (B, h, M, Ct/h), M = N without pooling
         v = self._split(self.values(student_tokens, grid))  # (B, h, M, Ct/h)
         if k.shape[-2] == 1:
             # softmax of a single logit is 1 whatever it is; 0 * logit keeps the gradients zero rather than absent.
@@ -93,7 +101,7 @@ class QSD(nn.Module):
         M is the number of teacher tokens, or of their cells where they are pooled; `grid` is that of the teacher.
         """
         q = self._split(self.proj_q(student_tokens))
-        k = self._split(self._pooled(teacher_tokens, grid))
+        k = self._split(pool_tokens(teacher_tokens, grid, self.pool))
         logits = q @ k.transpose(-2, -1) * self.scale  # (B, h, N, M)
         bias = self._bias(q, grid)
         return (logits if bias is None else logits + bias).softmax(dim=-1)
@@ -102,10 +110,7 @@ class QSD(nn.Module):
         """What the attention weighs: projected student tokens (B, N, Cs) -> (B, M, Ct), averaged over cells."""
         norm, linear = self.proj_v
         # The mean of a linear map is the linear map of the mean, which costs 1/pool^2.
-        return linear(self._pooled(norm(student_tokens), grid))
-
-    def _pooled(self, tokens: Tensor, grid: Grid | None) -> Tensor:
-        return tokens if self.pool == 1 else pool_tokens(tokens, token_grid(tokens.shape[1], grid), self.pool)
+        return linear(pool_tokens(norm(student_tokens), grid, self.pool))
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, N, C) -> (B, h, N, C/h)
@@ -122,19 +127,12 @@ class QSD(nn.Module):
 
 
 class Objective(nn.Module):
-    """The heads of the three-term objective, each with weights of its own (protocol section 2).
+    """The three-term objective of GKD; each of its heads has weights of its own.
 
     Args:
-        student_dim: channels Cs of the student tokens.
-        teacher_dim: channels Ct of the teacher tokens.
-        head: class of the heads, called as `head(student_dim, teacher_dim, **options)`; QSD by default, and
-            `gkd.methods.baselines.LinearHead` for plain feature regression.
+        student_dim, teacher_dim: channels Cs, Ct of the tokens.
+        head: class of the heads, made by `head(student_dim, teacher_dim, **options)`.
         weights: factors (patch, fea, token) of the three losses; 1, 1, 1 in the paper.
-        blocks: adds a fourth term between two inner blocks (ours), with the head `block_head`. None = no such term.
-        block_weight: factor of that term.
-
-    Attributes:
-        others: objectives of further teachers by name (ours), whose losses are added; empty in the paper's form.
     """
 
     def __init__(
@@ -142,28 +140,49 @@ class Objective(nn.Module):
         student_dim: int,
         teacher_dim: int,
         head: type[nn.Module] = QSD,
-        weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        *,
-        blocks: BlockPair | None = None,
-        block_weight: float = 1.0,
+        weights: Sequence[float] = (1.0, 1.0, 1.0),
         **options: object,
     ) -> None:
         super().__init__()
-        self.weights, self.blocks, self.block_weight = weights, blocks, block_weight
+        if len(weights) != 3:
+            raise ValueError(f"weights={list(weights)}: expected three, of the patch, fea and token losses")
+        self.weights = tuple(weights)
         self.fea_head = head(student_dim, teacher_dim, **options)
         self.patch_head = head(student_dim, teacher_dim, **options)
         self.token_head = head(student_dim, teacher_dim, **options)
-        # After the three, and without a key where there are none: heads and checkpoints of the paper's form stay.
-        if blocks is not None:
-            self.block_head = head(blocks.student_dim, blocks.teacher_dim, **options)
-        self.others = nn.ModuleDict()
+
+    def forward(
+        self, unmasked: Tokens, masked: Tokens, teacher: Tokens, grid: Grid | None = None
+    ) -> tuple[Tensor, Metrics]:
+        """See `distillation_loss`. As published, the masked term runs over all patches of all samples, and CLS counts
+        twice: by itself and as one token beside the patches."""
+        place = (grid,) if getattr(self.fea_head, "pool", 1) > 1 else ()  # heads that pool are told the grid
+        cls_t = teacher.cls.unsqueeze(1)  # (B, 1, Ct)
+        cls = self.token_head(unmasked.cls.unsqueeze(1), cls_t)  # (B, 1, Ct)
+        fea = self.fea_head(unmasked.patches, teacher.patches, *place)  # (B, N, Ct)
+        patch = self.patch_head(masked.patches, teacher.patches, *place)  # (B, N, Ct)
+
+        patch_loss = _mse(patch, teacher.patches)
+        fea_loss = _mse(torch.cat([cls, fea], dim=1), torch.cat([cls_t, teacher.patches], dim=1))
+        token_loss = _mse(cls, cls_t)
+        a, b, c = self.weights
+        loss = a * patch_loss + b * fea_loss + c * token_loss
+        metrics = {"patch_loss": patch_loss, "fea_loss": fea_loss, "token_loss": token_loss, "loss": loss}
+        return loss, {name: value.detach() for name, value in metrics.items()}
 
 
-def _predict(head: nn.Module, student_tokens: Tensor, teacher_tokens: Tensor, grid: Grid | None) -> Tensor:
-    """What a head makes of (B, N, Cs) and (B, N, Ct): (B, N, Ct). Heads that pool are told the grid."""
-    if getattr(head, "pool", 1) == 1:
-        return head(student_tokens, teacher_tokens)
-    return head(student_tokens, teacher_tokens, grid)
+def qsd_objective(
+    student_dim: int,
+    teacher_dim: int,
+    num_heads: PositiveInt = 1,
+    scaled: bool = False,
+    diagonal_bias: float | None = None,
+    pool: PositiveInt = 1,
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Objective:
+    """`Objective` with heads of QSD; its signature is what params.yaml may say of them."""
+    options = {"num_heads": num_heads, "scaled": scaled, "diagonal_bias": diagonal_bias, "pool": pool}
+    return Objective(student_dim, teacher_dim, QSD, weights, **options)
 
 
 def _mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -173,118 +192,123 @@ def _mse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def distillation_loss(
-    objective: Objective, unmasked: Tokens, masked: Tokens, teacher: Tokens, grid: Grid | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The three terms on tokens: loss and its terms `patch_loss`, `fea_loss`, `token_loss`, `loss` (detached scalars).
+    objective: nn.Module, unmasked: Tokens, masked: Tokens, teacher: Tokens, grid: Grid | None = None
+) -> tuple[Tensor, Metrics]:
+    """The loss of an objective and its metrics (of `Objective`: patch_loss, fea_loss, token_loss, loss) on tokens.
 
     Args:
-        objective: the three heads.
+        objective: the heads and what they are trained by.
         unmasked: student tokens of the plain view, cls (B, Cs) and patches (B, N, Cs).
-        masked: student tokens of the view in which some samples have masked patches; same shapes.
+        masked: the same of the view in which some samples have masked patches.
         teacher: teacher tokens of the plain view, cls (B, Ct) and patches (B, N, Ct).
         grid: rows and columns of the N patches, for heads that pool; None = they fill a square.
-
-    As published, the masked loss runs over all patches of all samples, and CLS counts twice: by itself and as one
-    token beside the patches.
     """
-    cls_t = teacher.cls.unsqueeze(1)  # (B, 1, Ct)
-    cls = objective.token_head(unmasked.cls.unsqueeze(1), cls_t)  # (B, 1, Ct)
-    fea = _predict(objective.fea_head, unmasked.patches, teacher.patches, grid)  # (B, N, Ct)
-    patch = _predict(objective.patch_head, masked.patches, teacher.patches, grid)  # (B, N, Ct)
-
-    patch_loss = _mse(patch, teacher.patches)
-    fea_loss = _mse(torch.cat([cls, fea], dim=1), torch.cat([cls_t, teacher.patches], dim=1))
-    token_loss = _mse(cls, cls_t)
-    a, b, c = objective.weights
-    loss = a * patch_loss + b * fea_loss + c * token_loss
-    metrics = {"patch_loss": patch_loss, "fea_loss": fea_loss, "token_loss": token_loss, "loss": loss}
-    return loss, {name: value.detach() for name, value in metrics.items()}
+    return objective(unmasked, masked, teacher, grid)
 
 
 def distillation_step(
-    student: Encoder,
-    teacher: Encoder,
-    objective: Objective,
-    images: Tensor,
-    mask: Tensor,
-    others: Mapping[str, Encoder] | None = None,
-    targets: Targets | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
+    student: Encoder, teacher: Encoder, objective: nn.Module, images: Tensor, mask: Tensor
+) -> tuple[Tensor, Metrics]:
     """One distillation step on a batch, without the backward pass.
 
     Args:
         student: encoder that learns.
         teacher: frozen encoder; it runs without gradients, on the plain view, and should be in eval mode.
-        objective: the three heads.
+        objective: the heads. One that follows inner blocks names them in `student_blocks` and `teacher_blocks` (numbers
+            from 0): then `unmasked` and `teacher` reach it as `TokensAndMaps`, from the same forward pass.
         images: (B, 3, H, W), un-normalised floats; each encoder normalises with its own statistics.
         mask: (B, N) boolean on the student's grid, True = replaced; a row may be all False.
-        others: further teachers, by the names of `objective.others`. Their losses are added, and their metrics carry
-            the name (`clip/fea_loss`); `loss` is the sum.
-        targets: what the teachers say of `images`, where it is known (gkd.cache); None = they are asked.
 
     Rows without a masked patch are not forwarded twice: their tokens are those of the plain view. Encoders whose
     samples are not independent (batch statistics) or whose forward is random (drop path) run both views in full.
     """
-    others = others or {}
-    if set(others) != set(objective.others):
-        raise ValueError(f"teachers {sorted(others)} do not match the objective's {sorted(objective.others)}")
-    pairs = _pairs(teacher, objective, others)
-    targets = teach(teacher, objective, images, others) if targets is None else targets
-    plain, masked, maps = _views(student, images, mask, [o.blocks.student for _, o in pairs.values() if o.blocks])
-    grid = student.grid(images.shape[-2:])
-    losses, metrics = [], {}
-    for name, (encoder, own) in pairs.items():
-        target, target_map = targets[name]
-        there = encoder.grid(images.shape[-2:])
-        views = (resample_tokens(view, grid, there) for view in (plain, masked))
-        loss, terms = distillation_loss(own, *views, target, there)
-        if own.blocks is not None:
-            tokens, goal, block_grid = block_tokens(maps[own.blocks.student], target_map)
-            term = _mse(_predict(own.block_head, tokens, goal, block_grid), goal)
-            loss = loss + own.block_weight * term
-            terms |= {"block_loss": term.detach(), "loss": loss.detach()}
-        losses.append(loss)
-        metrics |= {f"{name}{key}": value for key, value in terms.items()}
-    total = losses[0]
-    for loss in losses[1:]:
-        total = total + loss
-    return total, {**metrics, "loss": total.detach()}
+    with torch.no_grad():
+        target = _tokens(teacher, images, getattr(objective, "teacher_blocks", ()))
+    plain = _tokens(student, images, getattr(objective, "student_blocks", ()))
+    size = images.shape[-2:]
+    grid, there = student.grid(size), teacher.grid(size)
+    unmasked, masked = (
+        view._replace(patches=resample_patches(view.patches, grid, there))
+        for view in (plain, _masked_view(student, plain, images, mask))
+    )
+    return distillation_loss(objective, unmasked, masked, target, there)
 
 
-def _pairs(
-    teacher: Encoder, objective: Objective, others: Mapping[str, Encoder]
-) -> dict[str, tuple[Encoder, Objective]]:
-    """Each teacher with its objective, by what its metrics begin with."""
-    return {"": (teacher, objective), **{f"{name}/": (others[name], objective.others[name]) for name in others}}
+def _tokens(encoder: Encoder, images: Tensor, blocks: Sequence[int]) -> Tokens | TokensAndMaps:
+    if not blocks:
+        return encoder(images)
+    tokens, maps = encoder.forward_with_blocks(images, blocks)
+    return TokensAndMaps(*tokens, maps)
 
 
-def teach(
-    teacher: Encoder, objective: Objective, images: Tensor, others: Mapping[str, Encoder] | None = None
-) -> Targets:
-    """What the teachers say of images (B, 3, H, W): the part of a step that the student has no share in."""
-    pairs = _pairs(teacher, objective, others or {})
-    return {name: _teach(encoder, own.blocks, images) for name, (encoder, own) in pairs.items()}
-
-
-@torch.no_grad()
-def _teach(teacher: Encoder, blocks: BlockPair | None, images: Tensor) -> tuple[Tokens, Tensor | None]:
-    """A teacher's tokens, and the map (B, Ct, rows, columns) of its block where one is followed."""
-    if blocks is None:
-        return teacher(images), None
-    tokens, maps = teacher.forward_with_blocks(images, [blocks.teacher])
-    return tokens, maps[blocks.teacher]
-
-
-def _views(
-    student: Encoder, images: Tensor, mask: Tensor, blocks: list[int]
-) -> tuple[Tokens, Tokens, dict[int, Tensor]]:
-    """The student's tokens of the plain and of the masked view, and the maps of `blocks` of the plain one."""
-    plain, maps = student.forward_with_blocks(images, blocks) if blocks else (student(images), {})
+def _masked_view(student: Encoder, plain: Tokens | TokensAndMaps, images: Tensor, mask: Tensor) -> Tokens:
+    """The student's tokens of the masked view, by a forward pass of as few samples as give it."""
     if not student.is_per_sample():
-        return plain, student(images, mask), maps
+        return student(images, mask)
     rows = mask.any(dim=1).nonzero().squeeze(1)  # (R,)
     if len(rows) == 0:  # the mask token gets a zero gradient rather than none
-        return plain, Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum()), maps
+        return Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum())
     view = student(images[rows], mask[rows])
-    masked = Tokens(plain.cls.index_copy(0, rows, view.cls), plain.patches.index_copy(0, rows, view.patches))
-    return plain, masked, maps
+    return Tokens(plain.cls.index_copy(0, rows, view.cls), plain.patches.index_copy(0, rows, view.patches))
+
+
+@torch.inference_mode()
+def attention_maps(student: Encoder, teacher: Encoder, objective: nn.Module, image: Tensor) -> dict[str, np.ndarray]:
+    """What each patch of one image (3, H, W) attends to among the teacher's patches.
+
+    Returns "fea_head" and "patch_head", the attention of the two QSD heads averaged over heads (rows sum to one),
+    and "teacher cosine", the similarity of the teacher's own tokens; all (N, N) float on the teacher's grid, as in
+    training. Light QSD attends to cells; its maps are spread over the patches of each. The modules, in eval mode, lie
+    on one device; the image is moved there. TypeError for heads without attention (plain regression).
+    """
+    size = image.shape[-2:]
+    grid = teacher.grid(size)
+    images = image[None].to(next(student.parameters()).device)  # (1, 3, H, W)
+    tokens = resample_patches(student(images).patches, student.grid(size), grid)  # (1, M, Cs)
+    target = teacher(images).patches  # (1, M, Ct)
+    unit = F.normalize(target[0], dim=-1)
+    maps = {}
+    for name in ("fea_head", "patch_head"):
+        head = getattr(objective, name, None)
+        if not hasattr(head, "attention_map"):
+            raise TypeError(f"objective.{name} is a {type(head).__name__} without attention; a QSD head is needed")
+        attention = head.attention_map(tokens, target, grid)[0].mean(dim=0)  # (N, M), or (N, cells) where it pools
+        maps[name] = attention if head.pool == 1 else spread(attention, grid, head.pool)
+    maps["teacher cosine"] = unit @ unit.T
+    return {name: found.float().cpu().numpy() for name, found in maps.items()}
+
+
+def token_grid(count: int, grid: Grid | None) -> Grid:
+    """Rows and columns of `count` tokens: `grid`, or the square that they fill; ValueError where they fill neither."""
+    if grid is None:
+        grid = math.isqrt(count), math.isqrt(count)
+        if grid[0] ** 2 != count:
+            raise ValueError(f"{count} tokens fill no square grid, and pooling needs one: pass grid=(rows, columns)")
+    if grid[0] * grid[1] != count:
+        raise ValueError(f"{count} tokens do not fill a grid of {grid[0]} x {grid[1]}")
+    return grid
+
+
+def pool_tokens(tokens: Tensor, grid: Grid | None, pool: int) -> Tensor:
+    """Tokens (B, N, C) on `grid` -> (B, M, C), the means over cells of `pool` x `pool` tokens, fewer at the border."""
+    if pool == 1:
+        return tokens
+    maps = tokens.transpose(1, 2).unflatten(2, token_grid(tokens.shape[1], grid))  # (B, C, rows, columns)
+    pooled = F.avg_pool2d(maps, pool, ceil_mode=True)  # the divisor counts tokens, not the place beyond the border
+    return pooled.flatten(2).transpose(1, 2)  # (B, M, C)
+
+
+def cells(grid: Grid, pool: int, device: torch.device | None = None) -> Tensor:
+    """(N, M) boolean: whether a token of `grid` lies in a cell; M = ceil(rows / pool) * ceil(columns / pool)."""
+    rows, columns = (torch.arange(length, device=device) // pool for length in grid)
+    cell = rows[:, None] * -(-grid[1] // pool) + columns  # (rows, columns)
+    return F.one_hot(cell.flatten()).bool()
+
+
+def spread(attention: Tensor, grid: Grid, pool: int) -> Tensor:
+    """Attention over cells (..., M) -> over the tokens of `grid` (..., N), in equal shares.
+
+    Exact: spread(A) @ v equals A @ pool_tokens(v).
+    """
+    inside = cells(grid, pool, attention.device).to(attention.dtype)  # (N, M)
+    return attention @ (inside / inside.sum(dim=0)).T

@@ -73,9 +73,10 @@ def child(options: argparse.Namespace) -> None:
     import torch
 
     from gkd import params
-    from gkd.distillation import build_objective, distil
-    from gkd.methods.table import METHODS
+    from gkd.distillation import distil
+    from gkd.methods import objective
     from gkd.train.loop import fix_threads
+    from gkd.train.run import Run
 
     fix_threads(1)
     profile = params.load("mini")
@@ -86,9 +87,9 @@ def child(options: argparse.Namespace) -> None:
     )
     torch.manual_seed(0)
     student, teacher = encoders(options.case, size)
-    objective = build_objective(METHODS["gkd"], student, teacher, None, 0)
+    heads = objective("gkd", student, teacher)
     photos = Photos(size, batch // int(os.environ.get("WORLD_SIZE", "1")))
-    history = distil(student, teacher, objective, photos, section, 0, "  step")
+    history = distil(student, teacher, heads, photos, section, Run("  step"))
     photos.tell("seconds")
     print(f"losses {json.dumps(list(history['loss']))}", flush=True)
 

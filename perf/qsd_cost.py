@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gkd.methods.baselines import LinearHead
+from gkd.methods.mse import LinearHead
 from gkd.models import Encoder, Tokens
 from gkd.qsd import Objective, distillation_loss, distillation_step
 

@@ -27,24 +27,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gkd.distillation import checkpointed
 from gkd.models import Encoder
-from gkd.models.recompute import recomputing
 from gkd.params import Compute
 from gkd.profiling import resident, time_parts
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.train.compiling import compiled
-from gkd.train.loop import fit, parameter_groups
+from gkd.train.loop import Training, fit, parameter_groups
 from gkd.train.precision import frozen_copy, resolve
+from gkd.train.run import Run
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"
-ROWS = {  # the project's step: how it computes (as in the `paper` profiles, but for compile), and what it recomputes
+ROWS = {  # the project's step: how it computes (as `paper`, but for compile); gradient checkpointing
     PUBLISHED: None,
-    "ours fp32": (Compute("fp32", False, True), "activations"),
-    "ours fp32, compiled": (Compute("fp32", True, True), "activations"),
-    "ours auto": (Compute("auto", True, True), "activations"),
-    "ours fp32, keeping all": (Compute("fp32", False, True), "none"),
-    "ours fp32, blocks again": (Compute("fp32", False, True), "blocks"),
+    "ours fp32": (Compute("fp32", False, True), False),
+    "ours fp32, compiled": (Compute("fp32", True, True), False),
+    "ours auto": (Compute("auto", True, True), False),
+    "ours fp32, blocks again": (Compute("fp32", False, True), True),
 }
 LIMITS = {"ours fp32": 1.2, "ours auto": 2.0}  # times faster
 MEMORY, EQUAL = 0.6, 1e-4  # of the published step's memory; relative difference of losses in fp32
@@ -127,10 +127,10 @@ def child(options: argparse.Namespace) -> None:
     if kind is None:
         losses = train_published(student, teacher, objective, groups, batches(0))
     else:
-        run = groups, batches, count, lambda _: 1.0, "step"
         step = lambda _n, batch, _s: distillation_step(student, teacher, objective, *batch)  # noqa: E731
-        with recomputing(student, kind[1]), compiled([student, teacher], kind[0].compile):
-            history = fit(step, [student, objective], *run, dtype=dtype, fused_adamw=kind[0].fused_adamw)
+        training = Training(step, [student, objective], groups, batches, count, lambda _: 1.0)
+        with checkpointed(student, kind[1]), compiled([student, teacher], kind[0].compile):
+            history = fit(training, Run("step", compute=kind[0]), dtype=dtype)
         losses = history[["patch_loss", "fea_loss", "token_loss", "loss"]].to_dict("records")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdin.readline()  # one row after another

@@ -12,16 +12,13 @@ from tiny_models import tiny_vit
 
 from gkd.data.domains import SOURCES
 from gkd.data.labels import IGNORE
-from gkd.distillation import build_objective, distil
-from gkd.methods.table import METHODS
-from gkd.models import Encoder
-from gkd.params import Compute, Distillation, Evaluate, TaskLearning
+from gkd.distillation import distil
+from gkd.methods import objective
+from gkd.params import Distillation, Evaluate, TaskLearning
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.segmentation.task_learning import learn_side_by_side, measure
-from gkd.train.loop import engine
-from gkd.train.processes import launch
 from gkd.train.resume import Resume
-from gkd.train.sharding import held_bytes, sharded_copy
+from gkd.train.run import Run
 
 CLASSES = len(SOURCES["potsdam"].classes)
 
@@ -47,35 +44,13 @@ def segmentor():
     return Segmentor(tiny_vit(24, depth=1), ConvDecoder(24, CLASSES, 32), frozen=False)
 
 
-def shards(folder: Path, backbone: str) -> None:
-    """Saved by each process: bytes that it holds of an encoder before and after it is spread, and tokens of both."""
-    accelerator = engine()
-    if backbone == "vit":
-        encoder = tiny_vit(24, depth=2, seed=2)
-    else:
-        torch.manual_seed(2)
-        encoder = Encoder.create("resnet18", pretrained=False)
-    encoder.requires_grad_(False).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(accelerator.process_index))
-    encoder.grid(images.shape[-2:])
-    found = {"whole": held_bytes(encoder), "expected": [], "found": []}
-    spread = sharded_copy(encoder, accelerator.device.type)
-    with torch.no_grad():
-        for key, model in (("expected", encoder), ("found", spread), ("found", spread)):
-            tokens, maps = model.forward_with_blocks(images, [1])
-            found[key].append([*model(images), *tokens, maps[1]])
-    found["held"] = held_bytes(spread)  # after the passes: nothing gathered stays
-    torch.save(found, folder / f"{backbone}-{accelerator.process_index}.pt")
-
-
-def work(folder: Path, name: str, processes: int, micro_batch: int | None, sharding: str = "none") -> None:
+def work(folder: Path, name: str, processes: int, micro_batch: int | None) -> None:
     """One distillation step, one step of task learning (with and without a guide), one evaluation."""
     resume = Resume(folder / name, "key", 0)
     section = Distillation(steps=1, batch_size=8, lr=1e-2, image_size=[32, 32], micro_batch=micro_batch)
     student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-    objective = build_objective(METHODS["gkd"], student, teacher, {}, 0)
-    run = resume.slot("distil"), processes, None, Compute(sharding=sharding)
-    history = distil(student, teacher, objective, Photos(), section, 0, "run", *run)
+    heads = objective("gkd", student, teacher)
+    history = distil(student, teacher, heads, Photos(), section, Run("distil", 0, resume, processes))
     assert len(history) == 1 and not student.training
 
     shape = {"steps": 1, "batch_size": 8, "lrs": [1e-2], "crop": [32, 32]}
@@ -91,8 +66,5 @@ def work(folder: Path, name: str, processes: int, micro_batch: int | None, shard
 if __name__ == "__main__":
     # Launched processes come first: a run in this one makes an engine here.
     folder = Path(sys.argv[1])
-    for backbone in ("vit", "resnet"):
-        launch(2, Resume(folder / "none", "key"), shards, folder, backbone)
-    work(folder, "2x4 sharded", 2, None, "teacher")
     for case in (("2x4", 2, None), ("2x2x2", 2, 2), ("1x8", 1, None), ("1x4x2", 1, 2)):
         work(folder, *case)

@@ -5,7 +5,7 @@ import torch
 from tiny_models import tiny_vit
 
 from gkd.counting import count_distillation, count_task
-from gkd.methods.baselines import LinearHead
+from gkd.methods.mse import LinearHead
 from gkd.models import Encoder
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor

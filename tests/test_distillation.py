@@ -1,17 +1,24 @@
+"""Runs of distillation, as the stages start them and as a library."""
+
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
+import timm
 import torch
+from killing import Photos
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from tiny_models import Normed, tiny_vit
 
-from gkd import distillation
-from gkd.distillation import build_objective, distil, preview, step_mask
-from gkd.methods.baselines import LinearHead
-from gkd.methods.table import METHODS
+from gkd import distillation, methods
+from gkd.distillation import checkpointed, distil, distil_folder, preview, step_mask
 from gkd.models import Encoder
-from gkd.params import Blocks, Distillation, Heads
-from gkd.qsd import QSD
+from gkd.params import Compute, Distillation
+from gkd.train.run import Run
+
+PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -19,32 +26,21 @@ def no_workers(monkeypatch):
     monkeypatch.setenv("GKD_WORKERS", "0")
 
 
-class Photos:
-    """A few images of coloured blocks; there is no label to look at."""
-
-    def __init__(self, count=4):
-        blocks = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-        self.images = blocks.repeat(8, axis=1).repeat(8, axis=2)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index], None
-
-
 def section(**options):
     return Distillation(**{"steps": 3, "batch_size": 4, "lr": 1e-2, "image_size": [32, 32], **options})
 
 
-PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
+def trained(method="gkd", run=None, student=None, teacher=None, **options):
+    """Student, heads and history of a short run."""
+    run, student = run or Run("run"), student or tiny_vit(24, depth=1, seed=1)
+    teacher = teacher or tiny_vit(48, depth=1, seed=2)
+    objective = methods.objective(method, student, teacher, seed=run.seed)
+    return student, objective, distil(student, teacher, objective, Photos(), section(**options), run)
 
 
 @pytest.mark.parametrize("method", ["gkd", "mse", "gkd-diag", "gkd-light"])
 def test_the_loss_falls_on_a_small_set(method):
-    student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-    objective = build_objective(METHODS[method], student, teacher, None, seed=0)
-    history = distil(student, teacher, objective, Photos(), section(steps=25, **PLAIN), 0, "run")
+    *_, history = trained(method, steps=25, **PLAIN)
     assert len(history) == 25
     assert {"patch_loss", "fea_loss", "token_loss", "loss", "lr", "step"} == set(history)
     for name in ("patch_loss", "fea_loss", "token_loss"):
@@ -53,157 +49,110 @@ def test_the_loss_falls_on_a_small_set(method):
 
 def test_the_teacher_is_left_as_it_was_and_in_eval_mode():
     teacher = Encoder(Normed(8))  # batch statistics would give a train mode away
-    before = copy.deepcopy(teacher.state_dict())
-    student = tiny_vit(24, depth=1).eval()
+    before, student = copy.deepcopy(teacher.state_dict()), tiny_vit(24, patch=16, depth=1).eval()
     start = copy.deepcopy(student.state_dict())
-    objective = build_objective(METHODS["gkd"], student, teacher.train(), None, seed=0)
-    distil(student, teacher, objective, Photos(), section(), 0, "run")
+    _, objective, history = trained(student=student, teacher=teacher.train())
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert not teacher.training and not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
-    assert not student.training and not objective.training
+    assert not student.training and not objective.training and np.isfinite(history["loss"]).all()
     # The mask token starts from its own value and learns, as everything else does.
     assert [key for key, value in student.state_dict().items() if torch.equal(value, start[key])] == []
 
 
+def bits(student, objective, history):
+    return {**student.state_dict(), **objective.state_dict(), "losses": torch.tensor(history["loss"].tolist())}
+
+
 def test_a_rerun_gives_equal_bits_and_another_seed_does_not():
-    def run(seed):
-        student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(24, depth=1, seed=2)
-        objective = build_objective(METHODS["gkd-diag"], student, teacher, None, seed)
-        history = distil(student, teacher, objective, Photos(), section(), seed, "run")
-        return {**student.state_dict(), **objective.state_dict()}, history["loss"].tolist()
-
-    (one, losses), (two, again), (_, other) = run(0), run(0), run(1)
-    assert all(torch.equal(one[key], two[key]) for key in one) and losses == again != other
+    one, two, other = (bits(*trained("gkd-diag", Run("run", seed))) for seed in (0, 0, 1))
+    assert all(torch.equal(one[key], two[key]) for key in one) and not torch.equal(one["losses"], other["losses"])
 
 
-def test_objectives_follow_the_method_its_options_and_the_seed():
-    student, teacher = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
-    gkd, diag, mse = (build_objective(METHODS[m], student, teacher, None, 0) for m in ("gkd", "gkd-diag", "mse"))
-    assert isinstance(gkd.fea_head, QSD) and gkd.fea_head.diagonal_bias is None and gkd.fea_head.scale == 1
-    assert diag.fea_head.diagonal_bias.item() == 6 and diag.fea_head.scale == pytest.approx(48**-0.5)
-    assert isinstance(mse.fea_head, LinearHead)
-    ours = build_objective(METHODS["gkd-diag"], student, teacher, Heads(diagonal_bias=2.0, num_heads=3), 0)
-    assert ours.fea_head.diagonal_bias.item() == 2 and ours.fea_head.num_heads == 3 and ours.fea_head.scale == 0.25
-    assert METHODS["gkd-diag"].head_options["diagonal_bias"] == 6.0
-    same, other = (build_objective(METHODS["gkd"], student, teacher, None, seed) for seed in (0, 1))
-    assert torch.equal(gkd.fea_head.proj_q[1].weight, same.fea_head.proj_q[1].weight)
-    assert not torch.equal(gkd.fea_head.proj_q[1].weight, other.fea_head.proj_q[1].weight)
-    assert not torch.equal(gkd.fea_head.proj_q[1].weight, gkd.patch_head.proj_q[1].weight)
+@pytest.fixture
+def steps(monkeypatch):
+    """What each step was called with from now on, and whether the student was checkpointed."""
+    seen, step = [], distillation.distillation_step
+    record = lambda student, *more: seen.append((getattr(student.backbone, "grad_checkpointing", None), *more[2:]))  # noqa: E731
+    monkeypatch.setattr(distillation, "distillation_step", lambda *given: record(*given) or step(*given))
+    return seen
 
 
-def test_processes_get_as_many_masked_samples_each():
-    masked = step_mask(section(batch_size=8), 16, 0, 5).any(dim=1)
-    for count in (2, 4):
-        assert [int(masked[index::count].sum()) for index in range(count)] == [4 // count] * count
-
-
-def test_masks_follow_seed_and_step():
-    mask = step_mask(section(), 16, 0, 5)
-    assert mask.sum(1).tolist() == [8, 8, 0, 0]
-    assert torch.equal(mask, step_mask(section(), 16, 0, 5))
-    assert not torch.equal(mask, step_mask(section(), 16, 0, 6))
-    assert not torch.equal(mask, step_mask(section(), 16, 1, 5))
-
-
-@pytest.mark.parametrize("repeats", [1, 3])
-def test_the_preview_is_the_first_batch_of_the_run(monkeypatch, repeats):
-    seen = []
-    step = distillation.distillation_step
-
-    def recorded(student, teacher, objective, images, mask, *more):
-        seen.append((images, mask))
-        return step(student, teacher, objective, images, mask, *more)
-
-    monkeypatch.setattr(distillation, "distillation_step", recorded)
-    student, teacher = tiny_vit(24, depth=1), tiny_vit(24, depth=1)
-    options = section(steps=1, repeats=repeats)
-    views, mask = preview(Photos(), options, student, 3)
-    distil(student, teacher, build_objective(METHODS["gkd"], student, teacher, None, 0), Photos(), options, 3, "run")
-    ((images, used),) = seen
-    assert torch.equal(views, images) and torch.equal(mask, used)
-
-
-def test_grids_may_differ():
-    student, teacher = tiny_vit(24, patch=16, depth=1), Encoder(Normed(8))
-    objective = build_objective(METHODS["gkd"], student, teacher, None, 0)
-    history = distil(student, teacher, objective, Photos(), section(), 0, "run")
-    assert np.isfinite(history["loss"]).all()
-
-
-OPTIONS = Heads(num_heads=3, scaled=True, temperature=2.0, diagonal_bias=1.0, pool=4, weights=[0.0, 0.5, 2.0])
-
-
-def test_every_option_of_params_reaches_the_heads():
-    student, teacher = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
-    objective = build_objective(METHODS["gkd"], student, teacher, OPTIONS, 0)
-    for head in (objective.fea_head, objective.patch_head, objective.token_head):
-        assert (head.num_heads, head.pool, head.diagonal_bias.item()) == (3, 4, 1)
-        assert head.scale == pytest.approx(1 / 2 / (48 / 3) ** 0.5)
-    assert objective.weights == [0.0, 0.5, 2.0]
-    assert build_objective(METHODS["gkd-light"], student, teacher, None, 0).fea_head.pool == 2
-    assert build_objective(METHODS["gkd-light"], student, teacher, Heads(pool=4), 0).fea_head.pool == 4
-
-
-def test_what_params_does_not_say_stays_as_the_method_has_it():
-    student, teacher = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
-    diag = METHODS["gkd-diag"]
-    assert build_objective(diag, student, teacher, Heads(num_heads=2), 0).fea_head.diagonal_bias.item() == 6
-    assert build_objective(diag, student, teacher, Heads(diagonal_bias=None), 0).fea_head.diagonal_bias is None
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradient_checkpointing_keeps_every_bit(precision, steps):
+    run, found = Run("run", compute=Compute(precision)), []
+    for wanted in (False, True):  # drop path draws the same numbers again
+        student = tiny_vit(24, depth=3, seed=1, drop_path_rate=0.2)
+        found.append(bits(*trained(run=run, student=student, grad_checkpointing=wanted, micro_batch=2)))
+        assert not student.backbone.grad_checkpointing
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    assert [wanted for wanted, *_ in steps] == [False] * 6 + [True] * 6
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "message"),
+    ("make", "message"),
     [
-        ("mse", Heads(num_heads=2), "heads.mse.num_heads: plain regression has no such option"),
-        (
-            "gkd",
-            Heads(intermediate=Blocks(student=0, teacher=7)),
-            "intermediate.teacher: .* blocks 0 to 0, no block 7",
-        ),
-        ("gkd", Heads(intermediate=Blocks(student=2, teacher=0)), "intermediate.student: .* no block 2"),
-        ("gkd", Heads(num_heads=5), "num_heads=5 does not divide the teacher's 48 channels"),
+        (lambda: Encoder.create("convit_tiny"), "timm has none for ConVit"),
+        (lambda: Encoder.create("resnet18"), "batch statistics of ResNet would count twice"),
     ],
 )
-def test_options_that_do_not_fit_are_named(method, options, message):
-    with pytest.raises(ValueError, match=message):
-        build_objective(METHODS[method], tiny_vit(24, depth=1), tiny_vit(48, depth=1), options, 0)
+def test_models_without_gradient_checkpointing_are_refused(make, message):
+    with pytest.raises(ValueError, match=f"grad_checkpointing: {message}.*use micro_batch"), checkpointed(make()):
+        pass
 
 
-def test_regression_takes_weights_and_a_block():
-    student, teacher = tiny_vit(24), tiny_vit(48)
-    options = Heads(weights=[1.0, 0.0, 0.0], intermediate=Blocks(student=0, teacher=1, weight=0.5))
-    objective = build_objective(METHODS["mse"], student, teacher, options, 0)
-    history = distil(student, teacher, objective, Photos(), section(steps=1), 0, "run")
-    expected = history["patch_loss"] + 0.5 * history["block_loss"]
-    np.testing.assert_allclose(history["loss"], expected, rtol=1e-6)
+def test_masks_follow_seed_and_step_and_are_shared_evenly():
+    mask = step_mask(section(), 16, 0, 5)
+    assert mask.sum(1).tolist() == [8, 8, 0, 0] and torch.equal(mask, step_mask(section(), 16, 0, 5))
+    assert not torch.equal(mask, step_mask(section(), 16, 0, 6))
+    assert not torch.equal(mask, step_mask(section(), 16, 1, 5))
+    masked = step_mask(section(batch_size=8), 16, 0, 5).any(dim=1)
+    for count in (2, 4):  # processes
+        assert [int(masked[index::count].sum()) for index in range(count)] == [4 // count] * count
 
 
-def test_further_teachers_leave_the_first_ones_heads_as_they_are():
-    student, teacher = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
-    alone = build_objective(METHODS["gkd"], student, teacher, None, 0).state_dict()
-    others = {"wide": tiny_vit(36, patch=16, depth=1)}
-    options = Heads(intermediate=Blocks(student=0, teacher=0))
-    both = build_objective(METHODS["gkd"], student, teacher, options, 0, others)
-    state = both.state_dict()
-    assert all(torch.equal(state[key], value) for key, value in alone.items())
-    added = {key.rsplit(".proj", 1)[0] for key in set(state) - set(alone)}
-    heads = ("fea_head", "patch_head", "token_head")
-    assert added == {"block_head", *(f"others.wide.{head}" for head in heads)}
-    # Block numbers are those of the first teacher.
-    assert both.others["wide"].blocks is None and both.others["wide"].fea_head.proj_q[1].out_features == 36
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_preview_is_the_first_batch_of_the_run(steps, repeats):
+    student = tiny_vit(24, depth=1)
+    views, mask = preview(Photos(), section(repeats=repeats), student, 3)
+    trained(run=Run("run", 3), student=student, steps=1, repeats=repeats)
+    ((_, images, used),) = steps
+    assert torch.equal(views, images) and torch.equal(mask, used)
 
 
-def test_two_teachers_of_differing_grids_and_statistics_are_followed_at_once():
-    student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-    others = {"coarse": tiny_vit(36, patch=16, depth=1, seed=3)}
-    others["coarse"].mean.fill_(0.1)
-    before = copy.deepcopy(others["coarse"].state_dict())
-    objective = build_objective(METHODS["gkd"], student, teacher, None, 0, others)
-    history = distil(student, teacher, objective, Photos(), section(steps=25, **PLAIN), 0, "run", others=others)
-    for name in ("patch_loss", "fea_loss", "coarse/patch_loss", "coarse/fea_loss", "coarse/token_loss"):
-        assert history[name].tail(5).mean() < 0.95 * history[name].head(2).mean(), name
-    terms = [f"{who}{term}_loss" for who in ("", "coarse/") for term in ("patch", "fea", "token")]
-    np.testing.assert_allclose(history["loss"], history[terms].sum(axis=1), rtol=1e-5)
-    other = others["coarse"]
-    assert not other.training and not any(p.requires_grad or p.grad is not None for p in other.parameters())
-    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+TINY = {"img_size": 32, "patch_size": 8, "depth": 1, "num_heads": 3, "num_classes": 5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index, image in enumerate(Photos().images):
+        path = tmp_path / "a" / "b" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path
+
+
+def test_any_two_timm_models_and_a_folder_make_a_distilled_student(folder):
+    teacher = timm.create_model("vit_tiny_patch16_224", embed_dim=48, **TINY)
+    student = timm.create_model("deit_tiny_patch16_224", embed_dim=24, **TINY)
+    before, twin = copy.deepcopy(student.state_dict()), copy.deepcopy(student)
+    history = distil_folder(student, teacher, str(folder), steps=2, batch_size=4)
+    same = {key for key, value in student.state_dict().items() if torch.equal(value, before[key])}
+    assert same == {"head.weight", "head.bias"}
+    # What the stages do, each model with its own pixel statistics.
+    pair = Encoder(twin, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), Encoder(teacher, (0.5,) * 3, (0.5,) * 3)
+    expected = distil(*pair, methods.objective("gkd", *pair), Photos(), section(steps=2, lr=5e-4 * 4 / 512), Run("x"))
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+def test_convolutional_models_of_other_sizes_keep_their_statistics(folder):
+    student, teacher = timm.create_model("resnet10t"), timm.create_model("vit_tiny_patch16_224", **TINY)
+    before = student.bn1.running_mean.clone()
+    history = distil_folder(student, teacher, folder, steps=1, batch_size=2, image_size=[32, 32])
+    assert np.isfinite(history["loss"]).all() and torch.equal(student.bn1.running_mean, before)
+
+
+def test_what_is_no_model_and_a_folder_without_images_are_named(folder):
+    with pytest.raises(TypeError, match="expected a timm model or a gkd.models.Encoder, got Linear"):
+        distil_folder(torch.nn.Linear(2, 2), tiny_vit(), folder, steps=1)
+    with pytest.raises(ValueError, match="nothing"):
+        distil_folder(tiny_vit(), tiny_vit(), folder / "nothing", steps=1)

@@ -67,8 +67,7 @@ def used(stage: str) -> set[str]:
     while todo := {name for name in todo - found if name != "gkd" and room(name) not in untracked}:
         found |= todo
         todo = set().union(*(modules(FILES[name].read_text()) for name in todo))
-    moving = {"pooling", "attention", "records", "token_store", "cache"}  # on their way out
-    return {room(name) for name in found} - moving
+    return {room(name) for name in found}
 
 
 def test_stages_are_those_of_the_plan_and_have_a_notebook() -> None:

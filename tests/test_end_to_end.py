@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gkd.datasets import DATASETS, variable
-from gkd.methods.table import METHODS
+from gkd.methods import row
 from gkd.params import ROOT, load
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -65,7 +65,7 @@ def test_a_clean_clone_goes_from_data_to_tables_and_reruns_only_what_changed(tmp
 
     params = load("tiny", clone / "params.yaml")
     table = pd.read_csv(clone / "results/report/tiny/tables/summary-f2l.csv")
-    assert list(table["method"].unique()) == [METHODS[name].label for name in params.plan.methods]
+    assert list(table["method"].unique()) == [row(name).label for name in params.plan.methods]
     assert np.isfinite(table["mean"]).all() and table["mean"].between(0, 100).all()
     for file in ("tables/summary-f2l.md", "tables/summary-f2l.tex", "figures/radar-f2l.pdf", "figures/radar-f2l.png"):
         assert (clone / "results/report/tiny" / file).stat().st_size > 0

@@ -88,9 +88,3 @@ def test_candidates_share_what_is_frozen() -> None:
         {"teacher": 1, "student, forward": 2, "decoder and loss, forward": 9}, 12, 5
     )
     assert _candidates(cost, 3, frozen=False).flops["student, forward"] == 6
-
-
-def test_several_teachers_are_refused(params) -> None:
-    models = params.models.model_copy(update={"extra_teachers": {"clip": params.models.teacher}})
-    with pytest.raises(ValueError, match="extra_teachers"):
-        stages(params.model_copy(update={"models": models}), ["gkd"])

@@ -1,16 +1,14 @@
-"""The `paper` profiles: names that timm has with weights, options that fit, hyper-parameters of the protocol."""
+"""The `paper` profiles: names that timm has with weights, options that fit, published hyper-parameters."""
 
 import pytest
 import timm
 import torch
 import yaml
 
-from gkd.distillation import build_objective
-from gkd.methods.table import METHODS
+from gkd.methods import objective, row
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
 
-PRESETS = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"] if name.startswith("paper")]
 # Rows of Table 1 and of the F2F results, and what the published scripts have besides: profile, teacher, student.
 ROWS = {
     "paper": ("vit_base_patch14_dinov2.lvd142m", "f2l", "deit_small_patch16_224.fb_in1k"),
@@ -22,54 +20,42 @@ ROWS = {
     "paper-eva02": ("eva02_base_patch14_224.mim_in22k", "f2l", "eva02_small_patch14_224.mim_in22k"),
     "paper-eva02-base": ("eva02_large_patch14_224.mim_m38m", "f2l", "eva02_base_patch14_224.mim_in22k"),
 }
-WIDTH = {"tiny": 192, "small": 384, "base": 768, "large": 1024}
-SPECS = {spec.name: spec for name in PRESETS for spec in load(name).models.encoders}
+WIDTH = {"small": 384, "base": 768, "large": 1024}
 
 
 def test_every_row_has_its_preset() -> None:
-    assert set(ROWS) == set(PRESETS)
+    profiles = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]
+    assert set(ROWS) == {name for name in profiles if name.startswith("paper")}
     for name, (teacher, setting, student) in ROWS.items():
         params = load(name)
         assert (params.models.teacher.name, params.models.students[setting].name) == (teacher, student)
         assert params.plan.settings == [setting] and list(params.models.students) == [setting]
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_the_weights_exist_in_timm(name: str) -> None:
-    assert name in timm.list_pretrained()
-    assert timm.get_pretrained_cfg(name).hf_hub_id and SPECS[name].weights == "hub"
-
-
 def shallow(spec: EncoderSpec) -> Encoder:
     """The encoder at two blocks and full width, without memory behind it."""
+    assert spec.name in timm.list_pretrained() and spec.weights == "hub"
+    assert timm.get_pretrained_cfg(spec.name).hf_hub_id
     return Encoder.create(spec.name, depth=2, **spec.options)
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_the_options_give_patches_of_16_pixels_at_both_sizes(name: str) -> None:
-    params, spec = load("paper"), SPECS[name]
-    with torch.device("meta"):
-        encoder = shallow(spec)
-        for section, side in ((params.task_agnostic, 16), (params.domain_agnostic, 32)):
-            tokens = encoder(torch.rand(1, 3, *section.image_size))
-            assert encoder.grid(section.image_size) == (side, side) and encoder.stride == 16
-            (width,) = [width for size, width in WIDTH.items() if f"_{size}_" in name]
-            assert tokens.patches.shape == (1, side * side, width) and tokens.cls.shape == (1, width)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_method_that_distils_has_heads_for_the_pair(preset: str) -> None:
+@pytest.mark.parametrize("preset", ROWS)
+def test_encoders_have_weights_and_patches_of_16_pixels_and_methods_have_heads_for_them(preset: str) -> None:
     params = load(preset)
-    (student,) = params.models.students.values()
     with torch.device("meta"):
-        pair = shallow(student), shallow(params.models.teacher)
-        for name in params.plan.methods:
-            if METHODS[name].distils:
-                build_objective(METHODS[name], *pair, params.heads.get(name), 0)
+        student, teacher = (shallow(spec) for spec in (*params.models.students.values(), params.models.teacher))
+        for encoder, name in ((student, ROWS[preset][2]), (teacher, ROWS[preset][0])):
+            for section, side in ((params.task_agnostic, 16), (params.domain_agnostic, 32)):
+                cls, patches = encoder(torch.rand(1, 3, *section.image_size))
+                (width,) = [width for size, width in WIDTH.items() if f"_{size}_" in name]
+                assert (patches.shape, cls.shape) == ((1, side * side, width), (1, width)) and encoder.stride == 16
+        for method in params.plan.methods:
+            if row(method).distils:
+                objective(method, student, teacher, params.heads.get(method))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_hyper_parameters_are_those_of_the_protocol(preset: str) -> None:
+@pytest.mark.parametrize("preset", ROWS)
+def test_the_hyper_parameters_are_the_published_ones(preset: str) -> None:
     params = load(preset)
     for section, batch in ((params.task_agnostic, 512), (params.domain_agnostic, 128)):
         assert section.batch_size == batch and section.lr == pytest.approx(5e-4 * batch / 512)

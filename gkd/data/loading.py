@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gkd.data.transforms import seeded
@@ -16,27 +16,16 @@ Key = tuple[int, int, int]  # epoch, view, index of the image
 
 
 class Views(Dataset):
-    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index).
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
 
-    `beside`, called with the key and the view of an unlabelled image, gives what the sample carries beside it.
-    """
-
-    def __init__(
-        self,
-        data: Any,
-        transform: Callable[..., Any],
-        seed: int,
-        labelled: bool,
-        beside: Callable[[Key, Tensor], tuple] | None = None,
-    ) -> None:
-        self.data, self.transform, self.seed, self.labelled, self.beside = data, transform, seed, labelled, beside
+    def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
+        self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled
 
     def __getitem__(self, key: Key) -> Any:
         epoch, view, index = key
         image, label = self.data[index]
         with seeded(self.seed, epoch, view, index):
-            sample = self.transform(image, label) if self.labelled else self.transform(image)
-        return sample if self.beside is None else (sample, *self.beside(key, sample))
+            return self.transform(image, label) if self.labelled else self.transform(image)
 
 
 class EpochBatches:
@@ -44,8 +33,7 @@ class EpochBatches:
 
     With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
     section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets every count-th
-    sample of every batch, from number `index` on, and together they see what one process would. `pool` = views of an
-    image over the whole run, then they are replayed, in another order: the first ones of a run without a pool.
+    sample of every batch, from number `index` on, and together they see what one process would.
     """
 
     def __init__(
@@ -57,7 +45,6 @@ class EpochBatches:
         repeats: int = 1,
         start: int = 0,
         process: tuple[int, int] = (0, 1),
-        pool: int | None = None,
     ) -> None:
         if length == 0:
             raise ValueError("the dataset is empty: nothing to train on")
@@ -65,7 +52,7 @@ class EpochBatches:
             raise ValueError(f"batch_size: {process[1]} processes cannot share {batch_size} samples evenly")
         self.process = process
         self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
-        self.steps, self.start, self.pool = steps, start, pool
+        self.steps, self.start = steps, start
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -82,43 +69,31 @@ class EpochBatches:
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
             for position in range(first, self.length):
-                key = epoch, position % self.repeats, int(order[position // self.repeats])
-                yield key if self.pool is None else self._replayed(key, self.pool)
+                yield epoch, position % self.repeats, int(order[position // self.repeats])
             epoch, first = epoch + 1, 0
 
-    def _replayed(self, key: Key, pool: int) -> Key:
-        return *divmod(place_in_pool(key, self.repeats) % pool, self.repeats), key[2]
+
+@dataclass(frozen=True)
+class Draw:
+    """Which samples are drawn: `steps` batches, those from number `start` on; the rest as of EpochBatches."""
+
+    steps: int
+    batch_size: int
+    seed: int
+    repeats: int = 1
+    start: int = 0
+    process: tuple[int, int] = (0, 1)
 
 
-def place_in_pool(key: Key, repeats: int) -> int:
-    """Which view of its image a key stands for, counted from 0 over the epochs."""
-    epoch, view, _ = key
-    return epoch * repeats + view
+def loader(data: Any, transform: Callable[..., Any], draw: Draw, *, labelled: bool) -> DataLoader:
+    """A loader of the batches of `draw`, of transformed samples of `data`: `data[i]` -> image, label.
 
-
-def loader(
-    data: Any,
-    transform: Callable[..., Any],
-    steps: int,
-    batch_size: int,
-    seed: int,
-    *,
-    labelled: bool,
-    repeats: int = 1,
-    start: int = 0,
-    process: tuple[int, int] = (0, 1),
-    pool: int | None = None,
-    beside: Callable[[Key, Tensor], tuple] | None = None,
-) -> DataLoader:
-    """A loader of `steps` batches, or of those from number `start` on, of transformed samples of `data`.
-
-    `data[i]` -> image, label; `pool` as of EpochBatches, `beside` as of Views. The number of workers
-    (`gkd.data.workers`) changes nothing.
+    The number of workers (`gkd.data.workers`) changes nothing.
     """
-    count = workers()
+    count, own = workers(), (draw.batch_size, draw.steps, draw.seed, draw.repeats, draw.start, draw.process)
     return DataLoader(
-        Views(data, transform, seed, labelled, beside),
-        batch_sampler=EpochBatches(len(data), batch_size, steps, seed, repeats, start, process, pool),
+        Views(data, transform, draw.seed, labelled),
+        batch_sampler=EpochBatches(len(data), *own),
         num_workers=count,
         **worker_options(count, ahead=4),
     )

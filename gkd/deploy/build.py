@@ -13,7 +13,7 @@ import torch
 from gkd.data.domains import SOURCES
 from gkd.data.labels import palette
 from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
-from gkd.methods.table import METHODS
+from gkd.methods import NAMES, row
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.segmentation.decoders import DecoderSizes, Segmentor, build_decoder
@@ -75,10 +75,10 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             f"and classes it has: --as {FORM}"
         )
     params = load(about["profile"])
-    if about["source"] not in SOURCES or about["method"] not in METHODS:
+    if about["source"] not in SOURCES or about["method"] not in NAMES:
         raise ExportError(f"{checkpoint}: unknown source {about['source']!r} or method {about['method']!r}")
     source = SOURCES[about["source"]]
-    encoder, options = any_size(spec := spec_of(params, about["setting"], METHODS[about["method"]]))
+    encoder, options = any_size(spec := spec_of(params, about["setting"], row(about["method"])))
     protocol = params.evaluate
     bound = protocol.bounds.get(source.validation.name)
     return Config(

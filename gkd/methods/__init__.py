@@ -1,0 +1,100 @@
+"""The methods, one file each; this index lists them without importing any.
+
+NAMES                                                    # as in params.yaml
+row("gkd").distils                                       # what a method does in each stage
+heads = objective("gkd", student, teacher, params.heads.get("gkd"), seed=0)
+
+gkd/methods/<name>.py has `ROW`; if the method distils, `objective(student_dim, teacher_dim, ...)`, which names its
+options and returns a module that owns its heads and is called as gkd.qsd.distillation_loss says; if it guides task
+learning, `guidance(student_logits, teacher_logits, temperature)`, a loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NAMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as a row of the tables; `row` fills in the last two."""
+
+    label: str  # as printed
+    frozen: bool = True  # the encoder, in task learning
+    guided: bool = False  # task learning adds `guidance`, by the teacher's segmentor
+    encoder: Literal["student", "teacher"] = "student"  # of task learning
+    attention: bool = False  # the heads have maps for gkd.qsd.attention_maps
+    name: str = ""
+    distils: bool = False  # has an objective
+
+
+def row(name: str) -> Row:
+    """The row of a method; a ValueError lists the known ones."""
+    module = _module(name)
+    return replace(module.ROW, name=name, distils=hasattr(module, "objective"))
+
+
+def objective(
+    name: str, student: nn.Module, teacher: nn.Module, options: Mapping[str, Any] | None = None, seed: int = 0
+) -> nn.Module:
+    """The heads of a method for this student and teacher (gkd.models.Encoder), initialised from `seed`.
+
+    `options`, those of `heads.<name>` in params.yaml, go before the method's own. Raises ValueError where the method
+    does not distil, has no such option, or an option does not fit the encoders.
+    """
+    import torch  # which the index does without
+
+    check_options(name, options or {})
+    if not row(name).distils:
+        raise ValueError(f"{name} does not distil: its file has no objective")
+    torch.manual_seed(seed)
+    return _module(name).objective(student.dim, teacher.dim, **(options or {}))
+
+
+def guidance(name: str) -> Callable[[Tensor, Tensor, float], Tensor]:
+    """The loss of a guided method: (student_logits, teacher_logits, temperature) -> a scalar."""
+    return _module(name).guidance
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Compare options with the signature of the method's objective.
+
+    Raises:
+        ValueError: with a line for each option that is unknown or of another type, which names its key in params.yaml.
+    """
+    build = getattr(_module(name), "objective", None)
+    _, _, *own = inspect.signature(build, eval_str=True).parameters.values() if build else (None, None)
+    schema = {
+        p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        for p in own
+    }
+    model = create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **schema)
+    try:
+        model.model_validate_json(json.dumps(dict(options)))  # as JSON, where a list may stand for a tuple
+    except ValidationError as error:
+        unknown = f"unknown option; {name} has {', '.join(schema) or 'none'}"
+        lines = []
+        for item in error.errors():
+            key = ".".join(map(str, ("heads", name, *item["loc"])))
+            what = unknown if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"{key}: {what} (given: {item['input']!r})")
+        raise ValueError("\n".join(lines)) from None
+
+
+def _module(name: str) -> ModuleType:
+    if name not in NAMES:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(NAMES)}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

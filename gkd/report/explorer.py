@@ -1,4 +1,4 @@
-"""Where QSD attends: a small app to click through the maps of `gkd.attention`.
+"""Where QSD attends: a small app to click through the maps of `gkd.qsd.attention_maps`.
 
 AttentionExplorer({"street": image}, student, teacher, objective)
 """
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop
 
-from gkd.attention import attention_maps
 from gkd.models import Encoder
-from gkd.qsd import Objective
+from gkd.qsd import Objective, attention_maps
 from gkd.report import figures as viz
 
 

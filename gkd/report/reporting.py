@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gkd.data.domains import AVERAGES, SOURCES, Benchmark, Source, benchmarks_of, targets_of
-from gkd.methods.table import METHODS
+from gkd.methods import row
 from gkd.params import ROOT, Params
 from gkd.report.tables import as_text, published, statistics
 from gkd.workspace.availability import check
@@ -118,7 +118,7 @@ def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:
 
 def label(method: str) -> str:
     """A method's name as printed."""
-    return METHODS[method].label
+    return row(method).label
 
 
 def _labelled(numbers: pd.DataFrame) -> pd.DataFrame:

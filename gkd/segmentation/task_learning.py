@@ -18,7 +18,7 @@ from gkd.data.domains import Source
 from gkd.data.labels import IGNORE
 from gkd.data.loading import loader
 from gkd.data.transforms import LabelledView
-from gkd.methods.baselines import pixel_kl
+from gkd.methods.kd import guidance as pixel_kl
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
 from gkd.segmentation.decoders import Decoder, Segmentor, build_decoder
 from gkd.segmentation.evaluation import evaluate_all, scores

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gkd.train.precision import Reduced
 from gkd.train.resume import Slot, load_model_state, model_state
+from gkd.train.run import Run
 
 Batches = Callable[[int], Iterable[Any]]
 Step = Callable[[int, Any, "Share"], tuple[Tensor, dict[str, Tensor]]]
@@ -84,57 +85,63 @@ def engine() -> Accelerator:
     return Accelerator(cpu=cpu, kwargs_handlers=[options])
 
 
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, for how long.
+
+    Attributes:
+        step: (step number, batch, share) -> (loss, metrics), without the backward pass; both are means over the
+            samples, and the step takes the mean over shares of equal size.
+        modules: what is trained, in train mode while it lasts and in eval mode afterwards.
+        groups: parameter groups of AdamW.
+        batches: called with the number of the first step to do, gives this process's batches from there to the last.
+        steps: number of steps.
+        schedule: factor of the learning rates at a step.
+        micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
+    """
+
+    step: Step
+    modules: Sequence[nn.Module]
+    groups: list[dict[str, Any]]
+    batches: Batches
+    steps: int
+    schedule: Schedule
+    micro_batch: int | None = None
+
+
 def fit(
-    step: Step,
-    modules: Sequence[nn.Module],
-    groups: list[dict[str, Any]],
-    batches: Batches,
-    steps: int,
-    schedule: Schedule,
-    name: str,
-    accelerator: Accelerator | None = None,
-    slot: Slot | None = None,
-    micro_batch: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    fused_adamw: bool = False,
+    training: Training, run: Run, accelerator: Accelerator | None = None, dtype: torch.dtype = torch.float32
 ) -> pd.DataFrame:
-    """Train for `steps` steps and return the history: one row a step, with the metrics and the learning rate.
+    """Train for `training.steps` steps and return the history: one row a step, with the metrics and the learning rate.
 
     With a slot, a killed run continues from its last state and ends with the bytes of one that was left alone. The
     gradient of a step is that of the global batch, over however many processes and micro-batches it is spread.
 
     Args:
-        step: (step number, batch, share) -> (loss, metrics), without the backward pass; both are means over the
-            samples, and the step takes the mean over shares of equal size.
-        modules: what is trained, in train mode here and in eval mode afterwards.
-        groups: parameter groups of AdamW.
-        batches: called with the number of the first step to do, gives this process's batches from there to the last.
-        schedule: factor of the learning rates at a step.
-        name: shown in the progress lines.
+        training: what is trained.
+        run: its name, where its states are kept, and whether AdamW is fused (bf16 does so anyway).
         accelerator: the engine; a fresh one by default.
-        slot: where states are kept while this runs; None = nowhere.
-        micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
         dtype: what the step computes in (gkd.train.precision); weights, gradients, optimiser and states stay fp32.
-        fused_adamw: update the weights in one pass instead of ten; bf16 does so anyway. It rounds otherwise.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    accelerator = accelerator or engine()
+    accelerator, slot, name = accelerator or engine(), run.slot, run.name
+    modules, steps = training.modules, training.steps
     for module in modules:
         module.to(accelerator.device).train()
-    model = accelerator.prepare(Reduced(_Step(step, modules), dtype))
-    fused = True if fused_adamw or dtype != torch.float32 else None  # None = torch's choice
-    optimizer = accelerator.prepare(torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
+    model = accelerator.prepare(Reduced(_Step(training.step, modules), dtype))
+    fused = True if run.compute.fused_adamw or dtype != torch.float32 else None  # None = torch's choice
+    optimizer = accelerator.prepare(torch.optim.AdamW(training.groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
     bases = [group["lr"] for group in optimizer.param_groups]
     history = _continue(slot, modules, optimizer, name)
     progress = Progress(name, steps, done=len(history), quiet=not accelerator.is_main_process)
-    for number, batch in enumerate(batches(len(history)), start=len(history)):
-        factor = schedule(number)
+    for number, batch in enumerate(training.batches(len(history)), start=len(history)):
+        factor = training.schedule(number)
         for group, base in zip(optimizer.param_groups, bases, strict=True):
             group["lr"] = base * factor
         optimizer.zero_grad()
-        metrics = _backward(model, accelerator, number, _to(batch, accelerator.device), micro_batch)
+        metrics = _backward(model, accelerator, number, _to(batch, accelerator.device), training.micro_batch)
         if not math.isfinite(metrics["_loss"]):
             raise FloatingPointError(
                 f"{name}: the loss is {metrics['_loss']} at step {number}; lower the learning rate ({max(bases):g})"
@@ -189,7 +196,7 @@ def _backward(
         last = start == chunks[-1]
         with nullcontext() if last else accelerator.no_sync(model):
             loss, metrics = model(number, _slice(batch, start, length), share)
-            accelerator.backward(loss / len(chunks))
+            accelerator.unwrap_model(model).backward(partial(accelerator.backward, loss / len(chunks)))
         for key, value in {"_loss": loss.detach(), **metrics}.items():
             sums[key] = sums[key] + value if key in sums else value
     if processes > 1:

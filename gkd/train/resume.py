@@ -1,7 +1,7 @@
 """Checkpoints of a running stage, so that a killed one continues where it was and ends with the same bytes.
 
 resume = space.resume(params, teacher, student, objective)     # a folder in .scratch/ and its key
-history = distil(student, teacher, objective, ..., slot=resume.slot("student"))
+history = distil(student, teacher, objective, data, section, Run("student", resume=resume))
 resume.clear()                                                 # the stage has written what it makes
 
 Considered: DVC's `persist: true` (after a change of parameters it resumes the finished old checkpoint), accelerate's

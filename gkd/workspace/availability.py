@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gkd.data.domains import PROXY, SOURCES, Domain, Source, check_choice, targets_of
 from gkd.datasets import DATASETS, problem, root_of
-from gkd.methods.table import method
+from gkd.methods import row
 from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
 
@@ -122,7 +122,7 @@ def sha256(path: Path) -> str:
 
 
 def _needs_proxy(params: Params) -> bool:
-    return "f2l" in params.plan.settings and any(method(name).distils for name in params.plan.methods)
+    return "f2l" in params.plan.settings and any(row(name).distils for name in params.plan.methods)
 
 
 def _hint(domain: Domain) -> str:

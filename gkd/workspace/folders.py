@@ -86,10 +86,6 @@ class Workspace:
         folder = ROOT / ".scratch" / "resume" / self.name
         return Resume(folder, key, params.resume_seconds)
 
-    def cache(self, data: str) -> Path:
-        """Where teacher tokens of a dataset are kept, for all members and stages that ask the same of it."""
-        return ROOT / ".scratch" / "cache" / data
-
     def need(self, path: str | None, **parameters: Any) -> Path | None:
         """An input, given relative to the root; None stays None.
 

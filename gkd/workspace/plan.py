@@ -16,8 +16,8 @@ import yaml
 from gkd.data.domains import BENCHMARKS, PROXY, SOURCES, Domain, check_choice, targets_of
 from gkd.data.subsets import subset_file
 from gkd.datasets import DATASETS
-from gkd.methods.table import METHODS, Method, method
-from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params
+from gkd.methods import NAMES, Row, check_options, row
+from gkd.params import ROOT, EncoderSpec, Params
 
 FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
 REPORT_SLOTS = 24
@@ -36,26 +36,34 @@ def output(results: str, stage: str, profile: str, name: str, file: str) -> str:
     return f"{results}/{stage}/{profile}/{name}/{file}"
 
 
-def distilled(params: Params, results: str, setting: str, m: Method, source: str, seed: int) -> str:
+def distilled(params: Params, results: str, setting: str, m: Row, source: str, seed: int) -> str:
     """The encoder that task learning starts from, for a method that distils."""
     name = member(setting, m.name, seed)
     return output(results, "domain_agnostic", params.profile, name, f"encoders/{source}.safetensors")
 
 
 def teacher_segmentor(params: Params, results: str, source: str, seed: int) -> str:
-    """The teacher's trained segmentor. It does not depend on the setting, so the first setting's serves all."""
-    name = member(params.plan.settings[0], "teacher", source, seed)
-    return output(results, "task_learning", params.profile, name, "model.safetensors")
+    """The trained segmentor of the row with the teacher's encoder, which guided methods follow.
+
+    Raises:
+        ValueError: the plan has no such row.
+    """
+    name = next((name for name in params.plan.methods if row(name).encoder == "teacher"), None)
+    if name is None:
+        guided = next(name for name in params.plan.methods if row(name).guided)
+        known = next(name for name in NAMES if row(name).encoder == "teacher")
+        raise ValueError(f"plan.methods: {guided} needs the row {known!r}, whose segmentor it follows")
+    return segmentor(params, results, params.plan.settings[0], name, source, seed)
 
 
 def segmentor(params: Params, results: str, setting: str, name: str, source: str, seed: int) -> str:
-    """The trained segmentor of a method."""
-    if name == "teacher":
-        return teacher_segmentor(params, results, source, seed)
+    """The trained segmentor of a method. The teacher's does not depend on the setting: the first one's serves all."""
+    if row(name).encoder == "teacher":
+        setting = params.plan.settings[0]
     return output(results, "task_learning", params.profile, member(setting, name, source, seed), "model.safetensors")
 
 
-def spec_of(params: Params, setting: str, m: Method) -> EncoderSpec:
+def spec_of(params: Params, setting: str, m: Row) -> EncoderSpec:
     """The encoder of a method in a setting."""
     if m.encoder == "teacher":
         return params.models.teacher
@@ -65,14 +73,14 @@ def spec_of(params: Params, setting: str, m: Method) -> EncoderSpec:
     return params.models.students[setting]
 
 
-def task_init(params: Params, results: str, setting: str, m: Method, source: str, seed: int) -> str | None:
+def task_init(params: Params, results: str, setting: str, m: Row, source: str, seed: int) -> str | None:
     """The encoder file that task learning starts from, or None where the weights do not come from a file here."""
     if m.distils:
         return distilled(params, results, setting, m, source, seed)
     return spec_of(params, setting, m).file
 
 
-def domain_init(params: Params, results: str, setting: str, m: Method, seed: int) -> str | None:
+def domain_init(params: Params, results: str, setting: str, m: Row, seed: int) -> str | None:
     """The encoder file that domain-agnostic distillation starts from. F2F skips the task-agnostic stage."""
     if setting == "f2l":
         name = member(setting, m.name, seed)
@@ -93,18 +101,15 @@ def build(
     """
     sources = list(params.plan.sources) if sources is None else sources
     _check_names(params)
-    methods = [method(name) for name in params.plan.methods]
-    if any(m.guided for m in methods) and "teacher" not in params.plan.methods:
-        raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
+    methods = [row(name) for name in params.plan.methods]
     plan: dict[str, Any] = {"data": data}
     plan |= {stage: {} for stage in STAGES}
-    teachers = _teacher_files(params)
     for seed in params.plan.seeds:
         for setting in params.plan.settings:
             for m in methods:
-                _add_training(plan, params, setting, m, sources, seed, teachers)
+                _add_training(plan, params, setting, m, sources, seed)
             for source in sources:
-                models = {name.replace("-", "_"): FILLER for name in METHODS}
+                models = {name.replace("-", "_"): FILLER for name in NAMES}
                 for m in methods:
                     models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
                 name = member(setting, source, seed)
@@ -121,26 +126,21 @@ def build(
     return plan
 
 
-def _teacher_files(params: Params) -> dict[str, str]:
-    """Weights of the teachers, in the slots of dvc.yaml: teacher, teacher2, ..."""
-    specs = [params.models.teacher, *params.models.extra_teachers.values()]
-    files = [spec.file or FILLER for spec in specs] + [FILLER] * (1 + EXTRA_TEACHERS - len(specs))
-    return {f"teacher{number}" if number > 1 else "teacher": file for number, file in enumerate(files, 1)}
-
-
 def _check_names(params: Params) -> None:
     """Names that gkd.params cannot check, since it knows neither methods nor domains."""
     check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
     domains = [d for source in SOURCES.values() for d in (source.validation, *targets_of(source.name, BENCHMARKS))]
     checks = {
-        "plan.methods": (params.plan.methods, METHODS),
-        "heads": (params.heads, METHODS),
+        "plan.methods": (params.plan.methods, NAMES),
+        "heads": (params.heads, NAMES),
         "evaluate.bounds": (params.evaluate.bounds, dict.fromkeys(domain.name for domain in domains)),
     }
     for key, (names, known) in checks.items():
         for name in names:
             if name not in known:
                 raise ValueError(f"profiles.{params.profile}.{key}: unknown name {name!r}; known: {', '.join(known)}")
+    for name, options in params.heads.items():
+        check_options(name, options)
 
 
 def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
@@ -155,8 +155,8 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
     first = [name for name in evaluations if name.startswith(f"{setting}-") and name.endswith(f"-{seed}")]
     pictures = [output(RESULTS, "evaluate", params.profile, name, "predictions.npz") for name in first]
     attention = FILLER
-    if "gkd" in params.plan.methods:
-        attention = output(RESULTS, "domain_agnostic", params.profile, member(setting, "gkd", seed), "attention.npz")
+    for name in [name for name in params.plan.methods if row(name).attention][:1]:
+        attention = output(RESULTS, "domain_agnostic", params.profile, member(setting, name, seed), "attention.npz")
     return {
         "attention": attention,
         "predictions": (pictures + [FILLER] * PICTURE_SLOTS)[:PICTURE_SLOTS],
@@ -168,21 +168,21 @@ def _add_training(
     plan: dict[str, Any],
     params: Params,
     setting: str,
-    m: Method,
+    m: Row,
     sources: list[str],
     seed: int,
-    teachers: Mapping[str, str],
 ) -> None:
     who = {"setting": setting, "method": m.name, "seed": seed}
+    teacher = params.models.teacher.file or FILLER
     if m.distils:
         name = member(setting, m.name, seed)
         if setting == "f2l":
             start = spec_of(params, setting, m).file or FILLER
             used = datasets_path(plan["data"], [PROXY])
-            plan["task_agnostic"][name] = {**who, "data": used, "init": start, **teachers}
+            plan["task_agnostic"][name] = {**who, "data": used, "init": start, "teacher": teacher}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
         joined = ",".join(sources)
-        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, **teachers}
+        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, "teacher": teacher}
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:

@@ -8,7 +8,7 @@ import pytest
 
 from gkd.data.domains import AVERAGES, BENCHMARKS, SOURCES, Domain, benchmarks_of, check_choice, targets_of
 from gkd.datasets import DATASETS, open_split
-from gkd.methods.table import METHODS
+from gkd.methods import NAMES
 from gkd.params import ROOT
 from gkd.workspace.plan import member
 
@@ -110,7 +110,7 @@ def test_choices_that_do_not_fit_are_refused(sources: list[str], chosen: list[st
 
 def test_names_serve_as_file_names_and_members_stay_distinct() -> None:
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in (*SOURCES, *BENCHMARKS))
-    names = [member("f2l", *parts) for parts in product(METHODS, SOURCES, (0, 10))]
+    names = [member("f2l", *parts) for parts in product(NAMES, SOURCES, (0, 10))]
     assert len(set(names)) == len(names)
 
 

@@ -11,12 +11,13 @@ from layout_files import CASES, Case, image_array, save, write_case
 from gkd.data.domains import BENCHMARKS, SOURCES, targets_of
 from gkd.data.loading import loader
 from gkd.datasets import DATASETS
-from gkd.distillation import build_objective, distil
-from gkd.methods.table import METHODS
+from gkd.distillation import distil
+from gkd.methods import objective, row
 from gkd.models import Encoder
 from gkd.params import Params, load
 from gkd.segmentation.evaluation import scores
 from gkd.segmentation.task_learning import build_segmentor, learn, measure
+from gkd.train.run import Run
 from gkd.workspace.availability import check
 from gkd.workspace.folders import open_domain, open_training
 from gkd.workspace.plan import build, member, spec_of
@@ -123,7 +124,7 @@ def test_a_batch_holds_images_of_all_parts(params: Params, hold_out: bool) -> No
 def test_one_step_and_every_target_is_scored(params: Params, name: str) -> None:
     source, section = SOURCES[name], params.task_learning
     classes = len(source.classes)
-    model = build_segmentor(params, spec_of(params, "f2l", METHODS["none"]), classes, False, seed=0)
+    model = build_segmentor(params, spec_of(params, "f2l", row("none")), classes, False, seed=0)
     before = [parameter.clone() for parameter in model.parameters()]
     history = learn(model, open_training(params, source), section, section.lrs[0], seed=0, name="test")
     assert len(history) == 1 and np.isfinite(history["loss"]).all()
@@ -145,7 +146,7 @@ def test_distillation_runs_on_a_joined_source(params: Params) -> None:
 
     torch.manual_seed(0)
     student, teacher = encoder(16), encoder(24)
-    objective = build_objective(METHODS["gkd"], student, teacher, {}, seed=0)
+    heads = objective("gkd", student, teacher)
     data = open_training(params, SOURCES["gtav-synthia"])
-    history = distil(student, teacher, objective, data, params.domain_agnostic, seed=0, name="test")
+    history = distil(student, teacher, heads, data, params.domain_agnostic, Run("test"))
     assert len(history) == 1 and np.isfinite(history["loss"]).all()

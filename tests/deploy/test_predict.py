@@ -13,7 +13,7 @@ from gkd.deploy import ExportError, load_folder
 from gkd.deploy.build import build, describe
 from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, InferenceConfig, write_config
 from gkd.deploy.predict import photos, plan_outputs, read_photo
-from gkd.methods.table import METHODS
+from gkd.methods import row
 from gkd.params import load
 from gkd.segmentation.decoders import Segmentor
 from gkd.segmentation.task_learning import build_segmentor
@@ -139,7 +139,7 @@ def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) 
 
 def test_export_reads_the_architecture_of_the_profile(tmp_path: Path) -> None:
     params = load("tiny")
-    spec = spec_of(params, "f2l", METHODS["gkd"]).model_copy(update={"weights": "none"})
+    spec = spec_of(params, "f2l", row("gkd")).model_copy(update={"weights": "none"})
     model = build_segmentor(params, spec, 19, True, 0).eval()
     who = {"stage": "task_learning", "profile": "tiny", "setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
     file = save(tmp_path / "m" / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, who)

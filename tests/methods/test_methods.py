@@ -1,38 +1,168 @@
+"""The index of methods, their options, and what each of them computes."""
+
 import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from killing import Photos
+from tiny_models import tiny_vit
 
-from gkd.methods.table import METHODS, method
+from gkd import methods
+from gkd.distillation import distil
+from gkd.methods import NAMES, check_options, guidance, objective, row
+from gkd.methods.kd import guidance as pixel_kl
+from gkd.methods.mse import LinearHead
+from gkd.params import Distillation
+from gkd.qsd import QSD
+from gkd.train.run import Run
+
+STUDENT, TEACHER = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
 
 
-def test_the_table_of_the_design() -> None:
-    rows = {m.name: (m.distils, m.encoder, m.frozen, m.guided) for m in METHODS.values()}
-    assert rows == {
-        "teacher": (False, "teacher", True, False),
-        "none": (False, "student", False, False),
-        "none-frozen": (False, "student", True, False),
-        "kd": (False, "student", False, True),
-        "mse": (True, "student", True, False),
-        "gkd": (True, "student", True, False),
-        "gkd-diag": (True, "student", True, False),
-        "gkd-light": (True, "student", True, False),
+def heads(name, seed=0, **options):
+    return objective(name, STUDENT, TEACHER, options, seed)
+
+
+def test_the_rows_are_those_of_the_paper_and_ours() -> None:
+    facts = lambda r: (r.distils, r.encoder, r.frozen, r.guided, r.attention)  # noqa: E731
+    assert {name: facts(row(name)) for name in NAMES} == {
+        "teacher": (False, "teacher", True, False, False),
+        "none": (False, "student", False, False, False),
+        "none-frozen": (False, "student", True, False, False),
+        "kd": (False, "student", False, True, False),
+        "mse": (True, "student", True, False, False),
+        "gkd": (True, "student", True, False, True),
+        "gkd-diag": (True, "student", True, False, True),
+        "gkd-light": (True, "student", True, False, True),
     }
+    labels = [row(name).label for name in NAMES]
+    assert len(set(labels)) == len(NAMES) and [x for x in labels if "ours" in x] == [
+        "GKD-diag (ours)",
+        "GKD-light (ours)",
+    ]
+    assert guidance("kd") is pixel_kl
+    with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd-diag, gkd-light, kd, mse"):
+        row("gdk")
 
 
-def test_gkd_is_the_published_form_and_ours_says_so() -> None:
-    assert (METHODS["gkd"].head, METHODS["gkd"].head_options) == ("qsd", {})
-    assert METHODS["gkd-diag"].head_options == {"scaled": True, "diagonal_bias": 6.0}
-    assert METHODS["gkd-light"].head_options == {"pool": 2}
-    assert [m.name for m in METHODS.values() if "ours" in m.label] == ["gkd-diag", "gkd-light"]
-    assert METHODS["mse"].head == "linear"
+def test_heads_follow_the_method_its_options_and_the_seed() -> None:
+    gkd, diag, light, mse = (heads(name) for name in ("gkd", "gkd-diag", "gkd-light", "mse"))
+    assert isinstance(gkd.fea_head, QSD) and gkd.fea_head.diagonal_bias is None and gkd.fea_head.scale == 1
+    assert diag.fea_head.diagonal_bias.item() == 6 and diag.fea_head.scale == pytest.approx(48**-0.5)
+    assert light.fea_head.pool == 2 and heads("gkd-light", pool=4).fea_head.pool == 4
+    assert isinstance(mse.fea_head, LinearHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
+    assert heads("gkd-diag", num_heads=3).fea_head.diagonal_bias.item() == 6
+    assert heads("gkd-diag", diagonal_bias=None).fea_head.diagonal_bias is None
+    every = heads("gkd", num_heads=3, scaled=True, diagonal_bias=1.0, pool=4, weights=[0.0, 0.5, 2.0])
+    for head in (every.fea_head, every.patch_head, every.token_head):
+        assert (head.num_heads, head.pool, head.diagonal_bias.item(), head.scale) == (3, 4, 1, 0.25)
+    assert every.weights == (0.0, 0.5, 2.0)
+    weight = gkd.fea_head.proj_q[1].weight
+    assert torch.equal(weight, heads("gkd").fea_head.proj_q[1].weight)
+    assert not torch.equal(weight, heads("gkd", seed=1).fea_head.proj_q[1].weight)
+    assert not torch.equal(weight, gkd.patch_head.proj_q[1].weight)
 
 
-def test_names_and_labels_are_unique() -> None:
-    assert all(name == m.name for name, m in METHODS.items())
-    assert len({m.label for m in METHODS.values()}) == len(METHODS)
-    # plan.yaml writes - as _, where two names must not meet.
-    assert len({name.replace("-", "_") for name in METHODS}) == len(METHODS)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mse", {"num_heads": 2}, r"heads.mse.num_heads: unknown option; mse has weights \(given: 2\)"),
+        ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has none"),
+        ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
+        ("gkd-diag", {"pool": 0}, r"heads.gkd-diag.pool: .*greater than 0 \(given: 0\)"),
+        ("gkd", {"scaled": "true"}, r"heads.gkd.scaled: .*valid boolean \(given: 'true'\)"),
+        ("gkd", {"weights": [1.0]}, "heads.gkd.weights.1: Field required"),
+        ("gkd", {"pool": 0, "a": 1, "weights": [1, 1, 1]}, r"heads.gkd.pool: .*\nheads.gkd.a: unknown option"),
+    ],
+)
+def test_options_that_a_method_does_not_take_are_named(name, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_options(name, options)
+    with pytest.raises(ValueError, match=message):
+        heads(name, **options)
 
 
-def test_a_method_by_name() -> None:
-    assert method("kd") is METHODS["kd"]
-    with pytest.raises(ValueError, match="unknown method 'gdk'; known: teacher, none, none-frozen, kd"):
-        method("gdk")
+def test_what_does_not_fit_the_encoders_and_methods_without_heads_are_named() -> None:
+    with pytest.raises(ValueError, match="num_heads=5 does not divide the teacher's 48 channels"):
+        heads("gkd", num_heads=5)
+    with pytest.raises(ValueError, match="none does not distil"):
+        heads("none")
+
+
+CWD = '''
+"""Channel-wise distillation (Shu et al., ICCV 2021): where each channel is strong, not how strong it is."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from gkd.methods import Row
+
+ROW = Row(label="CWD")
+
+
+class ChannelKL(nn.Module):
+    def __init__(self, student_dim, teacher_dim, temperature):
+        super().__init__()
+        self.head, self.temperature = nn.Linear(student_dim, teacher_dim), temperature
+
+    def forward(self, unmasked, masked, teacher, grid=None):
+        ours, theirs = (x.mT / self.temperature for x in (self.head(unmasked.patches), teacher.patches))  # (B, C, N)
+        kl = F.kl_div(F.log_softmax(ours, -1), F.log_softmax(theirs, -1), log_target=True, reduction="none").sum(-1)
+        loss = kl.mean() * self.temperature**2
+        return loss, {"loss": loss.detach()}
+
+
+def objective(student_dim, teacher_dim, temperature=4.0):
+    return ChannelKL(student_dim, teacher_dim, temperature)
+'''
+
+
+def test_a_method_is_one_file(tmp_path, monkeypatch) -> None:
+    (tmp_path / "cwd_own.py").write_text(CWD)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(methods, "NAMES", (*NAMES, "cwd-own"))
+    monkeypatch.setenv("GKD_WORKERS", "0")
+    assert row("cwd-own").distils and row("cwd-own").label == "CWD"
+    section = Distillation(steps=25, batch_size=4, lr=1e-2, image_size=[32, 32], scale=[1.0, 1.0])
+    student, module = tiny_vit(24, depth=1, seed=1), heads("cwd-own", temperature=2.0)
+    history = distil(student, TEACHER, module, Photos(), section, Run("cwd"))
+    assert history["loss"].tail(5).mean() < 0.9 * history["loss"].head(2).mean()
+    with pytest.raises(ValueError, match="heads.cwd-own.tau: unknown option; cwd-own has temperature"):
+        check_options("cwd-own", {"tau": 1.0})
+
+
+def test_the_linear_head_is_layer_norm_and_linear_and_ignores_the_teacher():
+    head, s = LinearHead(5, 7), torch.randn(2, 3, 5)
+    norm, linear = head.proj
+    expected = F.linear(F.layer_norm(s, (5,), norm.weight, norm.bias, 1e-5), linear.weight, linear.bias)
+    torch.testing.assert_close(head(s, torch.randn(2, 3, 7)), expected)
+    keys = [f"proj.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
+    assert list(heads("mse").state_dict()) == [f"{h}_head.{key}" for h in ("fea", "patch", "token") for key in keys]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 2), st.integers(2, 4), st.integers(1, 3), st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 99))
+def test_pixel_kl_is_its_formula(batch, classes, side, temperature, seed):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, classes, side, side)
+    student, teacher = (3 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    total = 0.0
+    for b in range(batch):
+        for y in range(side):
+            for x in range(side):
+                p, q = ((z[b, :, y, x] / temperature).softmax(0) for z in (student, teacher))
+                total += (q * (q / p).log()).sum()
+    expected = temperature**2 * total / (batch * side * side)
+    torch.testing.assert_close(pixel_kl(student, teacher, temperature), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_pixel_kl_resizes_computes_in_float32_and_names_differing_classes():
+    teacher, student = torch.randn(1, 3, 1, 1), torch.randn(1, 3, 4, 4)
+    torch.testing.assert_close(pixel_kl(student, teacher), pixel_kl(student, teacher.expand(1, 3, 4, 4)))
+    half = student.half(), teacher.half()
+    loss = pixel_kl(*half)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, pixel_kl(*(logits.float() for logits in half)))
+    with pytest.raises(ValueError, match="teacher's segmentor has 6 classes and the student's 19"):
+        pixel_kl(torch.zeros(1, 19, 2, 2), torch.zeros(1, 6, 2, 2))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gkd.data.domains import AVERAGES, SOURCES, targets_of
-from gkd.methods.table import METHODS
+from gkd.methods import NAMES, row
 from gkd.params import ROOT, Params, load
 from gkd.report import reporting
 from gkd.report.reporting import (
@@ -38,7 +38,7 @@ def with_plan(**changes: Any) -> Params:
 
 def score(method: str, domain: str, seed: int = 0) -> float:
     """A number that tells its cell."""
-    methods, domains = list(METHODS), ["gtav-val", *DRIVING]
+    methods, domains = list(NAMES), ["gtav-val", *DRIVING]
     return 10.0 * methods.index(method) + (domains.index(domain) if domain in domains else 5) + 100.0 * seed
 
 
@@ -64,7 +64,7 @@ def test_a_table_for_each_benchmark_of_the_profile() -> None:
     assert list(tables) == [f"{name}-{setting}" for setting in ("f2l", "f2f") for name in names]
     table = tables["gtav-bdd100k-f2l"]
     assert list(table.text.columns) == ["gtav-val", "bdd100k"]
-    assert list(table.text.index) == [METHODS[name].label for name in params.plan.methods]
+    assert list(table.text.index) == [row(name).label for name in params.plan.methods]
     assert table.text.loc["GKD", "bdd100k"] == f"{score('gkd', 'bdd100k'):.1f}"
     assert "GTAV to BDD100K, F2L" in table.caption and "one seed" in table.caption
     assert "Avg(ACDC 4)" in tables["cityscapes-acdc-f2l"].text.columns
@@ -172,7 +172,7 @@ def test_the_radar_shows_means_without_averages() -> None:
     params = with_plan(sources=["gtav"])
     values = radar_values(summary_table(rows(params), params, "f2l"))
     assert list(values.columns) == DRIVING
-    assert list(values.index) == [METHODS[name].label for name in params.plan.methods]
+    assert list(values.index) == [row(name).label for name in params.plan.methods]
     expected = [[score(method, domain) for domain in DRIVING] for method in params.plan.methods]
     np.testing.assert_allclose(values.to_numpy(), expected)
 

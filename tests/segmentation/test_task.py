@@ -9,7 +9,7 @@ from tiny_models import tiny_vit
 
 from gkd.data.domains import SOURCES
 from gkd.data.labels import IGNORE
-from gkd.methods.baselines import pixel_kl
+from gkd.methods.kd import guidance as pixel_kl
 from gkd.params import Evaluate, Mask2FormerOptions, TaskLearning
 from gkd.params import load as load_params
 from gkd.segmentation import task_learning as task

@@ -6,25 +6,26 @@ import pytest
 from killing import Photos
 from tiny_models import tiny_vit
 
-from gkd.distillation import build_objective, distil
-from gkd.methods.table import METHODS
+from gkd.distillation import distil
+from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import Compute, Distillation
 from gkd.train.compiling import compiled
+from gkd.train.run import Run
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize(("precision", "recompute"), [("fp32", "blocks"), ("bf16", "none")])
-def test_a_compiled_run_learns_what_a_plain_one_does(monkeypatch, precision, recompute):
+@pytest.mark.parametrize(("precision", "again"), [("fp32", False), ("bf16", True)])
+def test_a_compiled_run_learns_what_a_plain_one_does(monkeypatch, precision, again):
     monkeypatch.setenv("GKD_WORKERS", "0")
-    section = Distillation(steps=2, batch_size=2, lr=1e-3, image_size=[32, 32], recompute=recompute)
+    section = Distillation(steps=2, batch_size=2, lr=1e-3, image_size=[32, 32], grad_checkpointing=again)
     histories, students = [], []
     for compile_ in (False, True):
         student, teacher = tiny_vit(dim=24), tiny_vit(dim=36, seed=1)
-        objective = build_objective(METHODS["gkd"], student, teacher, None, 0)
-        how = Compute(precision, compile=compile_, fused_adamw=True)
-        histories.append(distil(student, teacher, objective, Photos(4), section, 0, "test", compute=how))
+        run = Run("test", compute=Compute(precision, compile=compile_, fused_adamw=True))
+        heads = objective("gkd", student, teacher)
+        histories.append(distil(student, teacher, heads, Photos(4), section, run))
         students.append(student)
     plain, ours = (history["loss"].to_numpy() for history in histories)
     assert plain == pytest.approx(ours, rel=1e-5 if precision == "fp32" else 2e-2)

@@ -12,6 +12,7 @@ import torch
 from gkd.params import ROOT
 from gkd.train.processes import launch
 from gkd.train.resume import Resume
+from gkd.train.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -53,36 +54,12 @@ def test_counts_of_processes_add_up_exactly(states: Path, case: str) -> None:
     assert alone.sum() > 0 and np.array_equal(np.load(states / f"{case}.npy"), alone)
 
 
-@pytest.mark.slow
-def test_a_sharded_teacher_gives_the_same_loss_and_gradients(states: Path) -> None:
-    whole, sharded = state(states, "2x4", "distil"), state(states, "2x4 sharded", "distil")
-    moments, others = whole["optimizer"]["state"], sharded["optimizer"]["state"]
-    assert moments.keys() == others.keys() and len(moments) > 10
-    for key, moment in moments.items():
-        torch.testing.assert_close(others[key]["exp_avg"], moment["exp_avg"], rtol=1e-6, atol=1e-9)
-    assert sharded["history"][0] == pytest.approx(whole["history"][0], rel=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["vit", "resnet"])
-def test_processes_hold_parts_of_a_sharded_encoder_and_see_its_tokens(states: Path, backbone: str) -> None:
-    parts = [torch.load(states / f"{backbone}-{index}.pt", weights_only=True) for index in range(2)]
-    whole = parts[0]["whole"]
-    assert all(0.4 * whole < part["held"] < 0.6 * whole for part in parts), [part["held"] / whole for part in parts]
-    assert sum(part["held"] for part in parts) == whole
-    for part in parts:
-        assert len(part["found"]) == 2
-        for found in part["found"]:
-            for tensor, expected in zip(found, part["expected"][0], strict=True):
-                torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
-
-
 def test_processes_without_a_place_for_their_result_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 need a slot or Resume"):
-        launch(2, None, print)
+    with pytest.raises(ValueError, match="2 need `resume`"):
+        launch(Run("run", processes=2), print)
 
 
 def test_a_process_among_several_starts_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="set it to 1"):
-        launch(2, Resume(tmp_path, "key"), print)
+        launch(Run("run", resume=Resume(tmp_path, "key"), processes=2), print)

@@ -10,12 +10,13 @@ from killing import Killed, Photos
 from tiny_models import Normed, tiny_vit
 from torch import nn
 
-from gkd.distillation import build_objective, distil
-from gkd.methods.table import METHODS
+from gkd.distillation import distil
+from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import Compute, Distillation
 from gkd.train.precision import Reduced, frozen_copy, has_bf16, resolve
 from gkd.train.resume import Resume
+from gkd.train.run import Run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BF16 = torch.bfloat16
@@ -93,14 +94,13 @@ def test_fp32_is_the_module_itself_to_the_bit():
     assert torch.equal(Reduced(model, torch.float32)(images).patches, model(images).patches)
 
 
-def run(precision, photos=None, slot=None, method="gkd", steps=5, teacher=None, **options):
+def run(precision, photos=None, resume=None, method="gkd", steps=5, teacher=None, **options):
     student, teacher = tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
-    objective = build_objective(METHODS[method], student, teacher, None, seed=0)
+    heads = objective(method, student, teacher)
     section = Distillation(**{"steps": steps, "batch_size": 4, "lr": 1e-3, "image_size": [32, 32], **options})
-    history = distil(
-        student, teacher, objective, photos or Photos(), section, 0, "run", slot, 1, compute=Compute(precision)
-    )
-    return student, objective, history, teacher
+    how = Run("run", resume=resume, compute=Compute(precision))
+    history = distil(student, teacher, heads, photos or Photos(), section, how)
+    return student, heads, history, teacher
 
 
 @pytest.mark.parametrize("method", ["gkd", "gkd-diag", "gkd-light", "mse"])
@@ -128,24 +128,25 @@ def test_the_teacher_keeps_its_bytes(make):
 
 
 def test_the_heads_see_the_gradient_that_the_published_code_has():
-    _, objective, *_ = run("bf16", steps=1)
+    _, heads, *_ = run("bf16", steps=1)
     # The queries of CLS have a zero gradient rather than none: AdamW's decay alone moves them, as published.
-    start = build_objective(METHODS["gkd"], tiny_vit(24, depth=1), tiny_vit(48, depth=1), None, seed=0)
+    start = objective("gkd", tiny_vit(24, depth=1), tiny_vit(48, depth=1))
     weight = start.token_head.proj_q[1].weight
-    torch.testing.assert_close(objective.token_head.proj_q[1].weight, weight * (1 - 1e-3 * 0.05))
+    torch.testing.assert_close(heads.token_head.proj_q[1].weight, weight * (1 - 1e-3 * 0.05))
 
 
 @pytest.mark.parametrize("left", [3, 8, 19])
 def test_a_killed_run_in_bf16_ends_with_the_same_bytes(tmp_path, left):
-    slot = Resume(tmp_path, "key", 0).slot("a")
+    resume = Resume(tmp_path, "key", 0)
+    slot = resume.slot("run")
     with pytest.raises(Killed):
-        run("bf16", Photos(left=left), slot)
+        run("bf16", Photos(left=left), resume)
     if slot.file.is_file():
         state = slot.load()
         moments = [v for entry in state["optimizer"]["state"].values() for v in entry.values()]
         kept = [v for module in state["modules"] for v in module.values()]
         assert {v.dtype for v in moments + kept} == {torch.float32}
-    resumed, alone = run("bf16", slot=slot), run("bf16")
+    resumed, alone = run("bf16", resume=resume), run("bf16")
     for a, b in zip(resumed[:2], alone[:2], strict=True):
         assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
     pd.testing.assert_frame_equal(resumed[2], alone[2], check_exact=True)

@@ -12,14 +12,15 @@ from killing import Killed, Photos
 from tiny_models import tiny_vit
 from torch import nn
 
-from gkd.distillation import build_objective, distil
-from gkd.methods.table import METHODS
+from gkd.distillation import distil
+from gkd.methods import objective
 from gkd.params import Distillation
 from gkd.segmentation.decoders import LinearDecoder, Segmentor
 from gkd.segmentation.evaluation import evaluate
 from gkd.segmentation.windows import Inference
 from gkd.train.loop import fit, parameter_groups, poly
 from gkd.train.resume import Resume, fingerprint, load_model_state, model_state
+from gkd.train.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -146,16 +147,16 @@ def test_a_finished_run_is_not_repeated(tmp_path, capsys):
 def test_distillation_ends_with_the_same_bytes(tmp_path: Path, left: int):
     section = Distillation(steps=5, batch_size=4, lr=1e-2, image_size=[32, 32])
 
-    def run(photos, slot):
+    def run(photos, resume):
         student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-        objective = build_objective(METHODS["gkd-diag"], student, teacher, None, seed=0)
-        return student, objective, distil(student, teacher, objective, photos, section, 0, "run", slot)
+        heads = objective("gkd-diag", student, teacher)
+        return student, heads, distil(student, teacher, heads, photos, section, Run("run", resume=resume))
 
-    slot = Resume(tmp_path, "key", 0).slot("a")
+    resume = Resume(tmp_path, "key", 0)
     with pytest.raises(Killed):
-        run(Photos(left=left), slot)
+        run(Photos(left=left), resume)
     photos = Photos()
-    resumed, alone = run(photos, slot), run(Photos(), None)
+    resumed, alone = run(photos, resume), run(Photos(), None)
     assert 10**6 - photos.left == 4 * (5 - left // 4)  # the steps before the kill are not repeated
     for a, b in zip(resumed[:2], alone[:2], strict=True):
         assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())

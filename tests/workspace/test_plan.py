@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkd.data.domains import SOURCES, benchmarks_of
-from gkd.methods.table import METHODS
-from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params, load
+from gkd.methods import NAMES
+from gkd.params import ROOT, Params, load
 from gkd.workspace.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
 
 PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
@@ -105,10 +105,10 @@ def test_names_and_inputs_of_a_chain() -> None:
 
 
 def test_only_methods_that_distil_have_distillation_members() -> None:
-    plan = build(with_plan(methods=list(METHODS)))
+    plan = build(with_plan(methods=list(NAMES)))
     for stage in STAGES[:2]:
         assert {item["method"] for item in plan[stage].values()} == {"mse", "gkd", "gkd-diag", "gkd-light"}
-    assert {item["method"] for item in plan["task_learning"].values()} == set(METHODS)
+    assert {item["method"] for item in plan["task_learning"].values()} == set(NAMES)
 
 
 def test_f2f_skips_task_agnostic_distillation() -> None:
@@ -129,38 +129,15 @@ def test_the_teachers_segmentor_is_made_once_for_both_settings() -> None:
 
 def test_a_method_that_is_not_planned_is_filled_in() -> None:
     item = build(with_plan(methods=["none"]))["evaluate"]["f2l-gtav-0"]
-    filled = {name for name in METHODS if item[name.replace("-", "_")] == FILLER}
-    assert filled == set(METHODS) - {"none"}
+    filled = {name for name in NAMES if item[name.replace("-", "_")] == FILLER}
+    assert filled == set(NAMES) - {"none"}
     assert build(with_plan(methods=["none"]))["report"]["attention"] == FILLER
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", NAMES)
 def test_every_method_has_a_slot_in_the_evaluation_stage(method: str) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert f"${{item.{method.replace('-', '_')}}}" in stages["evaluate"]["do"]["deps"]
-
-
-def test_weights_of_further_teachers_are_inputs_of_distillation_alone() -> None:
-    params = load("mini")
-    specs = {
-        "far": EncoderSpec(name="x", weights="hub"),
-        "near": EncoderSpec(name="y", weights="weights/near.safetensors"),
-    }
-    models = params.models.model_copy(update={"extra_teachers": specs})
-    plan, plain = build(params.model_copy(update={"models": models})), build(params)
-    slots = ("teacher", "teacher2", "teacher3")
-    for stage in STAGES[:2]:
-        for name, item in plan[stage].items():
-            assert [item[slot] for slot in slots] == [params.models.teacher.file, FILLER, "weights/near.safetensors"]
-            assert [plain[stage][name][slot] for slot in slots] == [params.models.teacher.file, FILLER, FILLER]
-    assert [plan[stage] for stage in STAGES[2:]] == [plain[stage] for stage in STAGES[2:]]
-
-
-@pytest.mark.parametrize("stage", STAGES[:2])
-def test_every_teacher_has_a_slot_in_the_distillation_stages(stage: str) -> None:
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
-    found = [dep for dep in deps if dep.startswith("${item.teacher")]
-    assert found == ["${item.teacher}", *(f"${{item.teacher{number}}}" for number in range(2, EXTRA_TEACHERS + 2))]
 
 
 def test_absent_sources_and_targets_are_left_out() -> None:
@@ -201,7 +178,7 @@ def test_more_evaluations_than_the_report_reads_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: teacher, none"),
+        (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: gkd, gkd-diag"),
         (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: gtav, cityscapes"),
         (lambda: with_plan(benchmarks=["gtav-acd"]), "mini.plan.benchmarks: unknown name 'gtav-acd'; known: gtav-city"),
         (lambda: with_plan(settings=["f2g"]), "mini.models.students has no 'f2g' .only: f2l, f2f."),
@@ -234,7 +211,7 @@ def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
 @settings(max_examples=25)
 @given(
     chosen=sublist(["f2l", "f2f"]),
-    methods=sublist(list(METHODS)),
+    methods=sublist(list(NAMES)),
     sources=sublist(["gtav", "potsdam", "gtav-synthia"]),  # a name that is also the beginning of another
     seeds=sublist([0, 1, 2, 11]),
 )

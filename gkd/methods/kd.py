@@ -1,33 +1,24 @@
-"""The other distillation losses: what QSD is compared with."""
+"""Vanilla distillation of segmentation (Hinton et al., 2015): in task learning the student follows the teacher's
+segmentor, pixel by pixel."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from gkd.qsd import projection
+from gkd.methods import Row
 
-
-class LinearHead(nn.Module):
-    """LayerNorm + Linear regression onto the teacher's tokens: the `mse` row, a head for `gkd.qsd.Objective`."""
-
-    def __init__(self, student_dim: int, teacher_dim: int) -> None:
-        super().__init__()
-        self.proj = projection(student_dim, teacher_dim)
-
-    def forward(self, student_tokens: Tensor, teacher_tokens: Tensor) -> Tensor:
-        """Student tokens (B, N, Cs) -> (B, N, Ct); the teacher's tokens are only the target of the loss."""
-        return self.proj(student_tokens)
+ROW = Row(label="Vanilla KD", frozen=False, guided=True)
 
 
-def pixel_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Per-pixel KL(teacher || student) of class distributions, mean over pixels: vanilla segmentation KD.
+def guidance(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Per-pixel KL(teacher || student) of class distributions, mean over pixels.
 
     Args:
         student_logits: (B, K, h, w).
         teacher_logits: (B, K, h', w'), resized to the student's size if it differs.
-        temperature: softens both; the loss is multiplied by its square (Hinton et al., 2015).
+        temperature: softens both; the loss is multiplied by its square.
     """
     if teacher_logits.shape[1] != student_logits.shape[1]:
         raise ValueError(

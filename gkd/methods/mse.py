@@ -1,0 +1,27 @@
+"""Plain feature regression: the three terms of GKD with LayerNorm + Linear in the place of QSD."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gkd.methods import Row
+from gkd.qsd import Objective, projection
+
+ROW = Row(label="MSE")
+
+
+class LinearHead(nn.Module):
+    """LayerNorm + Linear onto the teacher's tokens."""
+
+    def __init__(self, student_dim: int, teacher_dim: int) -> None:
+        super().__init__()
+        self.proj = projection(student_dim, teacher_dim)
+
+    def forward(self, student_tokens: Tensor, teacher_tokens: Tensor) -> Tensor:
+        """Student tokens (B, N, Cs) -> (B, N, Ct); the teacher's tokens are only the target of the loss."""
+        return self.proj(student_tokens)
+
+
+def objective(student_dim: int, teacher_dim: int, weights: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Objective:
+    """The heads; `weights` are the factors of the patch, fea and token losses."""
+    return Objective(student_dim, teacher_dim, LinearHead, weights)
