@@ -16,22 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from charts import power, power_curves
+from profiling import medians, resident, spent, step_marks
+from table import alone, arguments, finish, peak_memory, show
 
-from gkd.charts import power, power_curves
 from gkd.models import Encoder
 from gkd.params import ROOT
-from gkd.profiling import resident, spent, step_marks
 from gkd.qsd import Objective
-from gkd.report.figures import save
+from gkd.report.style import save
 
 TOKENS, BATCHES, POOLS = (256, 576, 1024, 2304, 4096), (1, 2, 4, 8), {"full QSD": 1, "light QSD": 2}
 LIMIT = 1.1  # exponent of time in batch
@@ -51,32 +50,24 @@ def child(options: argparse.Namespace) -> None:
     loaded, steps, busy = resident(), [], []
     before = time.process_time()
     for marks in step_marks(student, teacher, objective, iter(lambda: (images, mask), None), lr=1e-4):
-        steps.append(spent(marks))
+        steps.append(marks)
         busy.append(time.process_time() - before)
-        first = sum(steps[0].values())
-        if len(steps) >= options.repeats + (first <= COUNTS):
+        warmup = int(sum(spent(steps[0]).values()) <= COUNTS)
+        if len(steps) >= options.repeats + warmup:
             break
         before = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    warmup = int(sum(steps[0].values()) <= COUNTS)
     steps, busy = steps[warmup:], busy[warmup:]
-    seconds = statistics.median(sum(step.values()) for step in steps)
-    parts = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
-    found = {"seconds": seconds, "cpu": statistics.median(busy), "steps": len(steps), "parts": parts}
-    print(json.dumps({**found, "memory": peak - loaded, "weights": loaded}))
+    seconds = statistics.median(sum(spent(marks).values()) for marks in steps)
+    found = {"seconds": seconds, "cpu": statistics.median(busy), "steps": len(steps), "parts": medians(steps)}
+    print(json.dumps({**found, "memory": peak_memory() - loaded, "weights": loaded}))
 
 
 def point(tokens: int, batch: int, pool: int, options: argparse.Namespace) -> dict:
     """One point from a process of its own; empty where it failed, after its error was shown."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", str(tokens), str(batch), str(pool)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        print(f"  {tokens} tokens, batch {batch}, pool {pool}: failed ({done.returncode})", flush=True)
-        return {}
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {tokens} tokens, batch {batch}, pool {pool}: {found['seconds']:.2f} s", flush=True)
-    return found
+    found = alone(__file__, "--one", tokens, batch, pool, threads=options.threads)
+    taken = f"{found['seconds']:.2f} s" if found else "failed"
+    print(f"  {tokens} tokens, batch {batch}, pool {pool}: {taken}", flush=True)
+    return found or {}
 
 
 def curves(options: argparse.Namespace) -> dict[str, dict[int, dict]]:
@@ -98,12 +89,9 @@ def exponents(found: dict[str, dict[int, dict]]) -> dict[str, dict[str, float]]:
     for name, points in found.items():
         if all(points.values()) and len(points) > 1:
             times, memory = ({x: row[key] for x, row in points.items()} for key in ("seconds", "memory"))
-            fitted[name] = {
-                "time": power(times),
-                "time, upper half": power(times, upper=True),
-                "memory": power(memory),
-                "memory, upper half": power(memory, upper=True),
-            }
+            kinds = {"time": times, "memory": memory}
+            fitted[name] = {kind: power(values) for kind, values in kinds.items()}
+            fitted[name] |= {f"{kind}, upper half": power(values, upper=True) for kind, values in kinds.items()}
     return fitted
 
 
@@ -118,27 +106,17 @@ def missed(found: dict[str, dict[int, dict]], fitted: dict[str, dict[str, float]
     return lines
 
 
-def report(found: dict[str, dict[int, dict]], fitted: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
-    """The Markdown tables."""
-    print(
-        f"{options.teacher} to {options.student}, fp32, {options.threads} threads, {options.masked:.0%} of the samples "
-        f"with a masked view, GB above weights"
-    )
-    print("| curve | tokens | batch | s | images/s | CPU s | QSD and losses | GB | steps |")
-    print("|---|---|---|---|---|---|---|---|---|")
+def rows(found: dict[str, dict[int, dict]], options: argparse.Namespace) -> Iterator[list[object]]:
+    """The points as printed."""
     for name, points in found.items():
         for x, row in points.items():
             tokens, batch = (options.batch_tokens, x) if name == "batch" else (x, 1)
             if not row:
-                print(f"| {name} | {tokens} | {batch} | failed | | | | | |")
+                yield [name, tokens, batch, "failed", *[""] * 5]
                 continue
             qsd = sum(v for part, v in row["parts"].items() if part.startswith("QSD")) / sum(row["parts"].values())
-            speed = f"{row['seconds']:.2f} | {batch / row['seconds']:.3f} | {row['cpu']:.2f}"
-            print(f"| {name} | {tokens} | {batch} | {speed} | {qsd:.0%} | {row['memory'] / 1e9:.2f} | {row['steps']} |")
-    print("\n| exponent of | time | time, upper half | memory | memory, upper half |\n|---|---|---|---|---|")
-    for name, values in fitted.items():
-        which = "batch" if name == "batch" else f"tokens, {name}"
-        print(f"| {which} | {' | '.join(f'{value:.2f}' for value in values.values())} |")
+            speed = f"{row['seconds']:.2f}", f"{batch / row['seconds']:.3f}", f"{row['cpu']:.2f}"
+            yield [name, tokens, batch, *speed, f"{qsd:.0%}", f"{row['memory'] / 1e9:.2f}", row["steps"]]
 
 
 def draw(found: dict[str, dict[int, dict]], stem: Path) -> list[Path]:
@@ -157,9 +135,7 @@ def draw(found: dict[str, dict[int, dict]], stem: Path) -> list[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "step_curves", help="without .png")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -181,16 +157,17 @@ def main() -> int:
         parser.error("--check needs two batches or more to fit an exponent")
     found = curves(options)
     fitted = exponents(found)
-    report(found, fitted, options)
-    if options.json:
-        options.json.write_text(json.dumps({"points": found, "exponents": fitted}, indent=2) + "\n")
+    models, share = f"{options.teacher} to {options.student}", f"{options.masked:.0%}"
+    print(f"{models}, fp32, {options.threads} threads, {share} of the samples with a masked view, GB above weights")
+    show("curve, tokens, batch, s, images/s, CPU s, QSD and losses, GB, steps".split(", "), rows(found, options))
+    kinds = ["time", "time, upper half", "memory", "memory, upper half"]
+    shown = ([name, *(f"{values[kind]:.2f}" for kind in kinds)] for name, values in fitted.items())
+    print()
+    show(["exponent of", *kinds], shown)
     if all(row for points in found.values() for row in points.values()):
         for path in draw(found, options.figure):
             print(f"drawn: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
-    lines = missed(found, fitted) if options.check else []
-    for line in lines:
-        print(f"missed: {line}", file=sys.stderr)
-    return int(bool(lines))
+    return finish(options, {"points": found, "exponents": fitted}, missed(found, fitted))
 
 
 if __name__ == "__main__":

@@ -16,20 +16,19 @@ docs/deployment.md. `--check` exits with 1 where an engine or a size is missing,
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from table import arguments, finish, line, show
 from torch import nn
 
 from gkd.data.domains import SOURCES, targets_of
@@ -102,7 +101,7 @@ def latency(repeats: int, seconds: float) -> list[dict[str, object]]:
     """A row for each model and engine: megabytes, and seconds an image and calls by size."""
     rows: list[dict[str, object]] = []
     titles = ["model", "engine", "MB", *(f"s {size}" for size in SIZES), "calls"]
-    print(markdown(titles) + "\n" + markdown(["---"] * len(titles)), flush=True)
+    show(titles)
     for name, model, how in models():
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -113,15 +112,10 @@ def latency(repeats: int, seconds: float) -> list[dict[str, object]]:
                     row: dict[str, object] = {"model": name, "engine": engine, "MB": round(size, 1)}
                     row |= {f"s {title}": round(found, 3) for title, (found, _) in zip(SIZES, timed, strict=True)}
                     rows.append(row | {"calls": ", ".join(calls for _, calls in timed)})
-                    print(markdown(rows[-1].values()), flush=True)
+                    line(rows[-1].values())
             except ExportError as error:  # --check names what is missing
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
     return rows
-
-
-def markdown(cells: Iterable[object]) -> str:
-    """A row of a Markdown table."""
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def weights(model: nn.Module) -> float:
@@ -136,7 +130,7 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
     }
     rows: list[dict[str, object]] = []
     titles = ["checkpoint", "domain", *SCORED]
-    print(markdown(titles) + "\n" + markdown(["---"] * len(titles)), flush=True)
+    show(titles)
     for file in checkpoints:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "model"
@@ -161,14 +155,14 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
                 for engine, model in engines.items():
                     row[engine] = scores(evaluate(model, images, len(config.classes), window)).miou
                 rows.append(row)
-                print(markdown([row["member"], row["domain"], *(f"{row[key]:.2f}" for key in KEYS)]), flush=True)
+                line([row["member"], row["domain"], *(f"{row[key]:.2f}" for key in KEYS)])
     means = (f"{np.mean([row[key] for row in rows]):.3f}" for key in KEYS)
-    print(markdown([f"mean of {len(rows)} rows", "", *means]), flush=True)
+    line([f"mean of {len(rows)} rows", "", *means])
     return rows
 
 
 def faults(rows: list[dict[str, object]], latencies: bool) -> list[str]:
-    """What an issue asked for and the rows miss."""
+    """What the rows miss."""
     if not latencies:
         lost = float(np.mean([row["torch"] - row["int8"] for row in rows]))
         print(f"int8 loses {lost:.3f} points of mIoU in the mean of {len(rows)} rows", flush=True)
@@ -181,9 +175,7 @@ def faults(rows: list[dict[str, object]], latencies: bool) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="timed calls, of which the median is taken")
     parser.add_argument("--seconds", type=float, default=5, help="after which no further call of a cell is begun")
     parser.add_argument("--threads", type=int, help="of torch and onnxruntime; torch's choice by default")
@@ -199,12 +191,7 @@ def main() -> int:
         rows = latency(options.repeats, options.seconds)
     else:
         rows = accuracy(options.checkpoints, options.data.absolute())
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    missed = faults(rows, latencies)
-    if options.check and missed:
-        print("; ".join(missed), file=sys.stderr)
-    return int(options.check and bool(missed))
+    return finish(options, rows, faults(rows, latencies))
 
 
 if __name__ == "__main__":

@@ -3,33 +3,195 @@
 python perf/estimates.py [--json FILE] [--check] [--presets NAME ...] [--methods NAME ...] [--utilisation SHARE]
                          [--tokens N ...]
 
-FLOPs are counted on the project's own steps without computing them (gkd.counting), so the numbers do not depend on the
+FLOPs are counted on the project's own steps without computing them (counting.py), so the numbers do not depend on the
 machine. Hours are FLOPs over the peak of a GPU times a utilisation, memory is weights, AdamW, teacher and counted
-activations: no GPU was measured. `--check` exits with 1 where the FLOPs of the ViT teacher or student are more than 2 %
-off the formula written out below.
+activations: no GPU was measured. Loading is taken to keep up; evaluation and the start of stages are not in. `--check`
+exits with 1 where the FLOPs of the ViT teacher or student are more than 2 % off the formula written out below.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
+from counting import Cost, count_distillation, count_task
+from table import arguments, finish, show
+from torch import nn
 
-from gkd.counting import Cost, count_distillation
-from gkd.estimates import GPUS, Assumptions, estimate, stages, totals
+from gkd.data.domains import SOURCES
+from gkd.methods import Row, objective
+from gkd.methods import row as row_of
 from gkd.models import Encoder
-from gkd.params import load
+from gkd.params import Distillation, EncoderSpec, Params, load
 from gkd.qsd import Objective
+from gkd.segmentation.decoders import Segmentor, build_decoder
 
 PRESETS = ("paper-base", "paper", "paper-f2f-base", "paper-f2f")
-METHODS = ("teacher", "none", "none-frozen", "kd", "gkd")
+ROWS = ("teacher", "none", "none-frozen", "kd", "gkd")
 TOKENS, OFF = (256, 576, 1024, 2304, 4096), 0.02
 PARTS = {"teacher": "teacher", "student": "student,", "heads": "QSD", "decoder": "decoder"}
+
+
+# Peak TFLOP/s in bf16 (tensor cores, dense, fp32 accumulation) and in fp32 (without TF32, torch's default). NVIDIA A100
+# Tensor Core GPU data sheet; NVIDIA Ada GPU architecture whitepaper, appendix A (GeForce RTX 4090).
+GPUS = {"A100": {"bf16": 312, "fp32": 19.5}, "RTX 4090": {"bf16": 165.2, "fp32": 82.6}}
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the estimates take for granted.
+
+    Attributes:
+        utilisation: share of the GPU's peak that a step reaches; distillation computes in bf16, task learning in fp32.
+        gpus: by stage; memory is that of each.
+    """
+
+    utilisation: float = 0.35
+    gpus: dict[str, int] = field(
+        default_factory=lambda: {"task_agnostic": 4, "domain_agnostic": 4, "task_learning": 1}  # as published
+    )
+
+
+def stages(params: Params, methods: Sequence[str] | None = None, given: Assumptions | None = None) -> pd.DataFrame:
+    """Steps, FLOPs and bytes of every stage of a preset.
+
+    Args:
+        params: the preset; all of its sources are in.
+        methods: names of rows; None = those of the preset's plan.
+        given: how many GPUs.
+
+    Returns:
+        A row for each stage: preset, setting, method, stage, source ("all" for task-agnostic distillation, which
+        sources share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
+
+    Raises:
+        ValueError: no row is asked for.
+    """
+    given = given or Assumptions()
+    methods = params.plan.methods if methods is None else methods
+    if not methods:
+        raise ValueError(f"{params.profile} has none of the rows asked for; it has {', '.join(params.plan.methods)}")
+    rows: list[dict[str, Any]] = []
+    for setting in params.plan.settings:
+        models = _Models(params, setting)
+        for name in methods:
+            row = {"preset": params.profile, "setting": setting, "method": name}
+            for stage in _distillation(params, models, row_of(name)) + _task(params, models, row_of(name)):
+                gpus = given.gpus[stage["stage"]]
+                cost, fixed = stage.pop("cost"), stage.pop("fixed")
+                share = stage.pop("batch") // gpus
+                parts = {part: value / 1e9 for part, value in cost.flops.items() if value}
+                memory = fixed + cost.constant + cost.activations * share
+                flops = stage["images"] * cost.total
+                rows.append({**row, **stage, "flops": flops, "gpus": gpus, "bytes": memory, **parts})
+    return pd.DataFrame(rows)
+
+
+def with_hours(table: pd.DataFrame, given: Assumptions) -> pd.DataFrame:
+    """`table` of `stages` with a column of hours for each GPU."""
+    for gpu, peak in GPUS.items():
+        hourly = 3600 * 1e12 * given.utilisation * table["dtype"].map(peak)  # FLOPs
+        table = table.assign(**{f"{gpu} hours": table["flops"] / hourly})
+    return table
+
+
+def totals(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Sums of `columns` for each row and source; what sources share is in each of them."""
+    rows = []
+    for keys, row in table.groupby(["preset", "setting", "method"], sort=False):
+        for source in [s for s in row["source"].unique() if s != "all"]:
+            own = row[row["source"].isin(["all", source])]
+            who = dict(zip(("preset", "setting", "method"), keys, strict=True))
+            rows.append({**who, "source": source, **own[list(columns)].sum(), "bytes": own["bytes"].max()})
+    return pd.DataFrame(rows)
+
+
+class _Models:
+    """Encoders of a setting as shapes."""
+
+    def __init__(self, params: Params, setting: str) -> None:
+        self.setting = setting
+        self.specs = {"teacher": params.models.teacher, "student": params.models.students[setting]}
+        self.teacher, self.student = (_shapes(spec) for spec in self.specs.values())
+        self.task: dict[tuple[str, bool, bool], tuple[Cost, int]] = {}  # what methods share is counted once
+
+
+def _shapes(spec: EncoderSpec) -> Encoder:
+    with torch.device("meta"):
+        return Encoder.create(spec.name, **spec.options)
+
+
+def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
+    if not method.distils:
+        return []
+    student, teacher = models.student.requires_grad_(), models.teacher.requires_grad_(False).eval()
+    with torch.device("meta"):
+        heads = objective(method.name, student, teacher, params.heads.get(method.name), seed=0)
+    fixed = _trained(student, heads) + _held(teacher, 2)
+    count = partial(count_distillation, student, teacher, heads, dtype=torch.bfloat16)
+
+    def stage(name: str, source: str, section: Distillation, cost: Cost) -> dict[str, Any]:
+        what = {"stage": name, "source": source, "dtype": "bf16", "batch": section.batch_size}
+        return {**what, "images": section.steps * section.batch_size, "cost": cost, "fixed": fixed}
+
+    found = []
+    if models.setting == "f2l":
+        section = params.task_agnostic
+        cost = count(section.image_size, masked=section.mask_probability)
+        found.append(stage("task_agnostic", "all", section, cost))
+    section = params.domain_agnostic
+    cost = count(section.image_size, masked=section.mask_probability)
+    return found + [stage("domain_agnostic", s, section.for_source(s), cost) for s in params.plan.sources]
+
+
+def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
+    section = params.task_learning.for_method(method.distils)
+    key = method.encoder, method.frozen, method.guided
+    if key not in models.task:
+        models.task[key] = _task_cost(params, models, method)
+    cost, fixed = models.task[key]
+    what = {"stage": "task_learning", "dtype": "fp32", "batch": section.batch_size, "cost": cost, "fixed": fixed}
+    return [{**what, "source": s, "images": section.steps * section.batch_size} for s in params.plan.sources]
+
+
+def _task_cost(params: Params, models: _Models, method: Row) -> tuple[Cost, int]:
+    """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
+    section, classes = params.task_learning, max(len(SOURCES[source].classes) for source in params.plan.sources)
+    model = _segmentor(params, models, method.encoder, classes, method.frozen)
+    guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
+    cost = count_task(model, section.crop, classes, guide)
+    held = [part for part in (model.encoder if method.frozen else None, guide) if part is not None]
+    trained = _trained(model.decoder, *([] if method.frozen else [model.encoder])) * len(section.lrs)
+    return _candidates(cost, len(section.lrs), method.frozen), sum(map(_held, held)) + trained
+
+
+def _candidates(cost: Cost, count: int, frozen: bool) -> Cost:
+    """Learning rates are tried side by side: the teacher and a frozen encoder run once for all."""
+    once = ("teacher", "student, forward") if frozen else ("teacher",)
+    flops = {part: value * (1 if part in once else count) for part, value in cost.flops.items()}
+    return Cost(flops, cost.activations * count, cost.constant)
+
+
+def _segmentor(params: Params, models: _Models, who: str, classes: int, frozen: bool) -> Segmentor:
+    encoder = getattr(models, who)
+    return Segmentor(encoder, build_decoder(params.models, encoder, classes, models.specs[who].blocks), frozen)
+
+
+def _trained(*modules: nn.Module) -> int:
+    """Bytes of weights, gradients and AdamW's two moments, all fp32."""
+    return sum(16 * p.numel() for module in modules for p in module.parameters())
+
+
+def _held(module: nn.Module, width: int = 4) -> int:
+    """Bytes of frozen weights of `width` bytes each."""
+    return sum(width * p.numel() for p in module.parameters())
 
 
 def vit_forward(tokens: int, dim: int, depth: int, patch: int = 16) -> int:
@@ -70,69 +232,58 @@ def _part(flops: dict[str, float], start: str) -> float:
     return sum(value for name, value in flops.items() if name.startswith(start))
 
 
-def rows_of(preset: str, wanted: list[str], given: Assumptions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stages of a preset, and its rows: sums by method and source."""
-    params = load(preset)
-    methods = [m for m in wanted if m in params.plan.methods]
-    if not methods:
-        raise SystemExit(f"{preset} has none of the rows {', '.join(wanted)}; it has {', '.join(params.plan.methods)}")
-    table = stages(params, methods, given)
-    for gpu in GPUS.values():
-        table = estimate(table, gpu, given)
-    return table, totals(table, ["flops", *(f"{name} hours" for name in GPUS)])
+def titled(row: pd.Series) -> list[str]:
+    """Hours on each GPU and memory as printed."""
+    return [*(f"{row[f'{name} hours']:,.1f}" for name in GPUS), f"{row['bytes'] / 1e9:.1f}"]
+
+
+def tokens_as_printed(rows: list[dict]) -> Iterator[list[str]]:
+    for row in rows:
+        parts = [f"{row[key]:,.1f}" for key in ("teacher", "student", "heads", "light heads", "total")]
+        exponent = f"{row['exponent']:.2f}" if "exponent" in row else ""
+        yield [f"{row['tokens']:,}", *parts, exponent, f"{row['activations']:.2f}"]
+
+
+def stages_as_printed(table: pd.DataFrame) -> Iterator[list[str]]:
+    for _, row in table.iterrows():
+        work = f"{row['flops'] / row['images'] / 1e9:,.0f}", f"{row['images'] / 1e6:.2f}", f"{row['flops'] / 1e18:.2f}"
+        *hours, memory = titled(row)
+        yield [*row[["preset", "method", "stage", "source"]], *work, *hours, row["gpus"], memory]
+
+
+def rows_as_printed(sums: pd.DataFrame) -> Iterator[list[str]]:
+    for _, row in sums.iterrows():
+        yield [*row[["preset", "method", "source"]], f"{row['flops'] / 1e18:.2f}", *titled(row)]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), help="none: the table against tokens alone")
-    parser.add_argument(
-        "--methods", nargs="+", default=list(METHODS), help="those that a preset does not have are left"
-    )
+    parser.add_argument("--methods", nargs="+", default=list(ROWS), help="those that a preset does not have are left")
     parser.add_argument("--utilisation", type=float, default=Assumptions().utilisation)
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS), help="squares")
     options = parser.parse_args()
-    given = Assumptions(utilisation=options.utilisation)
     tokens, off = token_table(options.tokens)
     print("GFLOPs an image, ViT-B to ViT-S, one view, forward and backward; GB of activations in fp32")
-    print(
-        "| tokens | teacher | student | QSD heads | light heads (pool 2) | step | exponent since the row above | GB |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for row in tokens:
-        parts = " | ".join(f"{row[key]:,.1f}" for key in ("teacher", "student", "heads", "light heads", "total"))
-        exponent = f"{row['exponent']:.2f}" if "exponent" in row else ""
-        print(f"| {row['tokens']:,} | {parts} | {exponent} | {row['activations']:.2f} |", flush=True)
-    found = [rows_of(preset, options.methods, given) for preset in options.presets]
-    hours = " | ".join(f"{name} hours" for name in GPUS)
-    print(f"\nStages, estimates: utilisation {given.utilisation:.0%} of the peak")
-    print(
-        f"| preset | row | stage | source | GFLOPs an image | million images | EFLOPs | {hours} | GPUs | GB on each |"
-    )
-    print("|---|---|---|---|---|---|---|" + "---|" * (len(GPUS) + 2))
-    for table, _ in found:
-        for _, row in table.iterrows():
-            who = f"{row['preset']} | {row['method']} | {row['stage']} | {row['source']}"
-            work = f"{row['flops'] / row['images'] / 1e9:,.0f} | {row['images'] / 1e6:.2f} | {row['flops'] / 1e18:.2f}"
-            print(f"| {who} | {work} | {_hours(row)} | {row['gpus']} | {row['bytes'] / 1e9:.1f} |")
-    print(f"\nRows, estimates: all stages, GPU hours\n| preset | row | source | EFLOPs | {hours} | GB on each |")
-    print("|---|---|---|---|" + "---|" * (len(GPUS) + 1))
-    for _, table in found:
-        for _, row in table.iterrows():
-            who = f"{row['preset']} | {row['method']} | {row['source']} | {row['flops'] / 1e18:.2f}"
-            print(f"| {who} | {_hours(row)} | {row['bytes'] / 1e9:.1f} |")
-    if options.json:
-        parts = [[json.loads(table.to_json(orient="records")) for table in pair] for pair in found]
-        content = {"tokens": tokens, "stages": [p[0] for p in parts], "rows": [p[1] for p in parts]}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
-    for line in off if options.check else []:
-        print(f"off the formula: {line}", file=sys.stderr)
-    return int(options.check and bool(off))
-
-
-def _hours(row: pd.Series) -> str:
-    return " | ".join(f"{row[f'{name} hours']:,.1f}" for name in GPUS)
+    heads = ["QSD heads", "light heads (pool 2)"]
+    titles = ["tokens", "teacher", "student", *heads, "step", "exponent since the row above", "GB"]
+    show(titles, tokens_as_printed(tokens))
+    given, found, hours = Assumptions(utilisation=options.utilisation), [], [f"{name} hours" for name in GPUS]
+    for preset in options.presets:
+        params = load(preset)
+        table = stages(params, [name for name in options.methods if name in params.plan.methods], given)
+        table = with_hours(table, given)
+        found.append((table, totals(table, ["flops", *hours])))
+    if found:
+        table, sums = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
+        print(f"\nStages, estimates: utilisation {given.utilisation:.0%} of the peak")
+        work = ["GFLOPs an image", "million images", "EFLOPs"]
+        show(["preset", "row", "stage", "source", *work, *hours, "GPUs", "GB on each"], stages_as_printed(table))
+        print("\nRows, estimates: all stages, GPU hours")
+        show(["preset", "row", "source", "EFLOPs", *hours, "GB on each"], rows_as_printed(sums))
+    stage_rows, sum_rows = ([json.loads(pair[i].to_json(orient="records")) for pair in found] for i in (0, 1))
+    content = {"tokens": tokens, "stages": stage_rows, "rows": sum_rows}
+    return finish(options, content, (f"off the formula: {line}" for line in off))
 
 
 if __name__ == "__main__":

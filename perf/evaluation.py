@@ -12,8 +12,6 @@ one pixel in a hundred thousand changes sides.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -30,14 +28,14 @@ import torch
 import torch.nn.functional as F
 from loading import photo, regions
 from PIL import Image
+from table import arguments, finish, show
 from torch import Tensor, nn
 
 from gkd.data.workers import cores
 from gkd.datasets import SegmentationData, open_split
 from gkd.models import Encoder
-from gkd.segmentation import evaluation
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
-from gkd.segmentation.evaluation import evaluate, evaluate_all
+from gkd.segmentation.evaluation import evaluate
 from gkd.segmentation.windows import Inference
 
 WIDTH, HEIGHT, CLASSES, FASTER, MOVED = 2048, 1024, 19, 1.5, 1e-5
@@ -100,35 +98,10 @@ def loop(model: Callable[[Tensor], Tensor], data: SegmentationData, parts: Secon
     return confusion
 
 
-def ours(model: Segmentor, data: SegmentationData, parts: Seconds, workers: int | None) -> np.ndarray:
-    """`evaluate`, its parts clocked from outside; `decode` is the time that it waits for samples."""
-    inner = defaultdict(float)
-    class_map, count = evaluation.class_map, evaluation.count
-
-    def clocked_model(images: Tensor) -> Tensor:
-        with clocked(inner, "model"):
-            return model(images)
-
-    def clocked_map(_: nn.Module, *arguments: object) -> Tensor:
-        with clocked(inner, "map"):
-            return class_map(clocked_model, *arguments)
-
-    def clocked_count(*arguments: object) -> Tensor:
-        with clocked(inner, "confusion"):
-            return count(*arguments)
-
-    evaluation.class_map, evaluation.count = clocked_map, clocked_count
-    start = time.perf_counter()
-    try:
-        with loaders(workers):
-            found = evaluate(model, data, CLASSES, HOW)
-    finally:
-        evaluation.class_map, evaluation.count = class_map, count
-    parts["decode"] += time.perf_counter() - start - inner["map"] - inner["confusion"]
-    parts["model"] += inner["model"]
-    parts["resize and argmax"] += inner["map"] - inner["model"]
-    parts["confusion"] += inner["confusion"]
-    return found
+def ours(model: Segmentor, data: SegmentationData, _: Seconds, workers: int | None) -> np.ndarray:
+    """`evaluate` with a number of loader processes, None = the default."""
+    with loaders(workers):
+        return evaluate(model, data, CLASSES, HOW)
 
 
 @contextmanager
@@ -180,27 +153,10 @@ def doubles_agree(data: SegmentationData) -> bool:
     return np.array_equal(loop(Double(), data, defaultdict(float)), evaluate(Double(), data, CLASSES, HOW))
 
 
-def several(data: SegmentationData, block: int) -> Seconds:
-    """Seconds a photo of three models, the photos read once and thrice."""
-    models = {str(seed): (segmentor(seed), HOW) for seed in range(3)}
-    ways = {
-        "read once": lambda rows, _: evaluate_all(models, rows, CLASSES),
-        "read thrice": lambda rows, _: {k: evaluate(model, rows, CLASSES, how) for k, (model, how) in models.items()},
-    }
-    times, found = race(ways, data, block)
-    for once, thrice in zip(*found.values(), strict=True):
-        if any(not np.array_equal(once[name], thrice[name]) for name in models):
-            raise SystemExit("the matrices of models that share a reading differ from those of each alone")
-    return {name: parts["all"] / len(data) for name, parts in times.items()}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--block", type=int, default=10, help="photos a turn")
-    parser.add_argument("--several", type=int, default=10, help="photos for three models")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     number = cores()
     torch.set_num_threads(number)
@@ -215,32 +171,29 @@ def main() -> int:
         data = domain(Path(folder), options.images)
         agree = doubles_agree(data.subset([0]))
         times, found = race(ways, data, options.block)
-        readings = several(data.subset(range(min(options.several, len(data)))), options.block)
     first, *others = ways
     matrices = {name: sum(blocks) for name, blocks in found.items()}
-    total = int(matrices[first].sum())
-    rows = {}
-    for name, parts in times.items():
+    total, rows = int(matrices[first].sum()), {}
+    for name, seconds in times.items():
         moved = int(np.abs(matrices[name] - matrices[first]).sum()) // 2
-        each = {part: seconds / len(data) for part, seconds in parts.items() if part != "all"}
-        rate, ratio = len(data) / parts["all"], times[first]["all"] / parts["all"]
-        rows[name] = {"images/s": rate, "faster": ratio, "pixels moved": moved, "seconds an image": each}
-        shown = ", ".join(f"{part} {seconds:.3f}" for part, seconds in each.items())
-        print(f"{name:<34} {rate:6.3f} images/s  {ratio:5.2f} x  {moved:4} of {total:,} pixels moved  {shown}")
+        each = {part: taken / len(data) for part, taken in seconds.items() if part != "all"}
+        speed = {"images/s": len(data) / seconds["all"], "faster": times[first]["all"] / seconds["all"]}
+        rows[name] = {**speed, "pixels moved": moved, "seconds an image": each}
+    parts = ("decode", "model", "resize and argmax", "confusion")
+    shown = (
+        [name, f"{row['images/s']:.3f}", f"{row['faster']:.2f}"]
+        + [f"{row['seconds an image'][part]:.3f}" if row["seconds an image"] else "" for part in parts]
+        + [row["pixels moved"]]
+        for name, row in rows.items()
+    )
+    show(["way", "images/s", "faster", *parts, f"of {total:,} pixels moved"], shown)
     print(f"float64: matrices {'equal' if agree else 'DIFFER'}")
-    print(f"three models: {', '.join(f'{name} {seconds:.2f} s an image' for name, seconds in readings.items())}")
-    if options.json:
-        table = {"rows": rows, "float64 equal": agree, "three models, seconds an image": readings}
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
     best = max(rows[name]["faster"] for name in others)
     wrong = [f"the fastest way is {best:.2f} times as fast as the loop, under {FASTER}"] if best < FASTER else []
     wrong += [] if agree else ["float64: the matrices differ"]
-    wrong += [
-        f"{name}: {r['pixels moved']} pixels moved" for name, r in rows.items() if r["pixels moved"] > MOVED * total
-    ]
-    for line in wrong if options.check else []:
-        print(f"missed: {line}", file=sys.stderr)
-    return 1 if options.check and wrong else 0
+    far = {name: row["pixels moved"] for name, row in rows.items() if row["pixels moved"] > MOVED * total}
+    wrong += [f"{name}: {moved} pixels moved" for name, moved in far.items()]
+    return finish(options, {"rows": rows, "float64 equal": agree}, wrong)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ the bands take 2 GB or more.
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+
+from table import alone, arguments, finish, peak_memory, show
 
 WIDTH, HEIGHT, CLASSES, LIMIT = 5000, 4000, 19, 2.0
 SIZES = {"protocol (1024x512)": (1024, 512), "native (5000x4000)": None}
@@ -44,39 +42,32 @@ def peak(size: str, way: str, encoder_name: str) -> float:
         inference.argmax_of_bands = whole
     photo = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     how = inference.Inference(512, 341, bound=SIZES[size], multiple=16, batch_size=2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     inference.predict(model, photo, (HEIGHT, WIDTH), how)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
+    return (peak_memory() - before) / 1e9
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--limit", type=float, default=LIMIT, help="GB that --check allows")
-    parser.add_argument(
-        "--encoder", default="vit_small_patch16_224", help="a ViT of timm, such as vit_small_patch32_224"
-    )
+    parser.add_argument("--encoder", default="vit_small_patch16_224", help="a ViT of timm")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(peak(*options.one, options.encoder))
         return 0
-    table = {}
     print(f"{WIDTH}x{HEIGHT} photo, {CLASSES} classes, {options.encoder}: peak GB above the loaded model")
-    for size in SIZES:
-        for way in WAYS:
-            command = [sys.executable, __file__, "--one", size, way, "--encoder", options.encoder]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            table[f"{size}, {way}"] = gigabytes = float(done.stdout)
-            print(f"  {size:<22} {way:<6} {gigabytes:6.2f}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
-    over = [name for name, gigabytes in table.items() if name.endswith("bands") and gigabytes >= options.limit]
-    if options.check and over:
-        print(f"{options.limit} GB or more: {', '.join(over)}", file=sys.stderr)
-        return 1
-    return 0
+    table: dict[str, float | None] = {}
+
+    def rows() -> Iterable[list[str]]:
+        for size in SIZES:
+            found = [table.setdefault(f"{size}, {way}", alone(__file__, "--one", size, way)) for way in WAYS]
+            yield [size, *("failed" if value is None else f"{value:.2f}" for value in found)]
+
+    show(["evaluated at", *WAYS], rows())
+    bands = {name: value for name, value in table.items() if name.endswith("bands")}
+    over = [f"{name}: {value} GB" for name, value in bands.items() if value is None or value >= options.limit]
+    return finish(options, table, over)
 
 
 if __name__ == "__main__":

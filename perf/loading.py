@@ -10,8 +10,6 @@ photo, or where a window of a tile takes over a tenth of the time of decoding th
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from table import arguments, finish
 
 from gkd.data import mapped
 from gkd.data.labels import colours
@@ -151,10 +150,8 @@ def missed(table: dict[str, dict[str, float]]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table: dict[str, dict[str, float]] = {}
@@ -176,12 +173,7 @@ def main() -> int:
                 unit = f"ms {1000 / ms:9.1f} /s" if part != RATIO else ""
                 print(f"  {part:<28} {ms:9.2f} {unit}")
             print("\n".join(limits(parts)) if "decode" in parts else "", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
-    wrong = missed(table) if options.check else []
-    for line in wrong:
-        print(f"missed: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return finish(options, table, missed(table))
 
 
 if __name__ == "__main__":

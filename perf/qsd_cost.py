@@ -12,15 +12,13 @@ missed.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
+from table import arguments, finish, show
 from torch import Tensor
 
 from gkd.methods.mse import LinearHead
@@ -78,34 +76,30 @@ def shares(times: dict[str, float]) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sides", type=int, nargs="+", default=[16, 32], help="sides of the token grids")
     options = parser.parse_args()
+    if options.check and 32 not in options.sides:
+        parser.error("--check needs the grid of side 32")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     table = {}
     print(f"ViT-B to ViT-S, fp32, batch {BATCH}, one thread, CPU seconds, median of {options.runs}")
-    for side in options.sides:
-        times = measure(side, options.runs)
-        over = shares(times)
-        table[f"{side**2} tokens"] = {"seconds": times, "share": over}
-        print(f"{side**2} tokens: step with linear heads {times['step']:.2f} s")
-        for name in KINDS:
-            share = f"  {over[name]:6.1%} of the step over linear" if name in over else ""
-            print(f"  {name:<10} {times[name]:7.3f} s{share}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
-    if not options.check:
-        return 0
-    if "1024 tokens" not in table:
-        parser.error("--check needs the grid of side 32")
-    missed = [name for name, limit in LIMITS.items() if table["1024 tokens"]["share"][name] > limit]
-    if missed:
-        print(f"over the limit at 1024 tokens: {', '.join(missed)}", file=sys.stderr)
-    return int(bool(missed))
+
+    def rows() -> Iterator[list[object]]:
+        for side in options.sides:
+            times = measure(side, options.runs)
+            over = shares(times)
+            table[f"{side**2} tokens"] = {"seconds": times, "share": over}
+            yield [side**2, "step with linear heads", f"{times['step']:.3f}", ""]
+            for name in KINDS:
+                yield [side**2, name, f"{times[name]:.3f}", f"{over[name]:.1%}" if name in over else ""]
+
+    show(["tokens", "what", "s", "of the step over linear"], rows())
+    found = table.get("1024 tokens", {}).get("share", {})
+    missed = [f"{name} takes {share:.1%}" for name, share in found.items() if share > LIMITS[name]]
+    return finish(options, table, missed)
 
 
 if __name__ == "__main__":

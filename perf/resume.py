@@ -12,8 +12,6 @@ a member was never killed with a state to continue from.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import shutil
@@ -21,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 import yaml
+from table import arguments, finish, show
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = (
@@ -167,45 +167,37 @@ def kill(clone: Path, member: str, alone: Alone, early: bool, rng: random.Random
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     rng, rows, start = random.Random(options.seed), [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         clone = make_clone(Path(folder), options.steps)
         alone = {member: leave_alone(clone, member) for member in MEMBERS}
-        print("| member | alone, s | first state, s | states alone |\n|---|---|---|---|")
-        for member, found in alone.items():
-            print(f"| {member} | {found.seconds:.1f} | {found.first:.1f} | {found.states} |", flush=True)
-        print(
-            "| killed | in | at, s | states written | states left | writing one | ending |\n"
-            "|---|---|---|---|---|---|---|"
-        )
-        for number in range(options.kills):
-            turn, member = number // len(MEMBERS), MEMBERS[number % len(MEMBERS)]
-            row = kill(clone, member, alone[member], turn % 5 == 4, rng)
-            run(clone, "dvc", "repro", "--force", "--single-item", member)
-            row["equal"] = outputs(clone, member) == alone[member].outputs
-            rows.append(row)
-            shown = "yes" if row["while_writing"] else "no", "equal" if row["equal"] else "DIFFERS"
-            written = f"{row['states_seen']} of {alone[member].states}"
-            print(
-                f"| {member} | {row['kind']} | {row['killed_at']:.1f} | {written} | {row['states']} | {shown[0]} "
-                f"| {shown[1]} |",
-                flush=True,
-            )
+        times = ([m, f"{found.seconds:.1f}", f"{found.first:.1f}", found.states] for m, found in alone.items())
+        show(["member", "alone, s", "first state, s", "states alone"], times)
+
+        def kills() -> Iterator[list[object]]:
+            for number in range(options.kills):
+                turn, member = number // len(MEMBERS), MEMBERS[number % len(MEMBERS)]
+                row = kill(clone, member, alone[member], turn % 5 == 4, rng)
+                run(clone, "dvc", "repro", "--force", "--single-item", member)
+                row["equal"] = outputs(clone, member) == alone[member].outputs
+                rows.append(row)
+                written = f"{row['states_seen']} of {alone[member].states}", row["states"]
+                ending = "yes" if row["while_writing"] else "no", "equal" if row["equal"] else "DIFFERS"
+                yield [member, row["kind"], f"{row['killed_at']:.1f}", *written, *ending]
+
+        show(["killed", "in", "at, s", "states written", "states left", "writing one", "ending"], kills())
     equal, resumed = sum(row["equal"] for row in rows), {row["member"] for row in rows if row["states"]}
     with_states, writing = (sum(bool(row[key]) for row in rows) for key in ("states", "while_writing"))
     print(f"{equal} of {len(rows)} endings equal; {with_states} kills left states to continue from")
     print(f"{writing} kills came while a state was written; {time.monotonic() - start:.0f} s in all")
-    if options.json:
-        table = {"alone": {member: asdict(found) for member, found in alone.items()}, "kills": rows}
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
-    return int(options.check and (equal < len(rows) or resumed < set(MEMBERS)))
+    missed = [f"{row['member']}: the ending differs" for row in rows if not row["equal"]]
+    missed += [f"{member}: never killed with a state to continue from" for member in MEMBERS if member not in resumed]
+    return finish(options, {"alone": {member: asdict(found) for member, found in alone.items()}, "kills": rows}, missed)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ nothing to do, and needs a workspace whose default plan was run (`make repro`). 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 from resume import ROOT, environment
+from table import arguments, finish, show
 
 IMPORT, IDLE = 1.0, 10.0  # seconds allowed
 STAGE = "import gkd.segmentation.task_learning, gkd.report.figures, gkd.workspace.plan, gkd.workspace.folders"
@@ -76,9 +75,7 @@ def idle() -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if not idle():
@@ -92,20 +89,13 @@ def main() -> int:
                 if turn:
                     times[name].append(taken)
     table = {name: statistics.median(values) for name, values in times.items()}
-    print("| process | s | above |")
-    print("|---|---|---|")
     below = {PACKAGE: PLAIN, PAPERMILL: PLAIN, EMPTY: PAPERMILL, WHOLE: EMPTY, BEFORE: WHOLE}
-    for name, taken in table.items():
-        above = f"{taken - table[below[name]]:.2f} s above `{below[name]}`" if name in below else ""
-        print(f"| {name} | {taken:.2f} | {above} |")
-    if options.json:
-        options.json.write_text(json.dumps({"medians": table, "seconds": times}, indent=2) + "\n")
+    above = {name: f"{table[name] - table[base]:.2f} s above `{base}`" for name, base in below.items()}
+    show(["process", "s", "above"], ([name, f"{taken:.2f}", above.get(name, "")] for name, taken in table.items()))
     own = table[PACKAGE] - table[PLAIN]
     slow = [f"import gkd: {own:.2f} s, allowed {IMPORT}"] if own >= IMPORT else []
     slow += [f"dvc repro with nothing to do: {table[REPRO]:.1f} s, allowed {IDLE}"] if table[REPRO] >= IDLE else []
-    for line in slow if options.check else []:
-        print(f"missed: {line}", file=sys.stderr)
-    return int(options.check and bool(slow))
+    return finish(options, {"medians": table, "seconds": times}, slow)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from gkd.data.reading import DatasetError, open_image
 from gkd.deploy.config import Config, ExportError
+from gkd.report.overlay import overlay
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
 FRAMES = "take it apart first, such as by `ffmpeg -i FILE frames/%06d.png`, and give the folder"
@@ -98,10 +99,9 @@ def label_image(label: np.ndarray, config: Config) -> Image.Image:
     return image
 
 
-def overlay_image(photo: np.ndarray, label: np.ndarray, config: Config, opacity: float = 0.5) -> Image.Image:
+def overlay_image(photo: np.ndarray, label: np.ndarray, config: Config) -> Image.Image:
     """The photo (H, W, 3) uint8 under the colours of its classes."""
-    colours = np.array(config.palette, dtype=np.uint8)[label]  # (H, W, 3)
-    return Image.blend(Image.fromarray(photo), Image.fromarray(colours), opacity)
+    return Image.fromarray(overlay(photo, label, np.array(config.palette, dtype=np.uint8), opacity=0.5))
 
 
 def write(job: Job, photo: np.ndarray, label: np.ndarray, config: Config) -> None:

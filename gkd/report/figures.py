@@ -1,15 +1,10 @@
 """Figures from arrays, as free functions that return a matplotlib figure.
 
-    figure = predictions_grid(photos, labels, {"gkd": predictions}, palette, names)
-    save(figure, folder / "predictions")        # predictions.pdf and predictions.png
-    figure                                      # last line of a notebook cell: shows it
-
-Figures are closed for pyplot before they are returned: notebooks show them once, loops do not pile them up.
+figure = predictions_grid(photos, labels, {"gkd": predictions}, palette, names)
+save(figure, folder / "predictions")        # gkd.report.style
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,64 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-# Okabe and Ito's colours, safe for colour-blind readers, each with a marker of its own for grey print.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C8C00", "#7F7F7F")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-IGNORED = (0, 0, 0)
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """The look of every figure here; wrap your own plots in it to match."""
-    look = {
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the machine's fonts do not matter
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.labelsize": 8,
-        "axes.prop_cycle": plt.cycler(color=COLORS, marker=MARKERS),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "grid.color": "#D9D9D9",
-        "grid.linewidth": 0.5,
-        "lines.linewidth": 1.3,
-        "lines.markersize": 4,
-        "legend.frameon": False,
-        "figure.constrained_layout.use": True,
-        "figure.dpi": 110,
-        "figure.facecolor": "white",
-        "savefig.dpi": 200,
-        "pdf.fonttype": 42,  # editable text in PDF
-        "svg.hashsalt": "gkd",
-    }
-    with plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look}):
-        yield
-
-
-def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
-    """Write stem.<format> without dates, so that equal figures are equal files. Returns the paths."""
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
-    if unknown := set(formats) - set(undated):
-        raise ValueError(f"cannot write {sorted(unknown)} without dates, expected some of {sorted(undated)}")
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{name}") for name in formats]
-    with style():
-        for path, name in zip(paths, formats, strict=True):
-            figure.savefig(path, format=name, metadata=undated[name], bbox_inches="tight", pad_inches=0.03)
-    return paths
-
-
-def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Train-id label (H, W) to colours (H, W, 3) uint8 by `palette` (K, 3); 255 becomes black."""
-    label, palette = np.asarray(label), np.asarray(palette, dtype=np.uint8)
-    valid = label != 255
-    if valid.any() and (label[valid].max() >= len(palette) or label[valid].min() < 0):
-        raise ValueError(
-            f"label holds {label[valid].min()}..{label[valid].max()}, the palette has {len(palette)} colours"
-        )
-    table = np.full((256, 3), IGNORED, dtype=np.uint8)
-    table[: len(palette)] = palette
-    return table[label]
+from gkd.data.labels import IGNORE
+from gkd.report.overlay import IGNORED, colorize
+from gkd.report.style import COLORS, MARKERS, legend_below, style, subplots
 
 
 def loss_curves(
@@ -92,7 +32,7 @@ def loss_curves(
         raise ValueError(f"history needs a column 'step' and losses, got {list(history.columns)}")
     groups = {"": history} if by is None else dict(tuple(history.groupby(by, sort=False)))
     with style():
-        figure, axes = _subplots(1, len(columns), 2.3, 2.0, (0, 0.25 if by else 0))
+        figure, axes = subplots(1, len(columns), 2.3, 2.0, (0, 0.25 if by else 0))
         for axis, name in zip(axes[0], columns, strict=True):
             for index, (group, rows) in enumerate(groups.items()):
                 color = COLORS[index % len(COLORS)]
@@ -106,7 +46,7 @@ def loss_curves(
             axis.xaxis.set_major_locator(plt.MaxNLocator(4, integer=True))
             axis.grid(axis="y")
         if by is not None:
-            _legend_below(figure, *axes[0, 0].get_legend_handles_labels(), columns=min(len(groups), 2 * len(columns)))
+            legend_below(figure, *axes[0, 0].get_legend_handles_labels(), columns=min(len(groups), 2 * len(columns)))
     return figure
 
 
@@ -124,7 +64,7 @@ def batch_with_masks(images: np.ndarray, mask: np.ndarray, patch: int, columns: 
         raise ValueError(f"mask {mask.shape} does not fit {len(photos)} images of {grid[0]} x {grid[1]} patches")
     columns = min(columns, len(photos))
     with style():
-        figure, axes = _subplots(-(-len(photos) // columns), columns, 1.5, 1.5 * height / width + 0.22)
+        figure, axes = subplots(-(-len(photos) // columns), columns, 1.5, 1.5 * height / width + 0.22)
         for axis in axes.flat:
             axis.axis("off")
         for axis, photo, row in zip(axes.flat, photos, mask, strict=False):
@@ -140,13 +80,11 @@ def predictions_grid(
     labels: Sequence[np.ndarray],
     predictions: Mapping[str, Sequence[np.ndarray]],
     palette: np.ndarray,
-    names: Sequence[str] | None = None,
-    rows: Sequence[str] | None = None,
+    names: Sequence[str],
 ) -> Figure:
     """One row per photo: photo, label, the prediction of each method; a legend of the classes that occur.
 
-    images (H, W, 3) uint8, labels and predictions (h, w) train ids; `names` are the K class names of the
-    legend and `rows` titles of the rows, such as domains.
+    images (H, W, 3) uint8, labels and predictions (h, w) train ids; `palette` (K, 3) and `names` are of the K classes.
     """
     for method, maps in predictions.items():
         if len(maps) != len(images):
@@ -155,26 +93,24 @@ def predictions_grid(
     width = 1.25 if len(titles) > 6 else 1.6
     height = width * images[0].shape[0] / images[0].shape[1]
     shown = [*labels, *(m for maps in predictions.values() for m in maps)]
-    present = sorted(set(np.concatenate([np.unique(m) for m in shown]).tolist())) if names is not None else []
-    per_line = min(max(int(len(titles) * width / 1.15), 1), max(len(present), 1))
-    margin = 0.085 * max(map(len, rows)) if rows is not None else 0
+    present = sorted(set(np.concatenate([np.unique(m) for m in shown]).tolist()))
+    per_line = min(max(int(len(titles) * width / 1.15), 1), len(present))
     with style():
-        extra = margin, 0.25 + 0.19 * -(-len(present) // per_line)
-        figure, axes = _subplots(len(images), len(titles), width, height + 0.06, extra)
+        extra = 0, 0.25 + 0.19 * -(-len(present) // per_line)
+        figure, axes = subplots(len(images), len(titles), width, height + 0.06, extra)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         for index, (photo, label) in enumerate(zip(images, labels, strict=True)):
             maps = [label, *(maps[index] for maps in predictions.values())]
             for axis, picture in zip(axes[index], [photo, *(colorize(m, palette) for m in maps)], strict=True):
                 _show(axis, picture)
-            if rows is not None:
-                axes[index, 0].set_ylabel(rows[index], rotation=0, ha="right", va="center")
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, pad=3, fontsize=8 if max(map(len, titles)) * 0.075 < width else 7)
-        if present:
-            handles = [
-                _swatch(IGNORED if c == 255 else palette[c], "ignored" if c == 255 else names[c]) for c in present
-            ]
-            _legend_below(figure, handles, [handle.get_label() for handle in handles], per_line)
+        classes = {c: (IGNORED, "ignored") if c == IGNORE else (palette[c], names[c]) for c in present}
+        handles = [
+            Patch(facecolor=np.asarray(color) / 255, edgecolor="#888888", linewidth=0.4, label=name)
+            for color, name in classes.values()
+        ]
+        legend_below(figure, handles, [handle.get_label() for handle in handles], per_line)
     return figure
 
 
@@ -190,7 +126,7 @@ def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = 
     text = np.vectorize(lambda v: "" if np.isnan(v) or v < 0.5 else f"{v:.0f}")(share)
     with style():
         side = 0.29 * len(names)
-        figure, axes = _subplots(1, 1, side + 1.9, side + 1.2)
+        figure, axes = subplots(1, 1, side + 1.9, side + 1.2)
         sns.heatmap(
             pd.DataFrame(share, index=list(names), columns=list(names)),
             annot=text,
@@ -212,22 +148,21 @@ def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = 
     return figure
 
 
-def radar(means: pd.DataFrame, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+def radar(means: pd.DataFrame, title: str = "") -> Figure:
     """One polygon per method (rows of `means`) over domains (columns), all on one scale in per cent.
 
-    A missing score (NaN) leaves a gap in its polygon. `limits` is the radial range; by default it starts at a
-    multiple of ten below the smallest score, as the ring labels show.
+    A missing score (NaN) leaves a gap in its polygon. The radius starts at a multiple of ten below the smallest score,
+    as the ring labels show.
     """
     if means.shape[1] < 3:
         raise ValueError(f"a radar needs three domains or more, got {list(means.columns)}")
     if means.isna().all(axis=None):
         raise ValueError("a radar needs at least one score, all are missing")
     smallest, largest = float(means.min(axis=None)), float(means.max(axis=None))
-    low, high = limits or (10 * np.floor(smallest / 10 - 0.2), 10 * np.ceil(largest / 10))
-    low = low if limits else max(low, 0.0)
+    low, high = max(10 * np.floor(smallest / 10 - 0.2), 0.0), 10 * np.ceil(largest / 10)
     angles = np.linspace(0, 2 * np.pi, means.shape[1], endpoint=False)
     with style():
-        figure, axes = _subplots(1, 1, 4.6, 4.4, subplot_kw={"projection": "polar"})
+        figure, axes = subplots(1, 1, 4.6, 4.4, subplot_kw={"projection": "polar"})
         axis = axes[0, 0]
         axis.set_theta_offset(np.pi / 2)
         axis.set_theta_direction(-1)
@@ -246,15 +181,12 @@ def radar(means: pd.DataFrame, title: str = "", limits: tuple[float, float] | No
         axis.tick_params(axis="x", pad=2)
         axis.spines["polar"].set_color("#BBBBBB")
         axis.set_title(title, pad=14)
-        _legend_below(figure, *axis.get_legend_handles_labels(), columns=min(len(means), 4))
+        legend_below(figure, *axis.get_legend_handles_labels(), columns=min(len(means), 4))
     return figure
 
 
 def attention_figure(
-    image: np.ndarray,
-    query_index: int,
-    grid: tuple[int, int],
-    maps: Mapping[str, np.ndarray],
+    image: np.ndarray, query_index: int, grid: tuple[int, int], maps: Mapping[str, np.ndarray]
 ) -> Figure:
     """A photo with one query patch outlined, and beside it what each map says of that query over all patches.
 
@@ -276,7 +208,7 @@ def attention_figure(
     with style():
         panel = 2.1 * height / width
         ratios = {"height_ratios": (panel, 0.07)}
-        figure, axes = _subplots(2, 1 + len(maps), 2.1, panel / 2, (0, 0.55), gridspec_kw=ratios)
+        figure, axes = subplots(2, 1 + len(maps), 2.1, panel / 2, (0, 0.55), gridspec_kw=ratios)
         _show(axes[0, 0], photo, extent)
         axes[0, 0].set_title(f"query: row {query_index // columns}, column {query_index % columns}", pad=4)
         axes[1, 0].remove()
@@ -287,11 +219,7 @@ def attention_figure(
                 raise ValueError(f"map {title!r} {values.shape} does not fit the {rows} x {columns} grid of patches")
             _show(axis, np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2), extent)
             heat = axis.imshow(
-                weights.reshape(rows, columns),
-                cmap="magma",
-                alpha=0.75,
-                extent=extent,
-                interpolation="nearest",
+                weights.reshape(rows, columns), cmap="magma", alpha=0.75, extent=extent, interpolation="nearest"
             )
             axis.set_title(title, pad=4)
             bar = figure.colorbar(heat, cax=bars, orientation="horizontal")
@@ -304,21 +232,6 @@ def attention_figure(
             frame.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black")])
             axis.add_patch(frame)
     return figure
-
-
-def _subplots(
-    rows: int,
-    columns: int,
-    width: float,
-    height: float,
-    extra: tuple[float, float] = (0, 0),
-    **options: object,
-) -> tuple[Figure, np.ndarray]:
-    """Figure and axes (rows, columns): `width` x `height` inches a panel, `extra` inches for what lies around."""
-    size = columns * width + extra[0], rows * height + extra[1]
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
-    plt.close(figure)
-    return figure, axes
 
 
 def _photo(image: np.ndarray) -> np.ndarray:
@@ -336,11 +249,3 @@ def _show(axis: Axes, picture: np.ndarray, extent: tuple[float, ...] | None = No
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
-
-
-def _swatch(color: Sequence[int], name: str) -> Patch:
-    return Patch(facecolor=np.asarray(color) / 255, edgecolor="#888888", linewidth=0.4, label=name)
-
-
-def _legend_below(figure: Figure, handles: Sequence, labels: Sequence[str], columns: int) -> None:
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)

@@ -1,18 +1,15 @@
 """The benchmark tables agree with the datasets and with the published numbers."""
 
-import csv
 import re
 from itertools import product
 
 import pytest
 
-from gkd.data.domains import AVERAGES, BENCHMARKS, SOURCES, Domain, benchmarks_of, check_choice, targets_of
+from gkd.data.domains import BENCHMARKS, SOURCES, Domain, benchmarks_of, check_choice, targets_of
 from gkd.datasets import DATASETS, open_split
 from gkd.methods import NAMES
-from gkd.params import ROOT
 from gkd.workspace.plan import member
 
-PAPER = ROOT.parent / "shared" / "spec" / "paper_numbers.csv"
 DOMAINS = list(
     dict.fromkeys(
         [d for source in SOURCES.values() for d in (*source.train, *source.full, source.validation)]
@@ -68,30 +65,11 @@ def test_targets_and_benchmarks_of_a_source() -> None:
         targets_of("gta")
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_averages_run_over_the_targets_of_their_source(source: str) -> None:
-    averages = {benchmark.average for benchmark in benchmarks_of(source)}
-    assert len(averages) == 1
-    for name in averages - {None}:
-        assert AVERAGES[name] == tuple(target.name for target in targets_of(source))
-
-
-def test_a_benchmark_on_request_adds_its_targets_and_an_average_of_its_own() -> None:
+def test_a_benchmark_on_request_adds_its_targets() -> None:
     (acdc,) = (benchmark for benchmark in BENCHMARKS.values() if benchmark.on_request)
-    assert (acdc.name, acdc.average) == ("gtav-acdc", "Avg(ACDC 4) (ours)")
-    assert AVERAGES[acdc.average] == tuple(target.name for target in acdc.targets)
     assert acdc not in benchmarks_of("gtav") and benchmarks_of("gtav", ["gtav-acdc"]) == (acdc,)
     names = [target.name for target in targets_of("gtav", ["gtav-acdc", "gtav-bdd100k"])]
     assert names == ["bdd100k", "acdc-night", "acdc-snow", "acdc-fog", "acdc-rain"]
-
-
-def test_means_that_the_paper_does_not_print_are_labelled_ours() -> None:
-    with open(ROOT / "docs" / "paper_numbers.csv", encoding="utf-8", newline="") as file:
-        printed = {(row["source_domain"].lower(), row["target"]) for row in csv.DictReader(file)}
-    for benchmark in BENCHMARKS.values():
-        if benchmark.average is not None:
-            name = {"potsdam": "potsdam-rgb"}.get(benchmark.source, benchmark.source)
-            assert ((name, benchmark.average) in printed) != benchmark.average.endswith(" (ours)")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +90,6 @@ def test_names_serve_as_file_names_and_members_stay_distinct() -> None:
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in (*SOURCES, *BENCHMARKS))
     names = [member("f2l", *parts) for parts in product(NAMES, SOURCES, (0, 10))]
     assert len(set(names)) == len(names)
-
-
-@pytest.mark.skipif(not PAPER.is_file(), reason=f"needs the published numbers in {PAPER}")
-def test_names_are_those_of_the_published_tables() -> None:
-    with open(PAPER, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["table"] == "Table 1" and row["target"] != "all"]
-    names = {target.name for target in DOMAINS} | {name.lower() for name in AVERAGES}
-    assert rows and {row["target"].lower() for row in rows} <= names
 
 
 def test_the_paper_trains_on_all_of_gtav_and_potsdam():

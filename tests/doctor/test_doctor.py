@@ -14,11 +14,9 @@ from typer.testing import CliRunner, Result
 from gkd import datasets, doctor
 from gkd.cli import app
 from gkd.data import kept
-from gkd.data.labels import palette
 from gkd.datasets import DATASETS, DatasetError, potsdam, variable
-from gkd.doctor import Report, examine, looking
+from gkd.doctor import examine, looking
 from gkd.doctor.listing import evenly
-from gkd.doctor.pictures import contact_sheet, frequency_heatmap, overlay
 from gkd.doctor.published import COUNTS
 from gkd.doctor.text import render
 from gkd.workspace import availability
@@ -402,30 +400,3 @@ def test_command_refuses_an_unknown_name_before_it_starts() -> None:
     result = gkd("vaihingen", "city")
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr.startswith("gkd doctor: unknown dataset 'city', expected one of proxy, ")
-
-
-def test_overlay_leaves_ignored_pixels() -> None:
-    image, colours = photo(), palette("isprs")
-    label = ids(255)
-    label[0] = 3
-    blended = overlay(image, label, colours, opacity=1)
-    assert np.array_equal(blended[1:], image[1:]) and (blended[0] == colours[3]).all()
-    half = overlay(image, label, colours, opacity=0.5)
-    assert np.allclose(half[0], (image[0].astype(float) + colours[3]) / 2, atol=0.51)
-
-
-def test_contact_sheet_of_any_sizes() -> None:
-    images, labels = [photo(), photo(1, (40, 1000))], [ids(0), ids(1, (40, 1000))]
-    figure = contact_sheet(images, labels, palette("isprs"), "vaihingen")
-    shapes = [axis.images[0].get_array().shape for axis in figure.axes]
-    assert shapes == [(6, 8, 3), (20, 500, 3)] * 2 and figure.get_suptitle() == "vaihingen"
-    with pytest.raises(ValueError, match="got 1 for 2"):
-        contact_sheet(images, labels[:1], palette("isprs"))
-
-
-def test_heatmap_says_the_share_of_each_class(tmp_path: Path) -> None:
-    report: Report = examine("vaihingen", {"vaihingen": str(vaihingen(tmp_path, [1, 1, 5]))}, jobs=1)
-    (axis,) = frequency_heatmap(report.frequencies, "shares").axes
-    assert [text.get_text() for text in axis.texts] == ["66.7", "", "", "", "33.3", ""]
-    with pytest.raises(ValueError, match="no label was read"):
-        frequency_heatmap(pd.DataFrame())

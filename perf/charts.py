@@ -1,4 +1,4 @@
-"""Charts of costs: parts of a step, memory over time, curves over a size. They look like gkd.report.figures.
+"""Charts of costs: parts of a step, memory over time, curves over a size. They look like the report.
 
 figure = stacked_bars({"tiny": seconds, "mini": others}, "seconds a step")
 save(figure, folder / "parts")
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from profiling import PARTS
 
-from gkd.profiling import PARTS
-from gkd.report.figures import COLORS, MARKERS, style
+from gkd.report.style import COLORS, MARKERS, style
 
 
 def stacked_bars(bars: Mapping[str, Mapping[str, float]], label: str) -> Figure:
@@ -43,7 +43,7 @@ def stacked_bars(bars: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 def memory_over_time(samples: pd.DataFrame, marks: Sequence[tuple[str, float]]) -> Figure:
     """Memory, `samples` with seconds and bytes, above the first; the background tells the parts apart.
 
-    `marks` are of gkd.profiling, on the same clock: what begins, and when; the last one is the end.
+    `marks` are of profiling, on the same clock: what begins, and when; the last one is the end.
     """
     seconds = samples["seconds"] - marks[0][1]
     above = (samples["bytes"] - samples["bytes"].iloc[0]) / 1e6

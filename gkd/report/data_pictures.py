@@ -1,34 +1,15 @@
 """Datasets as pictures: images with their labels laid over them, and class frequencies. Arrays in, figures out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gkd.data.labels import IGNORE
-from gkd.report.figures import colorize, style
+from gkd.report.overlay import overlay
+from gkd.report.style import style, subplots
 
 WIDTH = 480  # pixels of an image on a sheet: larger ones are thinned out
-
-
-def overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: float = 0.55) -> np.ndarray:
-    """Class colours blended into a photo; ignored pixels stay as they are.
-
-    Args:
-        image: uint8 (H, W, 3).
-        label: train ids (H, W), 255 = ignored.
-        palette: uint8 (K, 3).
-        opacity: of the colours, 0 to 1.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    weight = opacity * (label != IGNORE)[..., None]  # (H, W, 1)
-    return np.round((1 - weight) * image + weight * colorize(label, palette)).astype(np.uint8)
 
 
 def contact_sheet(
@@ -44,8 +25,7 @@ def contact_sheet(
     small = [(i[::k, ::k], y[::k, ::k]) for i, y, k in zip(images, labels, steps, strict=True)]
     height = max(image.shape[0] / image.shape[1] for image, _ in small)
     with style():
-        figure, axes = plt.subplots(2, len(small), figsize=(1.8 * len(small), 2 * 1.8 * height + 0.3), squeeze=False)
-        plt.close(figure)
+        figure, axes = subplots(2, len(small), width=1.8, height=1.8 * height, extra=(0, 0.3))
         for column, (image, label) in zip(axes.T, small, strict=True):
             column[0].imshow(image)
             column[1].imshow(overlay(image, label, palette), interpolation="nearest")
@@ -62,10 +42,9 @@ def frequency_heatmap(frequencies: pd.DataFrame, title: str = "") -> Figure:
     if frequencies.empty:
         raise ValueError("no class frequencies to draw: no label was read")
     text = frequencies.map(lambda v: "" if np.isnan(v) or v == 0 else f"{v:.1f}" if v >= 0.05 else "<0.1")
-    size = 0.5 * frequencies.shape[1] + 1.6, 0.24 * len(frequencies) + 1.3
     with style():
-        figure, axis = plt.subplots(figsize=size)
-        plt.close(figure)
+        figure, axes = subplots(1, 1, 0.5 * frequencies.shape[1] + 1.6, 0.24 * len(frequencies) + 1.3)
+        axis = axes[0, 0]
         options = {"annot": text, "fmt": "", "cmap": "Blues", "cbar": False, "linewidths": 0.4, "linecolor": "#EEEEEE"}
         # Square roots: one class often covers half of all pixels, another a thousandth.
         sns.heatmap(np.sqrt(frequencies), ax=axis, vmin=0, vmax=10, annot_kws={"fontsize": 6.5}, **options)

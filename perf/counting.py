@@ -19,6 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from profiling import follow, spent
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +27,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from gkd.models import Encoder
-from gkd.profiling import follow, spent
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import Segmentor
 from gkd.train.precision import Reduced, frozen_copy
@@ -37,7 +37,7 @@ class Cost:
     """What a training step costs.
 
     Attributes:
-        flops: by part (gkd.profiling.PARTS, or those of `count_task`), an image.
+        flops: by part (profiling.PARTS, or those of `count_task`), an image.
         activations: bytes that the backward pass needs, an image.
         constant: further bytes that it needs at any batch, such as weights cast to bf16.
     """

@@ -1,7 +1,7 @@
 """Where the time and the memory of a training step go.
 
-    seconds = time_parts(student, teacher, objective, batches, lr=1e-4)      # medians by part, in the order of PARTS
-    with allocated_memory() as record: ...                                   # record.frame: seconds, bytes
+    for marks in step_marks(student, teacher, objective, batches, lr=1e-4): spent(marks)     # seconds by part
+    with allocated_memory() as record: ...                                                   # record.frame
 
 The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
 """
@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -113,23 +113,10 @@ def step_marks(
         start = time.perf_counter()
 
 
-def time_parts(
-    student: Encoder,
-    teacher: Encoder,
-    objective: Objective,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    lr: float,
-    warmup: int = 0,
-) -> dict[str, float]:
-    """Median seconds of the parts of a training step over `batches` (see `step_marks`), without the first `warmup`.
-
-    Raises:
-        ValueError: no step is left to measure.
-    """
-    steps = [spent(marks) for marks in step_marks(student, teacher, objective, batches, lr)][warmup:]
-    if not steps:
-        raise ValueError(f"nothing was measured: give more batches than the {warmup} of the warm-up")
-    return {name: statistics.median(step[name] for step in steps) for name in steps[0]}
+def medians(steps: Sequence[Marks]) -> dict[str, float]:
+    """Median seconds of each part over several steps."""
+    taken = [spent(marks) for marks in steps]
+    return {name: statistics.median(step[name] for step in taken) for name in taken[0]}
 
 
 def resident() -> int:

@@ -1,0 +1,60 @@
+import pytest
+from counting import Cost
+from estimates import GPUS, Assumptions, _candidates, stages, totals, with_hours
+
+from gkd.params import load
+
+
+@pytest.fixture(scope="module")
+def params():
+    """The tiny profile with two sources, of which one has steps of its own."""
+    tiny = load("tiny")
+    section = tiny.domain_agnostic.model_copy(update={"source_steps": {"potsdam": 7}})
+    plan = tiny.plan.model_copy(update={"sources": ["gtav", "potsdam"]})
+    return tiny.model_copy(update={"plan": plan, "domain_agnostic": section})
+
+
+@pytest.fixture(scope="module")
+def table(params):
+    return stages(params, ["none", "gkd", "kd"])
+
+
+def test_rows_have_the_stages_of_their_method_and_the_steps_of_each_source(params, table) -> None:
+    found = {name: list(zip(rows["stage"], rows["source"], strict=True)) for name, rows in table.groupby("method")}
+    task = [("task_learning", "gtav"), ("task_learning", "potsdam")]
+    domain = [("domain_agnostic", "gtav"), ("domain_agnostic", "potsdam")]
+    assert found == {"none": task, "kd": task, "gkd": [("task_agnostic", "all"), *domain, *task]}
+    f2f = params.model_copy(update={"plan": params.plan.model_copy(update={"settings": ["f2f"]})})
+    rows = stages(f2f, ["gkd"]).query("stage != 'task_learning'")
+    assert list(rows["stage"]) == ["domain_agnostic"] * 2
+    assert list(rows["images"]) == [4 * 8, 7 * 8] and rows["flops"].iloc[1] / rows["flops"].iloc[0] == pytest.approx(
+        7 / 4
+    )
+    with pytest.raises(ValueError, match="none of the rows asked for; it has teacher"):
+        stages(params, [])
+
+
+def test_fine_tuning_costs_a_backward_pass_and_kd_the_teacher(table) -> None:
+    task = table[(table["stage"] == "task_learning") & (table["source"] == "gtav")].set_index("method")
+    assert task["flops"]["gkd"] < task["flops"]["none"] < task["flops"]["kd"]
+    backward = task["student, backward"].fillna(0)
+    assert backward["gkd"] == 0 < backward["none"] == backward["kd"] and task["teacher"]["kd"] > 0
+
+
+def test_hours_memory_and_sums_by_hand(params, table) -> None:
+    hours = with_hours(table, Assumptions(utilisation=0.5))
+    for gpu, peak in GPUS.items():
+        expected = [row.flops / (peak[row.dtype] * 1e12 * 0.5 * 3600) for row in table.itertuples()]
+        assert list(hours[f"{gpu} hours"]) == pytest.approx(expected)
+    few, many = (stages(params, ["gkd"], Assumptions(gpus={**Assumptions().gpus, "task_agnostic": n})) for n in (1, 4))
+    assert (few["flops"] == many["flops"]).all() and few["bytes"][0] > many["bytes"][0]
+    sums = totals(table, ["flops"]).set_index(["method", "source"])["flops"]
+    shared = table[(table["method"] == "gkd") & table["source"].isin(["all", "gtav"])]
+    assert len(sums) == 6 and sums["gkd", "gtav"] == shared["flops"].sum()
+
+
+def test_candidates_share_what_is_frozen() -> None:
+    cost = Cost({"teacher": 1, "student, forward": 2, "decoder and loss, forward": 3}, 4, 5)
+    shared = {"teacher": 1, "student, forward": 2, "decoder and loss, forward": 9}
+    assert _candidates(cost, 3, frozen=True) == Cost(shared, 12, 5)
+    assert _candidates(cost, 3, frozen=False).flops["student, forward"] == 6

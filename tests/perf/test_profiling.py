@@ -1,0 +1,80 @@
+import time
+
+import pytest
+import torch
+from counting import count_distillation
+from profiling import PARTS, allocated_memory, follow, medians, spent, step_marks
+from tiny_models import tiny_vit
+
+from gkd.qsd import Objective, distillation_step
+
+
+@pytest.fixture
+def models():
+    torch.manual_seed(0)
+    student, teacher = tiny_vit(seed=1), tiny_vit(dim=48, seed=2).requires_grad_(False).eval()
+    return student.train(), teacher, Objective(student.dim, teacher.dim)
+
+
+def batch(masked=2):
+    mask = torch.zeros(4, 16, dtype=torch.bool)
+    mask[:masked, :8] = True
+    return torch.rand(4, 3, 32, 32), mask
+
+
+def test_the_parts_add_up_to_a_training_step_and_waiting_is_data(models) -> None:
+    def slow():
+        for _ in range(2):
+            time.sleep(0.2)
+            yield batch()
+
+    before = [p.clone() for p in models[0].parameters()]
+    steps = list(step_marks(*models, slow(), lr=1e-3))
+    parts = spent(steps[0])
+    assert tuple(parts) == PARTS and all(seconds > 0 for seconds in parts.values()) and parts["data"] >= 0.2
+    assert sum(parts.values()) == pytest.approx(steps[0][-1][1] - steps[0][0][1])
+    assert medians(steps)["teacher"] == pytest.approx(sum(spent(marks)["teacher"] for marks in steps) / 2)
+    assert any((a != b).any() for a, b in zip(before, models[0].parameters(), strict=True))
+    assert not models[0]._forward_hooks and not models[0]._forward_pre_hooks
+
+
+@pytest.mark.parametrize("masked", [0, 2])
+def test_heads_are_done_before_the_student_in_the_backward_pass(models, masked) -> None:
+    student, teacher, objective = models
+    images, mask = batch(masked)
+    seen = []
+
+    def meter() -> float:
+        heads = [p.grad is not None for p in objective.parameters()]
+        seen.append((sum(heads) / len(heads), any(p.grad is not None for p in student.backbone.parameters())))
+        return float(len(seen))
+
+    names = [name for name, _ in follow(meter, lambda: distillation_step(*models, images, mask)[0], student, teacher)]
+    views = ["student, forward", "QSD and losses, forward"] * (2 if masked else 1)
+    start = ["QSD and losses, forward", "teacher", "QSD and losses, forward", *views]
+    assert names == [*start, "QSD and losses, backward", "student, backward", "AdamW", ""]
+    assert seen[-4:-1] == [(0, False), (1, False), (1, True)]
+
+
+def test_each_tensor_counts_while_it_lives() -> None:
+    with allocated_memory() as record:
+        start = time.perf_counter()
+        kept = torch.ones(1000, 25)
+        between = time.perf_counter()
+        passing = torch.ones(500_000)
+        del passing
+        end = time.perf_counter()
+    assert record.frame["seconds"].is_monotonic_increasing and record.frame["bytes"].iloc[-1] == kept.nbytes
+    assert record.between(start, between)["bytes"].max() == kept.nbytes
+    assert record.between(between, end)["bytes"].max() == kept.nbytes + 2_000_000
+    with pytest.raises(ValueError, match="recorded from"):
+        record.between(start - 60, end)
+
+
+def test_a_step_holds_its_activations_until_the_backward_pass(models) -> None:
+    with allocated_memory() as record:
+        _, marks = step_marks(*models, [batch(), batch()], lr=1e-3)
+    times = dict(marks)
+    peak = record.between(times["student, forward"], marks[-1][1]).sort_values("bytes").iloc[-1]
+    assert times["student, forward"] < peak["seconds"] < times["AdamW"]
+    assert peak["bytes"] > 0.5 * 4 * count_distillation(*models, (32, 32)).activations

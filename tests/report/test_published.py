@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from gkd.params import ROOT, load
+from gkd.report.published import paper_rows, paper_table, published
+from gkd.report.tables import write
+
+COLUMNS = ["cityscapes", "bdd100k", "mapillary", "Avg(Citys,BDD,Map)"]
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return paper_rows(ROOT / "docs/paper_numbers.csv")
+
+
+def test_numbers_carry_their_origin(paper):
+    theirs = published(paper, COLUMNS, "F2L", "GTAV", "ViT-S", {"GKD": "GKD"}).loc["GKD (paper)"]
+    assert list(theirs)[:2] == ["54.9", "49.8"] and theirs["origin"] == "printed"
+    mixed = published(paper, [*COLUMNS, "camvid"], "F2F", "GTAV", "ViT-B", {"KD": "Vanilla KD"}).loc["KD (paper)"]
+    assert mixed["cityscapes"] == "59.9 (printed)"
+    assert mixed["mapillary"] == "60.2 (digitised)"
+    assert mixed["Avg(Citys,BDD,Map)"] == "58.2 (secondary)"
+    assert mixed["camvid"] == "-"
+    known_twice = published(paper, COLUMNS, "vfm-student-no-KD", "GTAV", "ViT-B", {"none": "no KD"})
+    assert known_twice.loc["none (paper)", "origin"] == "printed"
+    with pytest.raises(ValueError, match="no 'GDK' for F2L"):
+        published(paper, COLUMNS, "F2L", "GTAV", "ViT-S", {"GKD": "GDK"})
+
+
+def test_unknown_origins_and_lacking_columns_are_refused(tmp_path: Path):
+    path = tmp_path / "paper.csv"
+    path.write_text("table,setting,teacher,student,method,arch,source_domain,target,miou,origin\na,a,a,a,a,a,a,a,1,?\n")
+    with pytest.raises(ValueError, match=r"paper\.csv: origin \['\?'\]"):
+        paper_rows(path)
+    path.write_text("table,setting,teacher,student,method,arch,source_domain,target,miou\na,a,a,a,a,a,a,a,1\n")
+    with pytest.raises(ValueError, match=r"paper\.csv: columns \['origin'\]"):
+        paper_rows(path)
+
+
+def test_columns_are_those_of_our_tables(paper, tmp_path: Path):
+    plan = load("mini").plan
+    table = paper_table(paper, plan)
+    assert list(table.text.index) == ["No KD (paper)", "Vanilla KD (paper)", "GKD (paper)"]
+    assert list(table.text.columns)[:4] == COLUMNS and table.text.columns[-1] == "origin"
+    assert [path.name for path in write(table, tmp_path)] == ["published.csv", "published.tex", "published.md"]
+    assert paper_table(paper, plan.model_copy(update={"sources": ["camvid"]})) is None
+
+
+def test_acdc_after_gtav_has_one_published_number(paper):
+    chosen = {"sources": ["gtav"], "benchmarks": ["gtav-bdd100k", "gtav-acdc"]}
+    text = paper_table(paper, load("mini").plan.model_copy(update=chosen)).text
+    assert list(text["ACDC (all, trained on GTAV)"]) == ["-", "-", "46.5"]
+    ours = [name for name in text if name.lower().startswith("acdc-")] + ["Avg(ACDC 4) (ours)"]
+    assert len(ours) == 5 and (text[ours] == "-").all(axis=None)
+    assert list(text["bdd100k"]) == ["33.8", "44.2", "49.8"] and set(text["origin"]) == {"printed"}

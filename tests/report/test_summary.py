@@ -1,0 +1,184 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gkd.data.domains import SOURCES, targets_of
+from gkd.methods import NAMES, row
+from gkd.params import Plan, load
+from gkd.report.benchmarks import AVERAGES
+from gkd.report.summary import (
+    UNSEEN,
+    benchmark_tables,
+    choices,
+    radar_values,
+    read_pictures,
+    read_scores,
+    summary_table,
+    unseen_mean,
+)
+
+DRIVING = ["cityscapes", "bdd100k", "mapillary"]
+PRINTED = {name for name in AVERAGES if not name.endswith(" (ours)")}
+
+
+def with_plan(**changes: object) -> Plan:
+    return load("mini").plan.model_copy(update=changes)
+
+
+def score(method: str, domain: str, seed: int = 0) -> float:
+    """A number that tells its cell."""
+    methods, domains = list(NAMES), ["gtav-val", *DRIVING]
+    return 10.0 * methods.index(method) + (domains.index(domain) if domain in domains else 5) + 100.0 * seed
+
+
+def rows(plan: Plan, without: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Score rows of a whole run of the plan, without some sources or domains."""
+    records = []
+    for source in [s for s in plan.sources if s not in without]:
+        for domain in [SOURCES[source].validation, *targets_of(source, plan.benchmarks)]:
+            for method in plan.methods if domain.name not in without else ():
+                for seed in plan.seeds:
+                    value, names = score(method, domain.name, seed), {"method": method, "source": source, "seed": seed}
+                    records.append({**names, "domain": domain.name, "miou": value, "macc": value, "aacc": value})
+    return pd.concat([pd.DataFrame(records).assign(setting=setting) for setting in plan.settings], ignore_index=True)
+
+
+def missing(text: pd.DataFrame) -> set[str]:
+    return {name for name in text.columns if (text[name] == "missing").all()}
+
+
+def test_a_table_for_each_benchmark_and_setting() -> None:
+    plan = with_plan(settings=["f2l", "f2f"])
+    tables = {table.name: table for table in benchmark_tables(rows(plan), plan)}
+    names = ["gtav-cityscapes", "gtav-bdd100k", "gtav-mapillary", "cityscapes-acdc", "potsdam-isprs"]
+    assert list(tables) == [f"{name}-{setting}" for setting in ("f2l", "f2f") for name in names]
+    table = tables["gtav-bdd100k-f2l"]
+    assert list(table.text.columns) == ["gtav-val", "bdd100k"]
+    assert list(table.text.index) == [row(name).label for name in plan.methods]
+    assert table.text.loc["GKD", "bdd100k"] == f"{score('gkd', 'bdd100k'):.1f}" and table.reference == ("Teacher",)
+    assert "GTAV to BDD100K, F2L" in table.caption and "one seed" in table.caption
+    assert "Avg(ACDC 4)" in tables["cityscapes-acdc-f2l"].text.columns
+    only = rows(plan).query("setting == 'f2l'")
+    assert (summary_table(only, plan, "f2f").text == "missing").all(axis=None)
+
+
+def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
+    plan = load("mini").plan
+    table = summary_table(rows(plan), plan, "f2l")
+    unseen = [domain.name for source in plan.sources for domain in targets_of(source)]
+    assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
+    assert set(table.text.columns) & AVERAGES == PRINTED and "gtav-val" not in table.text.columns
+    expected = {UNSEEN: unseen, "Avg(Citys,BDD,Map)": DRIVING}
+    for column, domains in expected.items():
+        assert table.text.loc["Vanilla KD", column] == f"{np.mean([score('kd', domain) for domain in domains]):.1f}"
+
+
+def test_targets_that_sources_share_are_told_apart() -> None:
+    plan = with_plan(sources=["gtav", "gtav-synthia", "potsdam"])
+    measured = rows(plan)
+    measured.loc[measured["source"] == "gtav-synthia", "miou"] += 40
+    table = summary_table(measured, plan, "f2l")
+    average = "Avg(Citys,BDD,Map)"
+    shared = [*(f"gtav: {name}" for name in DRIVING), average]
+    joined = [*(f"gtav-synthia: {name}" for name in DRIVING), f"{average} (ours)"]
+    overhead = ["potsdam-irrg", "vaihingen-irrg", "Avg(P-I,V-I)"]
+    assert list(table.text.columns) == [*shared, *joined, *overhead, UNSEEN]
+    for source, more in (("gtav", 0), ("gtav-synthia", 40)):
+        assert table.text.loc["GKD", f"{source}: bdd100k"] == f"{score('gkd', 'bdd100k') + more:.1f}"
+    driving = [score("gkd", domain) for domain in DRIVING]
+    expected = np.mean([*driving, *(value + 40 for value in driving), *2 * [score("gkd", "potsdam-irrg")]])
+    assert table.text.loc["GKD", UNSEEN] == f"{expected:.1f}"
+    assert list(radar_values(table).columns) == [*shared[:3], *joined[:3], *overhead[:2]]
+    assert missing(summary_table(rows(plan, without=("gtav-synthia",)), plan, "f2l").text) == {*joined, UNSEEN}
+
+
+def test_means_of_one_name_are_told_apart() -> None:
+    plan = with_plan(sources=["gtav-synthia", "gtav-synthia-urbansyn"])
+    table = summary_table(rows(plan), plan, "f2l")
+    assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in plan.sources} <= set(table.text.columns)
+    assert radar_values(table).shape[1] == 6
+
+
+def test_a_benchmark_on_request_is_reported_where_it_is_chosen() -> None:
+    plan = with_plan(sources=["gtav"], benchmarks=["gtav-bdd100k", "gtav-acdc"])
+    tables = {table.name: table for table in benchmark_tables(rows(plan), plan)}
+    assert list(tables) == ["gtav-bdd100k-f2l", "gtav-acdc-f2l"]
+    assert "Avg(ACDC 4) (ours)" in tables["gtav-acdc-f2l"].text.columns
+    weather = [f"acdc-{name}" for name in ("night", "snow", "fog", "rain")]
+    summary = summary_table(rows(plan), plan, "f2l")
+    # No mean over Cityscapes, BDD100K and Mapillary: two of them are not scored.
+    assert list(summary.text.columns) == ["bdd100k", *weather, "Avg(ACDC 4) (ours)", UNSEEN]
+    assert list(radar_values(summary).columns) == ["bdd100k", *weather]
+
+
+def test_several_seeds_are_a_mean_with_its_spread() -> None:
+    plan = with_plan(seeds=[0, 1])
+    table = summary_table(rows(plan), plan, "f2l")
+    values = [score("gkd", "bdd100k", seed) for seed in (0, 1)]
+    assert table.text.loc["GKD", "bdd100k"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert "over 2 seeds" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("absent", "columns"),
+    [
+        ("bdd100k", {"bdd100k", "Avg(Citys,BDD,Map)", UNSEEN}),
+        ("potsdam", {"potsdam-irrg", "vaihingen-irrg", "Avg(P-I,V-I)", UNSEEN}),
+    ],
+)
+def test_what_was_not_measured_is_missing_and_the_rest_stands(absent: str, columns: set[str]) -> None:
+    plan = load("mini").plan
+    measured = rows(plan, without=(absent,))
+    table = summary_table(measured, plan, "f2l")
+    assert missing(table.text) == columns and unseen_mean(table).isna().all()
+    assert not (table.text.drop(columns=list(columns)) == "missing").any(axis=None)
+    tables = benchmark_tables(measured, plan)
+    assert len(tables) == 5 and set.union(*(missing(t.text) for t in tables)) & columns
+
+
+def test_radar_and_mean_show_what_was_measured() -> None:
+    plan = with_plan(sources=["gtav"])
+    table = summary_table(rows(plan), plan, "f2l")
+    values = radar_values(table)
+    assert list(values.columns) == DRIVING
+    assert list(values.index) == [row(name).label for name in plan.methods]
+    expected = np.array([[score(method, domain) for domain in DRIVING] for method in plan.methods])
+    np.testing.assert_allclose(values.to_numpy(), expected)
+    np.testing.assert_allclose(unseen_mean(table)[values.index], expected.mean(axis=1))
+
+
+def test_scores_of_all_files_are_read_together(tmp_path: Path) -> None:
+    everything, files = rows(load("mini").plan), []
+    for source, own in everything.groupby("source", sort=False):
+        files.append(tmp_path / f"{source}.csv")
+        own.to_csv(files[-1], index=False)
+    pd.testing.assert_frame_equal(read_scores(files), everything)
+    with pytest.raises(FileNotFoundError, match="run the evaluate stage first"):
+        read_scores([])
+
+
+def test_pictures_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rng, arrays = np.random.default_rng(0), {}
+    for domain in ("gtav-val", "cityscapes"):
+        for i in range(12):  # past ten, where names no longer sort as numbers
+            arrays[f"{domain}/photo/{i}"] = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+            for what in ("label", "none", "gkd-diag"):
+                arrays[f"{domain}/{what}/{i}"] = rng.integers(0, 19, (4, 6), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "predictions.npz", **arrays)
+    pictures = read_pictures(tmp_path / "predictions.npz")
+    assert list(pictures) == ["gtav-val", "cityscapes"]
+    for domain, (photos, labels, predictions) in pictures.items():
+        assert list(predictions) == ["No KD", "GKD-diag (ours)"]
+        found = {"photo": photos, "label": labels, "gkd-diag": predictions["GKD-diag (ours)"]}
+        for what, maps in found.items():
+            assert all(np.array_equal(m, arrays[f"{domain}/{what}/{i}"]) for i, m in enumerate(maps))
+
+
+def test_choices_name_the_rate_and_the_score_that_chose_it() -> None:
+    who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "macc": 0.0, "aacc": 0.0, "lr": 3.0e-3}
+    domains = {SOURCES["gtav"].validation.name: 41.5, "bdd100k": 9.0}
+    table = choices(pd.DataFrame([{**who, "domain": domain, "miou": value} for domain, value in domains.items()]))
+    kept = {key: who[key] for key in ("setting", "method", "source", "seed", "lr")}
+    assert table.to_dict("records") == [{**kept, "validation_miou": 41.5}]
