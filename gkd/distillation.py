@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gkd.cache import TeacherCache
-from gkd.data.loading import loader
+from gkd.data.loading import Draw, loader
 from gkd.data.transforms import DistillationView, draw_mask
 from gkd.methods.baselines import LinearHead
 from gkd.methods.table import Method
 from gkd.models import Encoder
 from gkd.models.blocks import BlockPair
 from gkd.models.recompute import recomputing
-from gkd.params import Compute, Distillation, Heads
-from gkd.qsd import QSD, Objective, Targets, distillation_step, teach
-from gkd.train.compiling import compiled
-from gkd.train.loop import Share, cosine, engine, finished, fit, parameter_groups
-from gkd.train.precision import autocast, frozen_copy, resolve
+from gkd.params import Distillation, Heads
+from gkd.qsd import QSD, Objective, distillation_step
+from gkd.train.compute import compiled, frozen_copy, resolve
+from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.processes import launch
-from gkd.train.resume import Slot
-from gkd.train.sharding import sharded_copy
+from gkd.train.run import Run
+from gkd.train.schedules import cosine, parameter_groups
 
 HEADS = {"qsd": QSD, "linear": LinearHead}
 
@@ -85,18 +82,7 @@ def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tens
 
 
 def distil(
-    student: Encoder,
-    teacher: Encoder,
-    objective: Objective,
-    data: Any,
-    section: Distillation,
-    seed: int,
-    name: str,
-    slot: Slot | None = None,
-    processes: int = 1,
-    others: Mapping[str, Encoder] | None = None,
-    compute: Compute = Compute(),  # noqa: B008 - immutable
-    cache: Path | None = None,
+    student: Encoder, teacher: Encoder, objective: Objective, data: Any, section: Distillation, run: Run
 ) -> pd.DataFrame:
     """Train `student` and `objective` to follow `teacher` on the images of `data`; returns the history.
 
@@ -106,89 +92,46 @@ def distil(
         objective: the heads, learn in place.
         data: `data[i]` -> (uint8 image (H, W, 3), label or None); labels are not looked at.
         section: parameters of the stage.
-        seed: of data order, augmentation and masks.
-        name: shown in the progress lines.
-        slot: where states are kept while this runs, so that a killed run can continue.
-        processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
-        others: further teachers, by the names of `objective.others`; frozen as well.
-        compute: number format, compiled blocks, fused optimiser, spread teachers. In bf16, copies of the teachers are
-            made that have it.
-        cache: folder of the teacher tokens of `data`, for a section whose `teacher_cache` stores any.
-
-    Raises:
-        ValueError: the section stores teacher tokens, and there is no folder for them, or the teacher is spread.
+        run: name, seed of data order, augmentation and masks, states, processes, and how it computes. In bf16, a copy
+            of the teacher is made that has it.
     """
-    if processes > 1:
-        run = student, teacher, objective, data, section, seed, name, slot
-        launch(processes, slot, distil, *run, 1, others, compute, cache)
-        return finished(slot, [student, objective])
-    others = others or {}
+    if run.processes > 1:
+        launch(run, distil, student=student, teacher=teacher, objective=objective, data=data, section=section)
+        return finished(run.slot, [student, objective])
     rows, columns = student.grid(section.image_size)
     accelerator = engine()
-    dtype = resolve(compute.precision, accelerator.device)
-    originals = [encoder.requires_grad_(False).eval() for encoder in (teacher, *others.values())]
-    for encoder in originals:
-        encoder.grid(section.image_size)  # found by a trial pass, which a sharded copy could not do
-    # Copied before they are moved: where a copy is made, the device holds it alone.
-    used = (frozen_copy(encoder, dtype) for encoder in originals)
-    if compute.sharding == "teacher":
-        used = (sharded_copy(encoder, accelerator.device.type) for encoder in used)
-    teacher, *rest = (encoder.to(accelerator.device) for encoder in used)
-    others = dict(zip(others, rest, strict=True))
+    dtype = resolve(run.compute.precision, accelerator.device)
+    original = teacher.requires_grad_(False).eval()
+    # Copied before it is moved: where a copy is made, the device holds it alone.
+    teacher = frozen_copy(original, dtype).to(accelerator.device)
 
-    def ask(images: Tensor) -> Targets:
-        with autocast(images.device, dtype):
-            return teach(teacher, objective, images, others)
-
-    stored = None
-    if section.teacher_cache is not None and section.teacher_cache.store != "none":
-        if cache is None:
-            raise ValueError("teacher_cache: a folder for the teacher's tokens is needed, such as space.cache(name)")
-        if compute.sharding == "teacher":  # its processes run it together, and each misses other tokens
-            raise ValueError("teacher_cache: a teacher whose tokens are stored cannot be spread; set sharding to none")
-        teachers = [teacher, *others.values()]
-        stored = TeacherCache(cache, section, seed, len(data), ask, teachers, accelerator.device)
-
-    def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        images, *records = batch if stored else [batch]
-        mask = step_mask(section, rows * columns, seed, number)[share.rows]
-        targets, errors = stored.targets(images, *records) if stored else (None, {})
-        loss, metrics = distillation_step(student, teacher, objective, images, mask.to(images.device), others, targets)
-        return loss, {**metrics, **errors}
+    def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        mask = step_mask(section, rows * columns, run.seed, number)[share.rows]
+        return distillation_step(student, teacher, objective, images, mask.to(images.device))
 
     def batches(start: int) -> Iterable[Any]:
-        return _loader(
-            data,
-            section,
-            section.steps,
-            seed,
-            start=start,
-            process=(accelerator.process_index, accelerator.num_processes),
-            beside=stored.read if stored else None,
-        )
+        process = accelerator.process_index, accelerator.num_processes
+        draw = Draw(section.steps, section.batch_size, run.seed, section.repeats, start, process)
+        return loader(data, DistillationView(section), draw, labelled=False)
 
-    groups = parameter_groups([student, objective], section.lr, section.weight_decay)
-    schedule = cosine(section.steps, section.lr, section.min_lr, section.warmup_steps)
-    run = section.steps, schedule, name, accelerator, slot, section.micro_batch, dtype, compute.fused_adamw
-    with recomputing(student, section.recompute), compiled([student, teacher, *rest], compute.compile):
-        history = fit(step, [student, objective], groups, batches, *run)
-    if stored:
-        print(f"{name}  {stored.summary()}", flush=True)
-    # Beside each other, for who looks at both; the whole of a teacher that was spread may not fit on the device.
-    place = "cpu" if compute.sharding == "teacher" else accelerator.device
-    for module in (student, objective, *originals):
-        module.to(place)
+    training = Training(
+        step=step,
+        modules=[student, objective],
+        groups=parameter_groups([student, objective], section.lr, section.weight_decay),
+        batches=batches,
+        steps=section.steps,
+        schedule=cosine(section.steps, section.lr, section.min_lr, section.warmup_steps),
+        micro_batch=section.micro_batch,
+    )
+    with recomputing(student, section.recompute), compiled([student, teacher], run.compute.compile):
+        history = fit(training, run, accelerator, dtype)
+    for module in (student, objective, original):  # beside each other, for who looks at both
+        module.to(accelerator.device)
     return history
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
     """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
     rows, columns = student.grid(section.image_size)
-    return next(iter(_loader(data, section, 1, seed))), step_mask(section, rows * columns, seed, 0)
-
-
-def _loader(data: Any, section: Distillation, steps: int, seed: int, **options: Any) -> Iterable[Any]:
-    """Batches of views of `data`, as the section has them; `options` are those of gkd.data.loading.loader."""
-    pool = section.teacher_cache.views if section.teacher_cache else None
-    view, options = DistillationView(section), {"repeats": section.repeats, "pool": pool, **options}
-    return loader(data, view, steps, section.batch_size, seed, labelled=False, **options)
+    views = loader(data, DistillationView(section), Draw(1, section.batch_size, seed, section.repeats), labelled=False)
+    return next(iter(views)), step_mask(section, rows * columns, seed, 0)

@@ -76,6 +76,7 @@ def child(options: argparse.Namespace) -> None:
     from gkd.distillation import build_objective, distil
     from gkd.methods.table import METHODS
     from gkd.train.loop import fix_threads
+    from gkd.train.run import Run
 
     fix_threads(1)
     profile = params.load("mini")
@@ -88,7 +89,7 @@ def child(options: argparse.Namespace) -> None:
     student, teacher = encoders(options.case, size)
     objective = build_objective(METHODS["gkd"], student, teacher, None, 0)
     photos = Photos(size, batch // int(os.environ.get("WORLD_SIZE", "1")))
-    history = distil(student, teacher, objective, photos, section, 0, "  step")
+    history = distil(student, teacher, objective, photos, section, Run("  step"))
     photos.tell("seconds")
     print(f"losses {json.dumps(list(history['loss']))}", flush=True)
 

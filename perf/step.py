@@ -32,9 +32,10 @@ from gkd.models.recompute import recomputing
 from gkd.params import Compute
 from gkd.profiling import resident, time_parts
 from gkd.qsd import QSD, Objective, distillation_step
-from gkd.train.compiling import compiled
-from gkd.train.loop import fit, parameter_groups
-from gkd.train.precision import frozen_copy, resolve
+from gkd.train.compute import compiled, frozen_copy, resolve
+from gkd.train.loop import Training, fit
+from gkd.train.run import Run
+from gkd.train.schedules import parameter_groups
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"
@@ -127,10 +128,10 @@ def child(options: argparse.Namespace) -> None:
     if kind is None:
         losses = train_published(student, teacher, objective, groups, batches(0))
     else:
-        run = groups, batches, count, lambda _: 1.0, "step"
         step = lambda _n, batch, _s: distillation_step(student, teacher, objective, *batch)  # noqa: E731
         with recomputing(student, kind[1]), compiled([student, teacher], kind[0].compile):
-            history = fit(step, [student, objective], *run, dtype=dtype, fused_adamw=kind[0].fused_adamw)
+            training = Training(step, [student, objective], groups, batches, count, lambda _: 1.0)
+            history = fit(training, Run("step", compute=kind[0]), dtype=dtype)
         losses = history[["patch_loss", "fea_loss", "token_loss", "loss"]].to_dict("records")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdin.readline()  # one row after another

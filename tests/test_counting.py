@@ -9,7 +9,7 @@ from gkd.methods.baselines import LinearHead
 from gkd.models import Encoder
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
-from gkd.train.precision import frozen_copy
+from gkd.train.compute import frozen_copy
 
 
 def vit(tokens, dim, depth, patch=16):

@@ -65,7 +65,7 @@ class _Own(nn.Module):
 def _again(module: nn.Module, *arguments: Any, **options: Any) -> Any:
     """`module(*arguments)`, run again in the backward pass with the weights that it has now.
 
-    In bf16 these are casts that `module` holds during the forward pass alone (gkd.train.precision.Reduced).
+    In bf16 these are casts that `module` holds during the forward pass alone (gkd.train.compute.Reduced).
     """
     weights = dict(module.named_parameters())
     return checkpoint(functional_call, module, weights, arguments, options, use_reentrant=False)

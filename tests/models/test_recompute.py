@@ -6,7 +6,7 @@ from tiny_models import tiny_vit
 
 from gkd.models import Encoder
 from gkd.models.recompute import recomputing
-from gkd.train.precision import Reduced
+from gkd.train.compute import Reduced
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 MASK = torch.arange(16).repeat(2, 1) % 3 == 0
