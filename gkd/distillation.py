@@ -23,11 +23,11 @@ from gkd.datasets.proxy import PROXY
 from gkd.models import Encoder
 from gkd.params import Distillation
 from gkd.qsd import Objective, distillation_step
-from gkd.train.compiling import compiled
-from gkd.train.loop import Share, Training, cosine, engine, finished, fit, parameter_groups
-from gkd.train.precision import frozen_copy, resolve
+from gkd.train.compute import compiled, frozen_copy, resolve
+from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.processes import launch
 from gkd.train.run import Run
+from gkd.train.schedules import cosine, parameter_groups
 
 
 def distil(

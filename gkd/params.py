@@ -157,8 +157,6 @@ class Evaluate(_Section):
     stride: int = Field(gt=0)
     batch_size: int = Field(16, gt=0)
     bounds: dict[str, list[int]] = {}
-    flip: bool = False
-    scales: list[float] = Field([1.0], min_length=1)
 
 
 class Pretrain(_Section):

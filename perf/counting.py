@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from gkd.models import Encoder
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import Segmentor
-from gkd.train.precision import Reduced, frozen_copy
+from gkd.train.compute import Reduced, frozen_copy
 
 
 @dataclass(frozen=True)

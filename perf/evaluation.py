@@ -124,7 +124,7 @@ def side_by_side(model: Segmentor, data: SegmentationData, _: Seconds, processes
 
 def _share(model: Segmentor, data: SegmentationData, processes: int, index: int) -> np.ndarray:
     with loaders(0):
-        return evaluate(model, data, CLASSES, HOW, process=(index, processes))
+        return evaluate(model, data.subset(range(index, len(data), processes)), CLASSES, HOW)
 
 
 def race(

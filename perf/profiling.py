@@ -24,7 +24,7 @@ from torch.profiler import profile
 
 from gkd.models import Encoder, Tokens
 from gkd.qsd import Objective, distillation_step
-from gkd.train.loop import parameter_groups
+from gkd.train.schedules import parameter_groups
 
 PARTS = (
     "data",

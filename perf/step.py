@@ -32,10 +32,10 @@ from gkd.distillation import checkpointed
 from gkd.models import Encoder
 from gkd.params import Compute
 from gkd.qsd import QSD, Objective, distillation_step
-from gkd.train.compiling import compiled
-from gkd.train.loop import Training, fit, parameter_groups
-from gkd.train.precision import frozen_copy, resolve
+from gkd.train.compute import compiled, frozen_copy, resolve
+from gkd.train.loop import Training, fit
 from gkd.train.run import Run
+from gkd.train.schedules import parameter_groups
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"

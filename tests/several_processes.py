@@ -1,4 +1,4 @@
-"""Run as a program by test_launching.py: the same work in one and in several processes, states kept in a folder.
+"""Run as a program by test_processes.py: the same work in one and in several processes, states kept in a folder.
 
 A process of its own, since accelerate starts others only where none of its engines is there yet.
 """
@@ -8,63 +8,40 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small_runs import Photos, distilled
 from tiny_models import tiny_vit
 
-from gkd.data.domains import SOURCES
-from gkd.data.labels import IGNORE
-from gkd.distillation import distil
-from gkd.methods import objective
-from gkd.params import Distillation, Evaluate, TaskLearning
+from gkd.params import Evaluate, TaskLearning
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
-from gkd.segmentation.task_learning import learn_side_by_side, measure
+from gkd.segmentation.task_learning import EvaluationSet, Guide, learn, measure
 from gkd.train.resume import Resume
 from gkd.train.run import Run
 
-CLASSES = len(SOURCES["potsdam"].classes)
+CLASSES = 6
 
 
-class Photos:
-    """Noise; half of the labels of every other photo are void, so that shares hold different numbers of labels."""
-
-    def __init__(self, count=9):
-        rng = np.random.default_rng(0)
-        self.images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        self.labels = rng.integers(0, CLASSES, (count, 32, 32), dtype=np.uint8)
-        self.labels[::2, :16] = IGNORE
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index], self.labels[index]
-
-
-def segmentor():
-    torch.manual_seed(0)
+def segmentor(seed=0):
+    torch.manual_seed(seed)
     return Segmentor(tiny_vit(24, depth=1), ConvDecoder(24, CLASSES, 32), frozen=False)
 
 
+def squares(student, teacher, temperature):
+    return (student - teacher).square().mean() / temperature
+
+
 def work(folder: Path, name: str, processes: int, micro_batch: int | None) -> None:
-    """One distillation step, one step of task learning (with and without a guide), one evaluation."""
-    resume = Resume(folder / name, "key", 0)
-    section = Distillation(steps=1, batch_size=8, lr=1e-2, image_size=[32, 32], micro_batch=micro_batch)
-    student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-    heads = objective("gkd", student, teacher)
-    history = distil(student, teacher, heads, Photos(), section, Run("distil", 0, resume, processes))
+    """One distillation step, one step of guided task learning, one evaluation."""
+    resume, photos = Resume(folder / name, "key", 0), Photos(9, classes=CLASSES)
+    shape = {"steps": 1, "batch_size": 8, "micro_batch": micro_batch}
+    student, *_, history = distilled(Run("distil", 0, resume, processes), photos, lr=1e-2, **shape)
     assert len(history) == 1 and not student.training
-
-    shape = {"steps": 1, "batch_size": 8, "lrs": [1e-2], "crop": [32, 32]}
-    section = TaskLearning(**shape, micro_batch=micro_batch)
-    run = segmentor(), resume.slot("learn"), processes
-    learn_side_by_side({1e-2: run[0]}, Photos(), section, 0, "run", segmentor(), *run[1:])
-
-    protocol = Evaluate(window=32, stride=32)
-    confusion = measure(segmentor(), Photos(), CLASSES, protocol, "potsdam-irrg", "run", resume, processes)
-    np.save(folder / f"{name}.npy", confusion)
+    section, guide = TaskLearning(**shape, lrs=[1e-2], crop=[32, 32]), Guide(segmentor(1), squares)
+    learn(segmentor(), photos, section, lr=1e-2, run=Run("learn", 0, resume, processes), guide=guide)
+    on = EvaluationSet("noise", photos, CLASSES, Evaluate(window=32, stride=32))
+    np.save(folder / f"{name}.npy", measure(segmentor(), on, Run("measure", 0, resume, processes)))
 
 
 if __name__ == "__main__":
-    # Launched processes come first: a run in this one makes an engine here.
-    folder = Path(sys.argv[1])
-    for case in (("2x4", 2, None), ("2x2x2", 2, 2), ("1x8", 1, None), ("1x4x2", 1, 2)):
-        work(folder, *case)
+    # Two processes come first: a run in this one makes an engine here.
+    for case in (("2 x 2 x 2", 2, 2), ("1 x 8", 1, None)):
+        work(Path(sys.argv[1]), *case)

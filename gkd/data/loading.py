@@ -1,4 +1,7 @@
-"""Batches whose content follows (seed, epoch, sample index) alone: the number of workers changes nothing."""
+"""Batches whose content follows (seed, epoch, sample index) alone: the number of workers changes nothing.
+
+batches = loader(data, DistillationView(section), Draw(steps=100, batch_size=64, seed=0), labelled=False)
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,34 @@ from gkd.data.workers import worker_options, workers
 Key = tuple[int, int, int]  # epoch, view, index of the image
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which images a run sees, and in which batches.
+
+    Attributes:
+        steps: batches of the whole run.
+        batch_size: samples of a batch, over all processes.
+        seed: of the order and of the augmentation.
+        repeats: views of each drawn image, in a row. An epoch still ends after as many views as there are images, as in
+            repeated augmentation (Hoffer et al., 2020; Touvron et al., 2021): it sees 1/repeats of them.
+        start: the first batch that is given, where a run continues.
+        process: (index, count): every count-th sample of every batch, from number `index` on; together the processes
+            see what one would.
+    """
+
+    steps: int
+    batch_size: int
+    seed: int
+    repeats: int = 1
+    start: int = 0
+    process: tuple[int, int] = (0, 1)
+
+
 class Views(Dataset):
-    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index).
+
+    A pool of views in memory has its place here: a key that was asked for before would be answered from it.
+    """
 
     def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
         self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled
@@ -29,71 +58,49 @@ class Views(Dataset):
 
 
 class EpochBatches:
-    """Batches of (epoch, view, index): each epoch a seeded permutation, each drawn image `repeats` times in a row.
+    """Batches of (epoch, view, index) over `length` images: each epoch a seeded permutation, see `Draw`."""
 
-    With repeats, an epoch ends after as many views as there are images, as in repeated augmentation (protocol
-    section 2): it sees 1/repeats of the distinct images. `process` = (index, count): each process gets every count-th
-    sample of every batch, from number `index` on, and together they see what one process would.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        steps: int,
-        seed: int,
-        repeats: int = 1,
-        start: int = 0,
-        process: tuple[int, int] = (0, 1),
-    ) -> None:
+    def __init__(self, length: int, draw: Draw) -> None:
         if length == 0:
             raise ValueError("the dataset is empty: nothing to train on")
-        if batch_size % process[1]:
-            raise ValueError(f"batch_size: {process[1]} processes cannot share {batch_size} samples evenly")
-        self.process = process
-        self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
-        self.steps, self.start = steps, start
+        if draw.batch_size % draw.process[1]:
+            raise ValueError(f"batch_size: {draw.process[1]} processes cannot share {draw.batch_size} samples evenly")
+        self.length, self.draw = length, draw
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        return self.draw.steps - self.draw.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        keys = self._keys(self.start * self.batch_size)
-        index, count = self.process
+        size, (index, count) = self.draw.batch_size, self.draw.process
+        keys = self._keys(self.draw.start * size)
         for _ in range(len(self)):
             # In stripes: masked samples, which cost a second forward pass, stand at the front of a batch.
-            yield [next(keys) for _ in range(self.batch_size)][index::count]
+            yield [next(keys) for _ in range(size)][index::count]
 
     def _keys(self, drawn: int) -> Iterator[Key]:
-        epoch, first = divmod(drawn, self.length)
+        repeats, (epoch, first) = self.draw.repeats, divmod(drawn, self.length)
         while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            order = np.random.default_rng([self.draw.seed, epoch]).permutation(self.length)
             for position in range(first, self.length):
-                yield epoch, position % self.repeats, int(order[position // self.repeats])
+                yield epoch, position % repeats, int(order[position // repeats])
             epoch, first = epoch + 1, 0
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Which samples are drawn: `steps` batches, those from number `start` on; the rest as of EpochBatches."""
-
-    steps: int
-    batch_size: int
-    seed: int
-    repeats: int = 1
-    start: int = 0
-    process: tuple[int, int] = (0, 1)
-
-
 def loader(data: Any, transform: Callable[..., Any], draw: Draw, *, labelled: bool) -> DataLoader:
-    """A loader of the batches of `draw`, of transformed samples of `data`: `data[i]` -> image, label.
+    """A loader of the batches that `draw` names, of transformed samples of `data`.
 
-    The number of workers (`gkd.data.workers`) changes nothing.
+    Args:
+        data: `data[i]` -> uint8 image (H, W, 3), label (H, W) or None.
+        transform: of an image, or with `labelled` of an image and its label.
+        draw: order, batches and share of a process.
+        labelled: whether labels are given to the transform.
+
+    Raises ValueError where there are no images, or the processes cannot share a batch evenly.
     """
-    count, own = workers(), (draw.batch_size, draw.steps, draw.seed, draw.repeats, draw.start, draw.process)
+    count = workers()
     return DataLoader(
         Views(data, transform, draw.seed, labelled),
-        batch_sampler=EpochBatches(len(data), *own),
+        batch_sampler=EpochBatches(len(data), draw),
         num_workers=count,
         **worker_options(count, ahead=4),
     )

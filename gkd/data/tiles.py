@@ -16,26 +16,17 @@ from gkd.data.layout import Layout
 from gkd.data.pairing import Sample, files_below
 from gkd.data.reading import DatasetError, check_sizes
 from gkd.data.tiff import Window, read_bands, read_coloured_train_ids
+from gkd.data.windows import window_starts
 
 WINDOW = 512
-
-
-def window_starts(length: int, size: int = WINDOW) -> list[int]:
-    """Where windows begin along a side: at multiples of `size`, the last one moved back to end with the side.
-
-    A side that is no longer than `size` has one window, from 0.
-    """
-    if length <= size:
-        return [0]
-    return sorted({min(start, length - size) for start in range(0, length, size)})
 
 
 def windows(width: int, height: int, size: int = WINDOW) -> list[tuple[int, int, int, int]]:
     """The windows (x0, y0, x1, y1) of a tile, row by row: 144 for 6000x6000. Smaller tiles are one window."""
     return [
         (x, y, min(x + size, width), min(y + size, height))
-        for y in window_starts(height, size)
-        for x in window_starts(width, size)
+        for y in window_starts(height, size, size)
+        for x in window_starts(width, size, size)
     ]
 
 

@@ -12,11 +12,10 @@ MOST = 8  # by default: each holds batches ready, and a GPU box has cores for ot
 
 
 def workers() -> int:
-    """Loader processes: GKD_WORKERS where it is set, else as many as leave torch's threads a core each.
+    """Loader processes: GKD_WORKERS where it is set, which changes no result, else what leaves torch a core a thread.
 
-    It is not in params.yaml, since it changes no result. Cores are those that this process may use, divided by the
-    processes of a run on this machine. Where an accelerator computes, one core is enough for this process. 0 = this
-    process loads.
+    Cores are those that this process may use, divided by the processes of a run on this machine. Where an accelerator
+    computes, one core is enough for this process. 0 = this process loads.
     """
     given = os.environ.get("GKD_WORKERS")
     if given is not None:

@@ -104,8 +104,6 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             # Where only one size fits, slide() pads every window to it.
             multiple=protocol.window if fixed_size(encoder) else multiple_of(encoder, params.models),
             batch_size=protocol.batch_size,
-            flip=protocol.flip,
-            scales=tuple(protocol.scales),
         ),
         provenance=provenance(checkpoint, about, params),
     )

@@ -46,8 +46,6 @@ class InferenceConfig(_Section):
     bound: tuple[int, int] | None = None
     multiple: int = Field(gt=0)
     batch_size: int = Field(1, gt=0)
-    flip: bool = False
-    scales: tuple[float, ...] = Field((1.0,), min_length=1)
 
 
 class Config(_Section):

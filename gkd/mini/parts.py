@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-IGNORE = 255
+from gkd.data.labels import IGNORE
 
 
 class Part(NamedTuple):

@@ -19,7 +19,9 @@ from gkd.mini.street import draw_street
 from gkd.mini.styles import Style
 from gkd.params import EncoderSpec, Pretrain
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
-from gkd.train.loop import Share, cosine, fit, parameter_groups
+from gkd.train.loop import Share, Training, fit
+from gkd.train.run import Run
+from gkd.train.schedules import cosine, parameter_groups
 from gkd.weights.checkpoints import build_encoder
 
 CROP = 64
@@ -80,6 +82,12 @@ def pretrain(
         accuracy = (full.argmax(1) == batch[1])[batch[1] != IGNORE].float().mean()
         return loss, {"loss": loss.detach(), "accuracy": accuracy}
 
-    groups = parameter_groups([model], lr, section.weight_decay)
-    schedule = cosine(steps, lr, 1e-5, warmup=min(50, steps // 10))
-    return model, fit(step, [model], groups, batches, steps, schedule, name)
+    training = Training(
+        step=step,
+        modules=[model],
+        groups=parameter_groups([model], lr, section.weight_decay),
+        batches=batches,
+        steps=steps,
+        schedule=cosine(steps, lr, minimum=1e-5, warmup=min(50, steps // 10)),
+    )
+    return model, fit(training, Run(name))

@@ -1,8 +1,12 @@
-"""Segmentation scores of a model on a domain, from one confusion matrix (protocol section 4)."""
+"""Segmentation scores of a model on a domain, from one confusion matrix.
+
+how = Inference(window=512, stride=341, multiple=16)
+scores(evaluate(model, data, 19, how)).miou                     # data[i] -> photo, label of train ids
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,11 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from gkd.data.labels import IGNORE
 from gkd.data.workers import worker_options, workers
-from gkd.segmentation.windows import Inference, View, class_map, view
-from gkd.train.resume import Slot
+from gkd.segmentation.windows import Inference, class_map, view
+from gkd.train.loop import engine
+from gkd.train.processes import launch
+from gkd.train.progress import Progress
+from gkd.train.run import Run
 
-IGNORE = 255
+Models = Mapping[str, tuple[nn.Module, Inference]]
 
 
 class Samples(Protocol):
@@ -26,7 +34,7 @@ class Samples(Protocol):
 
 
 class Scores(NamedTuple):
-    """Scores in per cent, rounded to two decimals; NaN marks a class that the score does not count."""
+    """Scores in per cent, at full precision; NaN marks a class that the score does not count."""
 
     iou: np.ndarray  # (K,)
     miou: float
@@ -96,116 +104,101 @@ def scores(confusion: np.ndarray) -> Scores:
     if not truth.sum():
         raise ValueError("the confusion matrix is empty: no pixel of the domain carries a label other than 255")
     iou, acc = _ratio(hits, truth + predicted - hits), _ratio(hits, truth)
-    return Scores(
-        iou=np.round(100 * iou, 2),
-        miou=_percent(np.nanmean(iou)),
-        macc=_percent(np.nanmean(acc)),
-        aacc=_percent(hits.sum() / truth.sum()),
-        acc=np.round(100 * acc, 2),
-    )
+    means = (100 * float(value) for value in (np.nanmean(iou), np.nanmean(acc), hits.sum() / truth.sum()))
+    return Scores(100 * iou, *means, 100 * acc)
 
 
-def evaluate(
-    model: nn.Module,
-    data: Samples,
-    classes: int,
-    how: Inference,
-    device: str | torch.device = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    slot: Slot | None = None,
-    process: tuple[int, int] = (0, 1),
-) -> np.ndarray:
+def evaluate(model: nn.Module, data: Samples, classes: int, how: Inference, run: Run | None = None) -> np.ndarray:
     """Confusion matrix (K, K) int64 of one model over one domain, see `evaluate_all`."""
-    return evaluate_all({"": (model, how)}, data, classes, device, progress, slot, process)[""]
+    return evaluate_all({"": (model, how)}, data, classes, run)[""]
 
 
-def evaluate_all(
-    models: Mapping[str, tuple[nn.Module, Inference]],
-    data: Samples,
-    classes: int,
-    device: str | torch.device = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    slot: Slot | None = None,
-    process: tuple[int, int] = (0, 1),
-) -> dict[str, np.ndarray]:
+def evaluate_all(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:
     """Confusion matrix (K, K) int64 of each model over one domain, of which each sample is read once.
 
     Workers (`gkd.data.workers`) read, resize and check while the models compute; what is kept in memory is read here. A
-    GPU is waited for at the end, and where a slot is saved.
+    GPU is waited for at the end, and where a state is saved. Processes take every n-th photo, and their counts add up
+    exactly.
 
     Args:
-        models: each with how it is evaluated; photos are seen at the same sizes by all. They are moved to `device`
-            and run in eval mode, and each module is left in its former mode.
+        models: each with how it is evaluated; photos are seen at one size by all. They are moved to the engine's
+            device and run in eval mode, and each module is left in its former mode.
         data: the domain.
         classes: K.
-        device: where the models run.
-        progress: is called with the number of photos done and 1 after each.
-        slot: a killed evaluation continues after the last photo that it counted there.
-        process: (index, count): every count-th photo alone, from index on; the matrices of the processes add up to
-            that of the domain.
+        run: name of the progress lines, processes, and states from which a killed evaluation continues after the last
+            photo that it counted; None = this process alone, without a word.
 
     Raises:
         ValueError: a label or a prediction is beyond the classes; the models see photos at different sizes.
     """
-    sizes = {(how.bound, how.scales) for _, how in models.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"one reading serves models of one bound and one list of scales, these have {sorted(sizes)}")
-    how = next(iter(models.values()))[1]
-    modes = {module: module.training for model, _ in models.values() for module in model.modules()}
-    state = None if slot is None else slot.load()
-    # A frozen encoder stays in eval mode when `modes` are restored.
-    for model, _ in models.values():
-        model.to(device).eval()
-    empty = torch.zeros((classes + 1) ** 2, dtype=torch.int64)
-    counts = {name: (empty if state is None else state["counts"][name]).to(device, copy=True) for name in models}
-    rows = range(process[0] if state is None else state["next"], len(data), process[1])
-    try:
-        for index, photo, label in _read(data, classes, how, rows, torch.device(device).type == "cuda"):
-            photo, label = photo.to(device), label.to(device, non_blocking=True)
-            for name, (model, way) in models.items():
-                counts[name] += count(class_map(model, photo, tuple(label.shape), way), label, classes)
-            if progress is not None:
-                progress(index + 1, 1)
-            if slot is not None and (slot.due() or index + process[1] >= len(data)):
-                slot.save({"next": index + process[1], "counts": {name: c.cpu() for name, c in counts.items()}})
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return {name: _matrix(c, classes) for name, c in counts.items()}
+    if len(bounds := {how.bound for _, how in models.values()}) != 1:
+        raise ValueError(f"one reading serves models of one bound, these have {bounds}")
+    quiet, run = run is None, run or Run("")
+    done = None if run.slot is None else run.slot.load()
+    if done is None and run.processes > 1:
+        launch(run, evaluate_all, models=models, data=data, classes=classes)
+        done = run.slot.load()
+    if done is not None:
+        return {name: matrix.numpy() for name, matrix in done.items()}
+    accelerator = engine()
+    index, count_of = accelerator.process_index, accelerator.num_processes
+    domain = _Domain(data, classes, next(iter(models.values()))[1])
+    progress = Progress(run.name, len(data), quiet=quiet or not accelerator.is_main_process)
+    part = run.part(f"{index} of {count_of}")
+    counts = _count_rows(models, domain, range(index, len(data), count_of), part, progress, accelerator.device)
+    matrices = {name: _matrix(accelerator.reduce(own, "sum"), classes) for name, own in counts.items()}
+    if run.slot is not None and accelerator.is_main_process:
+        run.slot.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()})
+    return matrices
 
 
 class _Domain(Dataset):
-    """Samples as (number, photo at its evaluation sizes, label)."""
+    """Samples as (number, photo at its evaluation size, label)."""
 
     def __init__(self, data: Samples, classes: int, how: Inference) -> None:
         self.data, self.classes, self.how = data, classes, how
 
-    def __getitem__(self, index: int) -> tuple[int, View, Tensor]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor]:
         photo, label = self.data[index]
         try:
             return index, view(photo, self.how), _train_ids(label, self.classes)
         except ValueError as error:
             raise ValueError(f"sample {index}: {error}") from error
 
+    def read(self, rows: Sequence[int], pinned: bool) -> DataLoader:
+        """The samples of `rows`, in order."""
+        # Workers would decode anew what this process keeps, and forget it.
+        kept = getattr(self.data, "in_memory", False)
+        count = 0 if kept else min(workers(), len(rows))
+        options = {"pin_memory": pinned, "num_workers": count, **worker_options(count)}
+        return DataLoader(self, batch_size=None, sampler=rows, **options)
 
-def _read(data: Samples, classes: int, how: Inference, rows: Sequence[int], pinned: bool) -> Iterable:
-    """The samples of `rows`, in order."""
-    # Workers would decode anew what this process keeps, and forget it.
-    kept = getattr(data, "in_memory", False)
-    count = 0 if kept else min(workers(), len(rows))
-    return DataLoader(
-        _Domain(data, classes, how),
-        batch_size=None,
-        sampler=rows,
-        pin_memory=pinned,
-        num_workers=count,
-        **worker_options(count),
-    )
+
+def _count_rows(
+    models: Models, domain: _Domain, rows: range, run: Run, progress: Progress, device: torch.device
+) -> dict[str, Tensor]:
+    """What `count` gives for each model over the samples `rows`, from where the state of `run` was left."""
+    slot, empty = run.slot, torch.zeros((domain.classes + 1) ** 2, dtype=torch.int64)
+    state = None if slot is None else slot.load()
+    state = state or {"next": rows.start, "counts": dict.fromkeys(models, empty)}
+    modes = {module: module.training for model, _ in models.values() for module in model.modules()}
+    for model, _ in models.values():
+        model.to(device).eval()
+    counts = {name: state["counts"][name].to(device, copy=True) for name in models}
+    try:
+        left = range(state["next"], rows.stop, rows.step)
+        for row, photo, label in domain.read(left, pinned=device.type == "cuda"):
+            photo, label = (x.to(device, non_blocking=True) for x in (photo, label))
+            for name, (model, how) in models.items():
+                counts[name] += count(class_map(model, photo, tuple(label.shape), how), label, domain.classes)
+            progress(row + 1, 1)
+            if slot is not None and (slot.due() or row + rows.step >= rows.stop):
+                slot.save({"next": row + rows.step, "counts": {name: own.cpu() for name, own in counts.items()}})
+    finally:  # one by one: a frozen encoder was in eval mode
+        for module, mode in modes.items():
+            module.training = mode
+    return counts
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-
-
-def _percent(fraction: float) -> float:
-    return float(np.round(100 * fraction, 2))

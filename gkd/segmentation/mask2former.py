@@ -1,6 +1,6 @@
 """Mask2Former (Cheng et al., 2022) from transformers' parts, on maps of any timm encoder.
 
-Four maps of the encoder are brought to strides 4, 8, 16 and 32, as published for ViTs (protocol section 3). A set of
+Four maps of the encoder are brought to strides 4, 8, 16 and 32, as Lv et al. (2026) publish it for ViTs. A set of
 queries predicts one class and one mask each; training matches them with the classes of an image.
 
 transformers' own segmentation model is not used: its encoder must be a model of transformers, and its loss is computed
@@ -28,7 +28,7 @@ from gkd.data.labels import IGNORE
 from gkd.models import Encoder
 from gkd.params import Mask2FormerOptions
 
-# By depth of the ViT (protocol section 3).
+# By depth of the ViT, as in the configurations that Lv et al. (2026) publish.
 PUBLISHED_BLOCKS = {12: (3, 5, 7, 11), 24: (7, 11, 15, 23)}
 LEVELS = 4
 # Scores below it count as this much where their logarithm is taken.
@@ -100,7 +100,7 @@ class Mask2Former(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Maps of `blocks` -> class scores (B, classes, H, W) at the image's size, each from 0 to `queries`.
 
-        They are no logits and do not sum to one (protocol section 4). The masks are enlarged before the sigmoid.
+        They are no logits and do not sum to one. The masks are enlarged before the sigmoid.
         """
         found = self.predict(features)
         masks = F.interpolate(found.masks[-1], scale_factor=self.stride, mode="bilinear", align_corners=False)
@@ -137,7 +137,7 @@ class Mask2Former(nn.Module):
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
     def undecayed(self) -> list[nn.Parameter]:
-        """Parameters without weight decay: norms, queries and level embeddings (protocol section 3)."""
+        """Parameters without weight decay: norms, queries and level embeddings, as published."""
         norms = [m for m in self.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
         queries = self.transformer.queries_embedder, self.transformer.queries_features, self.transformer.level_embed
         found = [parameter for module in (*norms, *queries) for parameter in module.parameters()]

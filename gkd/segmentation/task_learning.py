@@ -1,9 +1,13 @@
-"""Task learning: a decoder on source labels, its learning rate chosen on the source's own validation part."""
+"""Task learning: a decoder on source labels, its learning rate chosen on the source's own validation part.
+
+validation = EvaluationSet("gtav-val", images, classes=19, protocol=params.evaluate)
+trained = choose(model, data, validation, section=params.task_learning, run=Run("my run"))
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +18,52 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gkd.data.domains import Source
 from gkd.data.labels import IGNORE
-from gkd.data.loading import loader
+from gkd.data.loading import Draw, loader
 from gkd.data.transforms import LabelledView
-from gkd.methods.kd import guidance as pixel_kl
 from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
-from gkd.segmentation.decoders import Decoder, Segmentor, build_decoder
-from gkd.segmentation.evaluation import evaluate_all, scores
+from gkd.segmentation.decoders import Segmentor, build_decoder
+from gkd.segmentation.evaluation import Samples, evaluate_all, scores
 from gkd.segmentation.windows import Inference, predict
-from gkd.train.loop import Progress, Schedule, Share, engine, finished, fit, parameter_groups, poly
+from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.processes import launch
-from gkd.train.resume import Resume, Slot
+from gkd.train.run import Run
+from gkd.train.schedules import Schedule, parameter_groups, poly
 from gkd.weights.checkpoints import build_encoder
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a guided method adds to the decoder's loss.
+
+    Attributes:
+        segmentor: the teacher's, trained on the same source; it is frozen here.
+        loss: of the student's scores (B, K, h, w), the segmentor's and the temperature; see `Decoder.log_scores`.
+    """
+
+    segmentor: Segmentor
+    loss: Callable[[Tensor, Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A domain on which models are measured.
+
+    Attributes:
+        name: of the domain, as in the tables and in `protocol.bounds`.
+        data: photos and labels.
+        classes: of the source.
+        protocol: section `evaluate` of the parameters.
+    """
+
+    name: str
+    data: Samples
+    classes: int
+    protocol: Evaluate
+
+    def inference(self, model: Segmentor) -> Inference:
+        """How `model` sees the photos."""
+        return Inference.of(self.protocol, self.name, model.encoder)
 
 
 @dataclass
@@ -41,27 +78,14 @@ class Trained:
 
 
 def learn(
-    model: Segmentor,
-    data: Any,
-    section: TaskLearning,
-    lr: float,
-    seed: int,
-    name: str,
-    guide: Segmentor | None = None,
+    model: Segmentor, data: Samples, section: TaskLearning, lr: float, run: Run, guide: Guide | None = None
 ) -> pd.DataFrame:
-    """Train `model` in place with its decoder's loss, plus the KL term to `guide` where one is given."""
-    return learn_side_by_side({lr: model}, data, section, seed, name, guide)[lr]
+    """Train `model` in place with its decoder's loss, plus that of a guide where one is given; returns the history."""
+    return learn_side_by_side({lr: model}, data, section, run, guide)[lr]
 
 
 def learn_side_by_side(
-    models: Mapping[float, Segmentor],
-    data: Any,
-    section: TaskLearning,
-    seed: int,
-    name: str,
-    guide: Segmentor | None = None,
-    slot: Slot | None = None,
-    processes: int = 1,
+    models: Mapping[float, Segmentor], data: Samples, section: TaskLearning, run: Run, guide: Guide | None = None
 ) -> dict[float, pd.DataFrame]:
     """Train copies of one segmentor in place, each at its own learning rate; returns the history of each.
 
@@ -73,19 +97,16 @@ def learn_side_by_side(
         models: by learning rate. Where they are frozen they share their encoder.
         data: `data[i]` -> uint8 image (H, W, 3) and label (H, W).
         section: steps, batch, augmentation and optimiser; its `lrs` are not looked at.
-        seed: of data order and augmentation.
-        name: shown in the progress lines.
-        guide: the teacher's segmentor, for the KL term.
-        slot: where states are kept while this runs, so that a killed run can continue.
-        processes: started for the run, one a GPU where there are GPUs; more than one need a slot.
+        run: name, seed of data order, augmentation and losses that draw, states and processes.
+        guide: the teacher's segmentor and its loss.
     """
     schedule = poly(section.steps, section.power)
-    if processes > 1:
-        launch(processes, slot, learn_side_by_side, models, data, section, seed, name, guide, slot)
-        return _histories(finished(slot, list(models.values())), models, schedule)
+    if run.processes > 1:
+        launch(run, learn_side_by_side, models=models, data=data, section=section, guide=guide)
+        return _histories(finished(run.slot, list(models.values())), models, schedule)
     accelerator = engine()
     if guide is not None:
-        guide.requires_grad_(False).eval().to(accelerator.device)
+        guide.segmentor.requires_grad_(False).eval().to(accelerator.device)
     first = next(iter(models.values()))
 
     def step(number: int, batch: list[Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
@@ -94,27 +115,39 @@ def learn_side_by_side(
         target = None
         if guide is not None:
             with torch.no_grad():
-                target = guide.log_scores(images)
+                target = guide.segmentor.log_scores(images)
         shared = first.features(images) if first.frozen else None
         losses, metrics = [], {}
         for lr, model in models.items():
             features = model.features(images) if shared is None else shared
-            with _seeded(images.device, seed, number):
-                loss, parts = task_loss(model.decoder, features, labels, section, target, labelled)
+            with _seeded(images.device, run.seed, number):
+                prediction = model.decoder.predict(features)
+                loss, parts = model.decoder.loss(prediction, labels, labelled)
+                if guide is not None:
+                    guided = guide.loss(model.decoder.log_scores(prediction), target, section.kd_temperature)
+                    loss = loss + section.kd_weight * guided
+                    parts["kd_loss"] = guided.detach()
             losses.append(loss)
-            metrics |= {f"{key} {lr}": value for key, value in parts.items()}
+            metrics |= {f"{key} {lr}": value for key, value in {**parts, "loss": loss.detach()}.items()}
         return torch.stack(losses).sum(), metrics
 
     view = LabelledView(section)
 
     def batches(start: int) -> Iterable[list[Tensor]]:
         process = accelerator.process_index, accelerator.num_processes
-        shape = section.steps, section.batch_size, seed
-        return loader(data, view, *shape, labelled=True, start=start, process=process)
+        draw = Draw(section.steps, section.batch_size, run.seed, start=start, process=process)
+        return loader(data, view, draw, labelled=True)
 
-    groups = [group for lr, model in models.items() for group in _groups(model, section, lr)]
-    run = section.steps, schedule, name, accelerator, slot, section.micro_batch
-    return _histories(fit(step, list(models.values()), groups, batches, *run), models, schedule)
+    training = Training(
+        step=step,
+        modules=list(models.values()),
+        groups=[group for lr, model in models.items() for group in _groups(model, section, lr)],
+        batches=batches,
+        steps=section.steps,
+        schedule=schedule,
+        micro_batch=section.micro_batch,
+    )
+    return _histories(fit(training, run, accelerator), models, schedule)
 
 
 def _histories(record: pd.DataFrame, models: Iterable[float], schedule: Schedule) -> dict[float, pd.DataFrame]:
@@ -126,27 +159,6 @@ def _histories(record: pd.DataFrame, models: Iterable[float], schedule: Schedule
         columns = record[own].rename(columns=lambda column: column.split(" ")[0])
         histories[lr] = pd.concat([record[["step"]].assign(lr=rates), columns], axis=1)
     return histories
-
-
-def task_loss(
-    decoder: Decoder,
-    features: Tensor | list[Tensor],
-    labels: Tensor,
-    section: TaskLearning,
-    target: Tensor | None = None,
-    labelled: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The decoder's loss for labels (B, H, W), plus the weighted KL to the guide's log scores `target` (B, K, h, w).
-
-    A cross-entropy is the mean over `labelled` pixels: those of `labels`, unless they are a share of a batch.
-    """
-    prediction = decoder.predict(features)
-    loss, metrics = decoder.loss(prediction, labels, labelled)
-    if target is not None:
-        kl = pixel_kl(decoder.log_scores(prediction), target, section.kd_temperature)
-        loss = loss + section.kd_weight * kl
-        metrics["kd_loss"] = kl.detach()
-    return loss, {**metrics, "loss": loss.detach()}
 
 
 @contextmanager
@@ -179,130 +191,30 @@ def build_segmentor(
     return Segmentor(encoder, build_decoder(params.models, encoder, classes, spec.blocks), frozen)
 
 
-def inference(model: Segmentor, protocol: Evaluate, domain: str) -> Inference:
-    """How `model` is evaluated on a domain by the protocol of the profile."""
-    bound = protocol.bounds.get(domain)
-    return Inference(
-        window=protocol.window,
-        stride=protocol.stride,
-        bound=None if bound is None else tuple(bound),
-        multiple=model.encoder.stride,
-        batch_size=protocol.batch_size,
-        fill=tuple(model.encoder.mean.flatten().tolist()),
-        flip=protocol.flip,
-        scales=tuple(protocol.scales),
-    )
-
-
-def measure(
-    model: Segmentor,
-    data: Any,
-    classes: int,
-    protocol: Evaluate,
-    domain: str,
-    name: str,
-    resume: Resume | None = None,
-    processes: int = 1,
-) -> np.ndarray:
-    """Confusion matrix (K, K) of one model on one domain, see `measure_all`."""
-    return measure_all({"": model}, data, classes, protocol, domain, name, resume, processes)[""]
-
-
-def measure_all(
-    models: Mapping[str, Segmentor],
-    data: Any,
-    classes: int,
-    protocol: Evaluate,
-    domain: str,
-    name: str,
-    resume: Resume | None = None,
-    processes: int = 1,
-) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) of each model on one domain by the evaluation protocol of the profile.
-
-    The domain is read once for all. `name` is shown in the progress lines. `resume` lets a killed evaluation continue;
-    more than one process need it. Processes take every n-th photo, and their counts add up exactly.
-    """
-    whole = None if resume is None else resume.slot(f"{name} on {domain}")
-    if processes > 1:
-        launch(processes, resume, measure_all, models, data, classes, protocol, domain, name, resume)
-    if whole is not None and (done := whole.load()) is not None:
-        return {model: confusion.numpy() for model, confusion in done.items()}
-    accelerator = engine()
-    process = accelerator.process_index, accelerator.num_processes
-    own = None if resume is None else resume.slot(f"{name} on {domain} {process[0]} of {process[1]}")
-    progress = Progress(f"{name} on {domain}", len(data), quiet=not accelerator.is_main_process)
-    ways = {key: (model, inference(model, protocol, domain)) for key, model in models.items()}
-    counts = evaluate_all(ways, data, classes, accelerator.device, progress, own, process)
-    totals = {
-        key: accelerator.reduce(torch.from_numpy(part).to(accelerator.device), "sum").cpu()
-        for key, part in counts.items()
-    }
-    if whole is not None and accelerator.is_main_process:
-        whole.save(totals)
-    return {key: total.numpy() for key, total in totals.items()}
-
-
-def show(
-    model: Segmentor, data: Any, protocol: Evaluate, domain: str, count: int
-) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Photos, labels and predicted class maps of one model, see `show_all`."""
-    photos, labels, maps = show_all({"": model}, data, protocol, domain, count)
-    return photos, labels, maps[""]
-
-
-def show_all(
-    models: Mapping[str, Segmentor], data: Any, protocol: Evaluate, domain: str, count: int
-) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Photos, labels and each model's class maps of `count` samples, spread evenly over the domain and read once."""
-    rows = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
-    samples = [data[int(row)] for row in rows]
-    device, maps = engine().device, {}
-    for name, model in models.items():
-        how = inference(model, protocol, domain)
-        model.to(device).eval()
-        maps[name] = [predict(model, photo, label.shape, how, device) for photo, label in samples]
-    return [photo for photo, _ in samples], [label for _, label in samples], maps
-
-
-def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:
-    """One row of scores.csv (gkd.report.tables): `who` has setting, method, source and seed; `lr` is the chosen one."""
-    result = scores(confusion)
-    return {**who, "domain": domain, "miou": result.miou, "macc": result.macc, "aacc": result.aacc, "lr": lr}
-
-
 def choose(
     model: Segmentor,
-    data: Any,
-    validation: Any,
-    source: Source,
+    data: Samples,
+    validation: EvaluationSet,
     section: TaskLearning,
-    protocol: Evaluate,
-    seed: int,
-    name: str,
-    guide: Segmentor | None = None,
-    resume: Resume | None = None,
-    processes: int = 1,
+    run: Run,
+    guide: Guide | None = None,
 ) -> Trained:
     """Train once for each learning rate of `section.lrs`, from the same start; keep the best on `validation`.
 
-    The same set and the same rule for every method; no target domain is looked at. A tie goes to the first. With
-    `resume`, a killed choice continues where it was; `processes` share the work, and need it.
+    The same set and the same rule for every method; no target domain is looked at. The best is that of the highest
+    mIoU, unrounded; of equals, the first. With `run.resume`, a killed choice continues where it was.
     """
     candidates = {lr: _candidate(model) for lr in section.lrs}
     rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
-    training = None if resume is None else resume.slot("training")
-    run = seed, f"{name} lr {rates}", guide, training, processes
-    histories = learn_side_by_side(candidates, data, section, *run)
+    histories = learn_side_by_side(candidates, data, section, run.part(f"lr {rates}"), guide)
     runs = []
     for lr, candidate in candidates.items():
-        own = f"{name} lr {lr:g}"
-        part = source.validation.name
-        confusion = measure(candidate, validation, len(source.classes), protocol, part, own, resume, processes)
+        own = run.part(f"lr {lr:g}")
+        confusion = measure(candidate, validation, own)
         runs.append((scores(confusion).miou, lr, confusion))
-        print(f"{name} lr {lr:g}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
+        print(f"{own.name}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
     _, lr, confusion = max(runs, key=lambda run: run[0])
-    choice = pd.DataFrame([{"lr": run[1], "miou": run[0]} for run in runs])
+    choice = pd.DataFrame([{"lr": rate, "miou": miou} for miou, rate, _ in runs])
     return Trained(candidates[lr], lr, histories[lr], choice, confusion)
 
 
@@ -311,3 +223,33 @@ def _candidate(model: Segmentor) -> Segmentor:
     if not model.frozen:
         return copy.deepcopy(model)
     return Segmentor(model.encoder, copy.deepcopy(model.decoder), frozen=True)
+
+
+def measure(model: Segmentor, on: EvaluationSet, run: Run) -> np.ndarray:
+    """Confusion matrix (K, K) of one model on a domain, see `measure_all`."""
+    return measure_all({"": model}, on, run)[""]
+
+
+def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
+    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_all`."""
+    ways = {name: (model, on.inference(model)) for name, model in models.items()}
+    return evaluate_all(ways, on.data, on.classes, run.part(f"on {on.name}"))
+
+
+def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:
+    """One row of scores.csv (gkd.report.tables): `who` has setting, method, source and seed; `lr` is the chosen one."""
+    result = scores(confusion)
+    return {**who, "domain": domain, "miou": result.miou, "macc": result.macc, "aacc": result.aacc, "lr": lr}
+
+
+def show(
+    models: Mapping[str, Segmentor], on: EvaluationSet, count: int
+) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Photos, labels and each model's class maps of `count` samples, spread evenly over a domain and read once."""
+    rows = np.linspace(0, len(on.data) - 1, min(count, len(on.data))).round().astype(int)
+    samples = [on.data[int(row)] for row in rows]
+    device, maps = engine().device, {}
+    for name, model in models.items():
+        how, _ = on.inference(model), model.to(device).eval()
+        maps[name] = [predict(model, photo, label.shape, how, device) for photo, label in samples]
+    return [photo for photo, _ in samples], [label for _, label in samples], maps

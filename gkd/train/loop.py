@@ -1,10 +1,12 @@
-"""The one training loop, on accelerate: optimiser, schedule, progress, history."""
+"""The one training loop, on accelerate: AdamW under a schedule, one gradient of the global batch, history, states.
+
+training = Training(step, [model], parameter_groups([model], lr, weight_decay), batches, steps, poly(steps, 0.9))
+history = fit(training, Run("my run"))
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,16 +16,18 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, find_batch_size, send_to_device, slice_tensors
 from torch import Tensor, nn
 
-from gkd.train.precision import Reduced
+from gkd.train.compute import Reduced
+from gkd.train.guard import Guard
+from gkd.train.progress import Progress
 from gkd.train.resume import Slot, load_model_state, model_state
 from gkd.train.run import Run
+from gkd.train.schedules import Schedule
 
 Batches = Callable[[int], Iterable[Any]]
 Step = Callable[[int, Any, "Share"], tuple[Tensor, dict[str, Tensor]]]
-Schedule = Callable[[int], float]
 
 
 def fix_threads(threads: int) -> None:
@@ -31,32 +35,6 @@ def fix_threads(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def cosine(steps: int, base: float, minimum: float = 0.0, warmup: int = 0) -> Schedule:
-    """Factor of the learning rate at a step: linear warm-up, then cosine from 1 to minimum / base."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(1, steps - warmup)
-        floor = minimum / base
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return factor
-
-
-def poly(steps: int, power: float) -> Schedule:
-    """Factor (1 - step / steps) ** power, as in task learning (protocol section 3)."""
-    return lambda step: (1 - min(step, steps) / steps) ** power
-
-
-def parameter_groups(modules: Iterable[nn.Module], lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW groups: no weight decay on biases, norms and other one-dimensional parameters (protocol section 2)."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    decay, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return [{**group, "lr": lr} for group in groups if group["params"]]
 
 
 @dataclass(frozen=True)
@@ -76,26 +54,17 @@ class Share:
     total: Callable[[Tensor], Tensor] = lambda tensor: tensor
 
 
-def engine() -> Accelerator:
-    """The engine of one process: it finds the others (torchrun, `accelerate launch`, notebook_launcher) by itself."""
-    # Without `cpu`, accelerate takes processes on a machine without GPUs for single ones.
-    cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
-    # Parameters may be without a gradient: the mask token of convolutional models. Views: gradients are held once.
-    options = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
-    return Accelerator(cpu=cpu, kwargs_handlers=[options])
-
-
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, for how long.
+    """What is trained, on what, and how.
 
     Attributes:
         step: (step number, batch, share) -> (loss, metrics), without the backward pass; both are means over the
             samples, and the step takes the mean over shares of equal size.
-        modules: what is trained, in train mode while it lasts and in eval mode afterwards.
+        modules: what is trained, in train mode by `fit` and in eval mode afterwards.
         groups: parameter groups of AdamW.
         batches: called with the number of the first step to do, gives this process's batches from there to the last.
-        steps: number of steps.
+        steps: their number.
         schedule: factor of the learning rates at a step.
         micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
     """
@@ -109,49 +78,59 @@ class Training:
     micro_batch: int | None = None
 
 
+def engine() -> Accelerator:
+    """The engine of one process: it finds the others (torchrun, `accelerate launch`, notebook_launcher) by itself."""
+    # Without `cpu`, accelerate takes processes on a machine without GPUs for single ones.
+    cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
+    # Parameters may be without a gradient: the mask token of convolutional models. Views: gradients are held once.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    return Accelerator(cpu=cpu, kwargs_handlers=[options])
+
+
 def fit(
     training: Training, run: Run, accelerator: Accelerator | None = None, dtype: torch.dtype = torch.float32
 ) -> pd.DataFrame:
-    """Train for `training.steps` steps and return the history: one row a step, with the metrics and the learning rate.
+    """Train and return the history: one row a step, with the metrics and the first group's learning rate.
 
-    With a slot, a killed run continues from its last state and ends with the bytes of one that was left alone. The
-    gradient of a step is that of the global batch, over however many processes and micro-batches it is spread.
+    With `run.resume`, a killed run continues from its last state and ends with the bytes of one that was left alone.
+    The gradient of a step is that of the global batch, over however many processes and micro-batches it is spread.
 
     Args:
-        training: what is trained.
-        run: its name, where its states are kept, and whether AdamW is fused (bf16 does so anyway).
+        training: what, on what, and how.
+        run: its name, where states are kept, whether the optimiser is fused (as it always is in bf16).
         accelerator: the engine; a fresh one by default.
-        dtype: what the step computes in (gkd.train.precision); weights, gradients, optimiser and states stay fp32.
+        dtype: what the step computes in (gkd.train.compute); weights, gradients, optimiser and states stay fp32.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a loss, a gradient or a weight is not finite, after the last step too; it is not saved.
+        ValueError: the micro-batch does not divide a process's batch.
     """
-    accelerator, slot, name = accelerator or engine(), run.slot, run.name
-    modules, steps = training.modules, training.steps
+    accelerator = accelerator or engine()
+    modules, slot = training.modules, run.slot
     for module in modules:
         module.to(accelerator.device).train()
     model = accelerator.prepare(Reduced(_Step(training.step, modules), dtype))
     fused = True if run.compute.fused_adamw or dtype != torch.float32 else None  # None = torch's choice
     optimizer = accelerator.prepare(torch.optim.AdamW(training.groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
     bases = [group["lr"] for group in optimizer.param_groups]
-    history = _continue(slot, modules, optimizer, name)
-    progress = Progress(name, steps, done=len(history), quiet=not accelerator.is_main_process)
+    history = _continue(run, modules, optimizer)
+    guard = Guard(run.name, modules, max(bases))
+    progress = Progress(run.name, training.steps, done=len(history), quiet=not accelerator.is_main_process)
     for number, batch in enumerate(training.batches(len(history)), start=len(history)):
         factor = training.schedule(number)
         for group, base in zip(optimizer.param_groups, bases, strict=True):
             group["lr"] = base * factor
         optimizer.zero_grad()
-        metrics = _backward(model, accelerator, number, _to(batch, accelerator.device), training.micro_batch)
-        if not math.isfinite(metrics["_loss"]):
-            raise FloatingPointError(
-                f"{name}: the loss is {metrics['_loss']} at step {number}; lower the learning rate ({max(bases):g})"
-            )
+        batch = send_to_device(batch, accelerator.device, non_blocking=True)
+        metrics = guard.read(number, _backward(model, accelerator, number, batch, training.micro_batch))
         optimizer.step()
         loss = metrics.pop("_loss")
         history.append({"step": number, "lr": bases[0] * factor, **metrics})
-        progress(number + 1, _batch_size(batch) * accelerator.num_processes, loss)
-        if slot is not None and accelerator.is_main_process and (slot.due() or number + 1 == steps):
+        progress(number + 1, find_batch_size(batch) * accelerator.num_processes, loss)
+        if slot is not None and accelerator.is_main_process and (slot.due() or number + 1 == training.steps):
+            guard.weights(len(history))
             slot.save(_state(modules, optimizer, history))
+    guard.weights(len(history))
     accelerator.wait_for_everyone()
     for module in modules:
         module.eval()
@@ -182,9 +161,9 @@ class _Step(nn.Module):
 
 def _backward(
     model: nn.Module, accelerator: Accelerator, number: int, batch: Any, micro_batch: int | None
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Gradients of one global batch; returns its metrics, and its loss as `_loss`."""
-    size, processes = _batch_size(batch), accelerator.num_processes
+    size, processes = find_batch_size(batch), accelerator.num_processes
     length = min(micro_batch or size, size)
     if size % length:
         raise ValueError(f"micro_batch: {length} does not divide the {size} samples of a process")
@@ -195,14 +174,14 @@ def _backward(
         share = Share(rows, processes * len(chunks), batch, partial(accelerator.reduce, reduction="sum"))
         last = start == chunks[-1]
         with nullcontext() if last else accelerator.no_sync(model):
-            loss, metrics = model(number, _slice(batch, start, length), share)
-            accelerator.unwrap_model(model).backward(partial(accelerator.backward, loss / len(chunks)))
+            loss, metrics = model(number, slice_tensors(batch, slice(start, start + length)), share)
+            accelerator.backward(loss / len(chunks))
         for key, value in {"_loss": loss.detach(), **metrics}.items():
             sums[key] = sums[key] + value if key in sums else value
     if processes > 1:
         means = accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
         sums = dict(zip(sums, means.unbind(), strict=True))
-    return {key: float(value / len(chunks)) for key, value in sums.items()}
+    return {key: value / len(chunks) for key, value in sums.items()}
 
 
 def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -216,9 +195,9 @@ def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str,
     }
 
 
-def _continue(slot: Slot | None, modules: Sequence[nn.Module], optimizer: Any, name: str) -> list[dict[str, float]]:
-    """Bring back the last state of `slot`; returns its history, which is empty where there is none."""
-    state = None if slot is None else slot.load()
+def _continue(run: Run, modules: Sequence[nn.Module], optimizer: Any) -> list[dict[str, float]]:
+    """Bring back the last state of a run; returns its history, which is empty where there is none."""
+    state = None if run.slot is None else run.slot.load()
     if state is None:
         return []
     for module, own in zip(modules, state["modules"], strict=True):
@@ -227,44 +206,5 @@ def _continue(slot: Slot | None, modules: Sequence[nn.Module], optimizer: Any, n
     torch.set_rng_state(state["random"])
     if state["random_cuda"]:
         torch.cuda.set_rng_state_all(state["random_cuda"])
-    print(f"{name}  continues after step {len(state['history'])}", flush=True)
+    print(f"{run.name}  continues after step {len(state['history'])}", flush=True)
     return state["history"]
-
-
-class Progress:
-    """Plain lines on the terminal while a stage runs: step of total, loss, images per second, time left."""
-
-    def __init__(self, name: str, total: int, every: float = 5.0, done: int = 0, quiet: bool = False) -> None:
-        self.name, self.total, self.every, self.before, self.quiet = name, total, every, done, quiet
-        self.start = self.last = time.monotonic()
-        self.images = 0
-
-    def __call__(self, done: int, images: int, loss: float | None = None) -> None:
-        """Count one step; print at most every few seconds, and at the end."""
-        self.images += images
-        now = time.monotonic()
-        if self.quiet or (now - self.last < self.every and done < self.total):
-            return
-        self.last = now
-        elapsed = max(now - self.start, 1e-9)
-        shown = "" if loss is None else f"  loss {loss:.4f}"
-        left = elapsed / (done - self.before) * (self.total - done)
-        print(
-            f"{self.name}  step {done}/{self.total}{shown}  {self.images / elapsed:.1f} images/s  "
-            f"{int(left) // 60}:{int(left) % 60:02d} left",
-            flush=True,
-        )
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    return [t.to(device, non_blocking=True) for t in batch] if isinstance(batch, list | tuple) else batch.to(device)
-
-
-def _slice(batch: Any, start: int, length: int) -> Any:
-    if isinstance(batch, list | tuple):
-        return [t[start : start + length] for t in batch]
-    return batch[start : start + length]
-
-
-def _batch_size(batch: Any) -> int:
-    return len(batch[0]) if isinstance(batch, list | tuple) else len(batch)

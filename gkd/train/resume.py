@@ -1,18 +1,16 @@
-"""Checkpoints of a running stage, so that a killed one continues where it was and ends with the same bytes.
+"""States of a running stage, so that a killed one continues where it was and ends with the same bytes.
 
-resume = space.resume(params, teacher, student, objective)     # a folder in .scratch/ and its key
-history = distil(student, teacher, objective, data, section, Run("student", resume=resume))
-resume.clear()                                                 # the stage has written what it makes
+run = Run("task_agnostic f2l-gkd-0", resume=space.resume(params, teacher, student))   # .scratch/, under a key
+history = distil(student, teacher, objective, data=images, section=section, run=run)  # loads and saves by itself
+run.resume.clear()                                                                    # the stage wrote what it makes
 
-Considered: DVC's `persist: true` (after a change of parameters it resumes the finished old checkpoint), accelerate's
-save_state (a folder of pickles, its own idea of the data loader's position). Here a state is one file that appears
-whole or not at all, and the data loader needs none: every draw follows from seed, epoch and sample.
+A state is one file that appears whole or not at all. The data loader needs none: every draw follows from seed, epoch
+and sample. DVC's `persist: true` would resume a finished state after a change of parameters.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import shutil
 import time
@@ -23,22 +21,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from gkd.files import write_whole
+
 
 class Resume:
-    """The states of one member of a stage, kept under a key; what an older key left there is removed.
+    """The states of one member of a stage, below `folder`, at least `seconds` between two saves of a slot.
 
-    Args:
-        folder: where they lie.
-        key: a fingerprint of all that the result follows from. Another key starts clean.
-        seconds: the least time between two saves of a slot.
+    `key` is a fingerprint of all that the result follows from: another one removes the states and starts clean.
     """
 
     def __init__(self, folder: Path, key: str, seconds: float = 60.0) -> None:
         self.folder, self.key, self.seconds = folder, key, seconds
-        if folder.is_dir():
-            for old in folder.iterdir():
-                if old.name != key:
-                    shutil.rmtree(old, ignore_errors=True)  # another process of this run may do the same
+        for old in folder.iterdir() if folder.is_dir() else ():
+            if old.name != key:
+                shutil.rmtree(old, ignore_errors=True)  # another process of this run may do the same
 
     def slot(self, name: str) -> Slot:
         """The state of one part, such as a source, or a method on a domain."""
@@ -53,8 +49,7 @@ class Slot:
     """One file with the state of a training run or an evaluation: tensors, numbers and text in dicts and lists."""
 
     def __init__(self, file: Path, seconds: float) -> None:
-        self.file, self.seconds = file, seconds
-        self.last = time.monotonic()
+        self.file, self.seconds, self.last = file, seconds, time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """The last state, or None where there is none. A torn file is told of and removed."""
@@ -73,13 +68,7 @@ class Slot:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state; a kill at any moment leaves the old one or this one."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.file)
+        write_whole(self.file, lambda aside: torch.save(dict(state), aside))
         self.last = time.monotonic()
 
 

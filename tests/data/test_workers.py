@@ -19,25 +19,21 @@ def machine(monkeypatch):
     return become
 
 
-@pytest.mark.parametrize("cores", [1, 2, 4, 16, 64])
-@pytest.mark.parametrize("threads", [1, 2, 16])
-@pytest.mark.parametrize("gpu", [False, True])
-def test_workers_and_threads_have_a_core_each(machine, cores, threads, gpu):
+@pytest.mark.parametrize(
+    ("cores", "threads", "gpu", "expected"),
+    [(1, 1, False, 0), (2, 1, False, 1), (4, 2, False, 2), (4, 16, False, 0), (4, 2, True, 3), (64, 16, False, MOST)],
+)
+def test_workers_and_threads_have_a_core_each(machine, cores, threads, gpu, expected):
     machine(cores, threads, gpu)
-    computing = 1 if gpu else threads
-    assert workers() == min(max(cores - computing, 0), MOST)
+    assert workers() == expected
 
 
-def test_the_processes_of_a_run_share_the_cores(machine, monkeypatch):
+def test_the_processes_of_a_run_share_the_cores_and_the_environment_decides(machine, monkeypatch):
     machine(16, 1)
     monkeypatch.setenv("WORLD_SIZE", "8")  # notebook_launcher
     assert workers() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun on two machines
     assert workers() == 3
-
-
-def test_the_environment_decides(machine, monkeypatch):
-    machine(2, 2)
     monkeypatch.setenv("GKD_WORKERS", "5")
     assert workers() == 5
 

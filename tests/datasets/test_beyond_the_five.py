@@ -9,14 +9,14 @@ import torch
 from layout_files import CASES, Case, image_array, save, write_case
 
 from gkd.data.domains import BENCHMARKS, SOURCES, targets_of
-from gkd.data.loading import loader
+from gkd.data.loading import Draw, loader
 from gkd.datasets import DATASETS
 from gkd.distillation import distil
 from gkd.methods import objective, row
 from gkd.models import Encoder
 from gkd.params import Params, load
 from gkd.segmentation.evaluation import scores
-from gkd.segmentation.task_learning import build_segmentor, learn, measure
+from gkd.segmentation.task_learning import EvaluationSet, build_segmentor, learn, measure
 from gkd.train.run import Run
 from gkd.workspace.availability import check
 from gkd.workspace.folders import open_domain, open_training
@@ -113,7 +113,7 @@ def test_a_batch_holds_images_of_all_parts(params: Params, hold_out: bool) -> No
     def grey_and_label(image: np.ndarray, label: np.ndarray) -> tuple[int, torch.Tensor]:
         return int(image[0, 0, 0]), torch.from_numpy(label)
 
-    ((greys, labels),) = loader(data, grey_and_label, 1, len(data), seed=0, labelled=True)
+    ((greys, labels),) = loader(data, grey_and_label, Draw(1, len(data), seed=0), labelled=True)
     assert {name: greys.tolist().count(grey) for name, grey in GREY.items()} == expected
     # No terrain, truck and train in SYNTHIA, as its fixture's ids are those of the release.
     absent = [SOURCES["gtav"].classes.index(name) for name in ("terrain", "truck", "train")]
@@ -126,14 +126,14 @@ def test_one_step_and_every_target_is_scored(params: Params, name: str) -> None:
     classes = len(source.classes)
     model = build_segmentor(params, spec_of(params, "f2l", row("none")), classes, False, seed=0)
     before = [parameter.clone() for parameter in model.parameters()]
-    history = learn(model, open_training(params, source), section, section.lrs[0], seed=0, name="test")
+    history = learn(model, open_training(params, source), section, section.lrs[0], Run("test"))
     assert len(history) == 1 and np.isfinite(history["loss"]).all()
     assert any((new != old).any() for new, old in zip(model.parameters(), before, strict=True))
     targets = targets_of(name, params.plan.benchmarks)
     assert targets
     for domain in (source.validation, *targets):
         data = open_domain(params, domain)
-        confusion = measure(model, data, classes, params.evaluate, domain.name, "test")
+        confusion = measure(model, EvaluationSet(domain.name, data, classes, params.evaluate), Run("test"))
         assert confusion.shape == (classes, classes)
         assert confusion.sum() == sum((data[i][1] != 255).sum() for i in range(len(data)))
         assert 0 <= scores(confusion).miou <= 100

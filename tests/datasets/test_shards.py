@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gkd.data import shards
-from gkd.data.loading import loader
+from gkd.data.loading import Draw, loader
 from gkd.data.transforms import DistillationView
 from gkd.datasets import DatasetError, open_split
 from gkd.doctor import examine
@@ -59,7 +59,7 @@ def test_shards_hold_what_the_files_hold_in_the_same_order(folders) -> None:
 def test_training_draws_the_same_batches(folders, monkeypatch, workers) -> None:
     monkeypatch.setenv("GKD_WORKERS", workers)
     view = DistillationView(Distillation(steps=1, batch_size=4, lr=1.0, image_size=[16, 16]))
-    batches = [list(loader(proxy(root), view, 3, 4, 7, labelled=False, start=1)) for root in folders]
+    batches = [list(loader(proxy(root), view, Draw(3, 4, 7, start=1), labelled=False)) for root in folders]
     assert len(batches[0]) == 2
     assert all((a == b).all() for a, b in zip(*batches, strict=True))
 

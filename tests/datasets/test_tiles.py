@@ -14,7 +14,8 @@ from PIL import Image
 
 from gkd.data.labels import IGNORE, colours, lut
 from gkd.data.tiff import read_coloured_train_ids
-from gkd.data.tiles import window_starts, windows
+from gkd.data.tiles import windows
+from gkd.data.windows import window_starts
 from gkd.datasets import DATASETS, DatasetError, open_split, potsdam, problem, vaihingen
 
 HEIGHT, WIDTH = 600, 700
@@ -41,15 +42,15 @@ def roots(root: Path) -> dict[str, str]:
 
 
 def test_published_counts_of_windows() -> None:
-    assert window_starts(6000) == [*range(0, 5633 - 512, 512), 5488]
+    assert window_starts(6000, 512, 512) == [*range(0, 5633 - 512, 512), 5488]
     per_tile = len(windows(6000, 6000))
     train, val = (DATASETS["potsdam-rgb"].tiles[split] for split in ("train", "val"))
     assert (len(train) * per_tile, len(val) * per_tile) == (24 * 144, 14 * 144) == (3456, 2016)
 
 
 def test_windows_of_a_vaihingen_tile() -> None:
-    assert window_starts(1919) == [0, 512, 1024, 1407]
-    assert window_starts(2569) == [0, 512, 1024, 1536, 2048, 2057]
+    assert window_starts(1919, 512, 512) == [0, 512, 1024, 1407]
+    assert window_starts(2569, 512, 512) == [0, 512, 1024, 1536, 2048, 2057]
     boxes = windows(1919, 2569)
     assert len(boxes) == 24
     assert boxes[:2] == [(0, 0, 512, 512), (512, 0, 1024, 512)] and boxes[-1] == (1407, 2057, 1919, 2569)
@@ -63,7 +64,7 @@ def test_a_tile_smaller_than_a_window_is_one_window() -> None:
 
 @given(length=st.integers(1, 300), size=st.integers(1, 40))
 def test_windows_cover_a_side_and_stay_on_it(length: int, size: int) -> None:
-    starts = window_starts(length, size)
+    starts = window_starts(length, size, size)
     assert starts[0] == 0 and starts == sorted(set(starts))
     assert {i for start in starts for i in range(start, start + size)} >= set(range(length))
     assert max(starts[-1] + size, length) == max(size, length)

@@ -5,11 +5,11 @@ import torch
 from counting import count_distillation, count_task
 from tiny_models import tiny_vit
 
-from gkd.methods.baselines import LinearHead
+from gkd.methods.mse import LinearHead
 from gkd.models import Encoder
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
-from gkd.train.precision import frozen_copy
+from gkd.train.compute import frozen_copy
 
 
 def vit(tokens, dim, depth, patch=16):

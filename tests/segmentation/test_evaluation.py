@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from gkd.segmentation.evaluation import confusion_matrix, evaluate, evaluate_all, scores
 from gkd.segmentation.windows import Inference, predict
 from gkd.train.resume import Resume
+from gkd.train.run import Run
 
 quick = settings(max_examples=25, deadline=None)
 pair = st.integers(2, 6).flatmap(
@@ -36,31 +37,32 @@ def test_confusion_equals_a_loop(case):
 
 @quick
 @given(pair)
-def test_scores_equal_torchmetrics_and_a_loop(case):
+def test_scores_equal_torchmetrics(case):
     classes, prediction, label = case
     if (label == 255).all():
         label[0, 0] = 0
     result = scores(confusion_matrix(prediction, label, classes))
     guess, truth = prediction[label != 255], label[label != 255]
 
-    for c in range(classes):
-        union = ((guess == c) | (truth == c)).sum()
-        expected = 100 * ((guess == c) & (truth == c)).sum() / union if union else np.nan
-        np.testing.assert_allclose(result.iou[c], expected, atol=0.005001)
-
     target, answer = torch.from_numpy(label.astype(np.int64)), torch.from_numpy(prediction.astype(np.int64))
     options = {"num_classes": classes, "ignore_index": 255}
     iou = MulticlassJaccardIndex(average="none", **options)(answer, target).numpy()
     present = ~np.isnan(result.iou)
-    np.testing.assert_allclose(result.iou[present], 100 * iou[present], atol=0.006)
-    np.testing.assert_allclose(result.miou, 100 * iou[present].mean(), atol=0.006)
+    np.testing.assert_array_equal(present, [((guess == c) | (truth == c)).any() for c in range(classes)])
+    np.testing.assert_allclose(result.iou[present], 100 * iou[present], rtol=1e-6)
+    np.testing.assert_allclose(result.miou, 100 * iou[present].mean(), rtol=1e-6)
     acc = MulticlassAccuracy(average="none", **options)(answer, target).numpy()
     labelled = ~np.isnan(result.acc)
     np.testing.assert_array_equal(labelled, [(truth == c).any() for c in range(classes)])
-    np.testing.assert_allclose(result.macc, 100 * acc[labelled].mean(), atol=0.006)
-    np.testing.assert_allclose(
-        result.aacc, 100 * MulticlassAccuracy(average="micro", **options)(answer, target), atol=0.006
-    )
+    np.testing.assert_allclose(result.macc, 100 * acc[labelled].mean(), rtol=1e-6)
+    micro = MulticlassAccuracy(average="micro", **options)(answer, target)
+    np.testing.assert_allclose(result.aacc, 100 * micro, rtol=1e-6)
+
+
+def test_scores_keep_full_precision():
+    result = scores(np.array([[2, 1], [0, 4]]))
+    assert (result.miou, result.aacc) == (100 * (2 / 3 + 4 / 5) / 2, 100 * 6 / 7)
+    assert result.macc == pytest.approx(100 * (2 / 3 + 1) / 2, rel=1e-15) and result.iou[0] == 100 * (2 / 3)
 
 
 def test_a_predicted_but_unlabelled_class_counts_for_miou_and_not_for_macc():
@@ -112,12 +114,6 @@ def test_evaluate_scores_at_label_size_and_restores_the_modes():
     assert model.training and not model.frozen.training
 
 
-def test_evaluate_names_the_sample_with_a_bad_label():
-    sample = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"sample 1: label holds 9\.\.9"):
-        evaluate(Brightness(), [(sample, np.zeros((8, 8), int)), (sample, np.full((8, 8), 9))], 2, Inference(8, 8))
-
-
 def test_a_model_of_another_class_table_is_refused():
     bright = np.full((8, 8, 3), 255, np.uint8)
     data = [(bright, np.full((8, 8), 255)), (bright, np.zeros((8, 8), int))]
@@ -141,11 +137,11 @@ class Colours(nn.Module):
 class Photos:
     """Photos of noise and labels of another size; counts what is read, and fails after `left` reads."""
 
-    def __init__(self, count=7, left=1000):
-        self.count, self.left, self.reads = count, left, []
+    def __init__(self, left=1000):
+        self.left, self.reads = left, []
 
     def __len__(self):
-        return self.count
+        return 7
 
     def __getitem__(self, index):
         if len(self.reads) == self.left:
@@ -160,7 +156,7 @@ class Photos:
 # Each with windows of its own, as the patch size of each model asks for.
 MODELS = {
     "a": (Colours(0).eval(), Inference(16, 11, (24, 20), multiple=4, batch_size=3)),
-    "b": (Colours(1).eval(), Inference(16, 16, (24, 20), multiple=8, batch_size=2, flip=True)),
+    "b": (Colours(1).eval(), Inference(16, 16, (24, 20), multiple=8, batch_size=2)),
 }
 
 
@@ -175,31 +171,31 @@ def one_after_another():
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, workers):
+def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys, workers):
     monkeypatch.setenv("GKD_WORKERS", workers)
-    data, expected, done = Photos(), one_after_another(), []
-    found = evaluate_all(MODELS, data, 3, progress=lambda *step: done.append(step))
+    data, expected = Photos(), one_after_another()
+    found = evaluate_all(MODELS, data, 3)
     assert data.reads == ([] if workers == "2" else list(range(7)))  # read elsewhere, or each once
-    assert done == [(number, 1) for number in range(1, 8)]
+    assert capsys.readouterr().out == ""
     for name, matrix in expected.items():
         np.testing.assert_array_equal(found[name], matrix)
         assert found[name].dtype == np.int64
-    parts = [evaluate_all(MODELS, Photos(), 3, process=(index, 3)) for index in range(3)]
-    for name, matrix in expected.items():
-        np.testing.assert_array_equal(sum(part[name] for part in parts), matrix)
+    assert list(evaluate_all(MODELS, data, 3, Run("told"))) == list(MODELS)
+    assert capsys.readouterr().out.startswith("told  step 7/7")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_a_killed_evaluation_of_several_models_counts_each_photo_once(tmp_path, monkeypatch, seconds):
+def test_a_killed_evaluation_counts_each_photo_once(tmp_path, monkeypatch, seconds):
     monkeypatch.setenv("GKD_WORKERS", "0")
-    slot = Resume(tmp_path, "key", seconds).slot("a")
+    run = Run("a", resume=Resume(tmp_path, "key", seconds))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_all(MODELS, Photos(left=4), 3, slot=slot)
+        evaluate_all(MODELS, Photos(left=4), 3, run)
     data = Photos()
-    found = evaluate_all(MODELS, data, 3, slot=slot)
-    assert data.reads == list(range(4 if seconds == 0 else 0, 7))
-    for name, matrix in one_after_another().items():
-        np.testing.assert_array_equal(found[name], matrix)
+    for _ in range(2):  # the second time all is done
+        found = evaluate_all(MODELS, data, 3, run)
+        assert data.reads == list(range(4 if seconds == 0 else 0, 7))
+        for name, matrix in one_after_another().items():
+            np.testing.assert_array_equal(found[name], matrix)
 
 
 def test_what_is_kept_in_memory_is_read_in_this_process(monkeypatch):
@@ -216,8 +212,9 @@ def test_models_that_see_photos_at_different_sizes_do_not_share_a_reading():
         evaluate_all(MODELS | other, Photos(), 3)
 
 
-def test_a_bad_label_is_named_by_workers_too(monkeypatch):
-    monkeypatch.setenv("GKD_WORKERS", "1")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_the_sample_with_a_bad_label_is_named(monkeypatch, workers):
+    monkeypatch.setenv("GKD_WORKERS", workers)
     data = [(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), value)) for value in (1, 1, 9)]
     with pytest.raises(ValueError, match=r"sample 2: label holds 9\.\.9, expected 0\.\.1 or 255"):
         evaluate(Brightness(), data, 2, Inference(8, 8))

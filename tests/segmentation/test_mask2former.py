@@ -22,7 +22,9 @@ from gkd.segmentation.mask2former import (
     default_blocks,
     reference_points,
 )
-from gkd.train.loop import fit
+from gkd.train.loop import Training, fit
+from gkd.train.run import Run
+from gkd.train.schedules import poly
 
 CLASSES = 4
 SMALL = {"dim": 32, "queries": 6, "encoder_layers": 1, "decoder_layers": 2, "points": 64, "stride": 2}
@@ -343,8 +345,7 @@ def test_it_overfits_four_images():
 
     steps = 80
     groups = [{"params": list(model.parameters()), "lr": 1e-3, "weight_decay": 0.0}]
-    batches = [[images, labels]] * steps
-    fit(step, [model], groups, lambda _: batches, steps, lambda n: (1 - n / steps) ** 0.9, "overfit")
+    fit(Training(step, [model], groups, lambda _: [[images, labels]] * steps, steps, poly(steps, 0.9)), Run("overfit"))
     with torch.no_grad():
         found = model(images).argmax(1)
     miou = scores(confusion_matrix(found.numpy(), labels.numpy(), CLASSES)).miou

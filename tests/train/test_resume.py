@@ -1,26 +1,18 @@
 """A run that is killed at any moment and repeated ends as one that was left alone."""
 
 import copy
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from killing import Killed, Photos
-from tiny_models import tiny_vit
+from small_runs import Killed, Photos, assert_equal_runs, distilled
 from torch import nn
 
-from gkd.distillation import distil
-from gkd.methods import objective
-from gkd.params import Distillation
-from gkd.segmentation.decoders import LinearDecoder, Segmentor
-from gkd.segmentation.evaluation import evaluate
-from gkd.segmentation.windows import Inference
-from gkd.train.loop import fit, parameter_groups, poly
+from gkd.train.loop import Training, fit
 from gkd.train.resume import Resume, fingerprint, load_model_state, model_state
 from gkd.train.run import Run
+from gkd.train.schedules import parameter_groups, poly
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +95,7 @@ def test_frozen_parameters_are_not_kept_and_other_names_are_refused():
         load_model_state(model, {"1.weight": torch.ones(2)})
 
 
-def train(slot, kill=10**6, steps=8):
+def train(resume=None, kill=10**6, steps=8):
     """Dropout draws from torch's generator while the model runs."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 1))
@@ -116,8 +108,8 @@ def train(slot, kill=10**6, steps=8):
         return loss, {"loss": loss.detach()}
 
     groups = parameter_groups([model], 0.1, 0.05)
-    schedule = poly(steps, 1.0)
-    return model, fit(step, [model], groups, lambda start: batches[start:], steps, schedule, "run", slot=slot)
+    training = Training(step, [model], groups, lambda start: batches[start:], steps, poly(steps, 1.0))
+    return model, fit(training, Run("run", resume=resume))
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,52 +118,22 @@ def test_training_ends_with_the_same_bytes_wherever_it_was_killed(tmp_path_facto
     resume = Resume(tmp_path_factory.mktemp("resume") / "member", "key", seconds)
     for kill in sorted(kills):
         with pytest.raises(Killed):
-            train(resume.slot("a"), kill)
-    model, history = train(resume.slot("a"))
-    alone, expected = train(None)
-    for key, value in alone.state_dict().items():
-        assert torch.equal(value, model.state_dict()[key]), key
-    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+            train(resume, kill)
+    assert_equal_runs(train(resume), train())
 
 
 def test_a_finished_run_is_not_repeated(tmp_path, capsys):
-    slot = Resume(tmp_path, "key", 1e9).slot("a")
-    model, history = train(slot)
-    again, same = train(slot, kill=0)  # a step would end it
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    pd.testing.assert_frame_equal(history, same, check_exact=True)
-    assert not again.training and "run  continues after step 8" in capsys.readouterr().out
+    resume = Resume(tmp_path, "key", 1e9)
+    first = train(resume)
+    again = train(resume, kill=0)  # a step would end it
+    assert_equal_runs(first, again)
+    assert not again[0].training and "run  continues after step 8" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("left", [3, 8, 19])
-def test_distillation_ends_with_the_same_bytes(tmp_path: Path, left: int):
-    section = Distillation(steps=5, batch_size=4, lr=1e-2, image_size=[32, 32])
-
-    def run(photos, resume):
-        student, teacher = tiny_vit(24, depth=1, seed=1), tiny_vit(48, depth=1, seed=2)
-        heads = objective("gkd-diag", student, teacher)
-        return student, heads, distil(student, teacher, heads, photos, section, Run("run", resume=resume))
-
-    resume = Resume(tmp_path, "key", 0)
+def test_distillation_ends_with_the_same_bytes(tmp_path, left):
+    run, photos = Run("run", resume=Resume(tmp_path, "key", 0)), Photos()
     with pytest.raises(Killed):
-        run(Photos(left=left), resume)
-    photos = Photos()
-    resumed, alone = run(photos, resume), run(Photos(), None)
-    assert 10**6 - photos.left == 4 * (5 - left // 4)  # the steps before the kill are not repeated
-    for a, b in zip(resumed[:2], alone[:2], strict=True):
-        assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
-    pd.testing.assert_frame_equal(resumed[2], alone[2], check_exact=True)
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_an_evaluation_counts_each_photo_once(tmp_path, seconds):
-    torch.manual_seed(0)
-    encoder = tiny_vit(24, depth=1)
-    model, how = Segmentor(encoder, LinearDecoder(24, 3), frozen=True), Inference(32, 32, multiple=8)
-    slot = Resume(tmp_path, "key", seconds).slot("a")
-    with pytest.raises(Killed):
-        evaluate(model, Photos(left=3), 3, how, slot=slot)
-    photos = Photos()
-    resumed = evaluate(model, photos, 3, how, slot=slot)
-    assert (resumed == evaluate(model, Photos(), 3, how)).all()
-    assert 10**6 - photos.left == (2 if seconds == 0 else 5)
+        distilled(run, Photos(left=left), lr=1e-2)
+    assert_equal_runs(distilled(run, photos, lr=1e-2), distilled(lr=1e-2))
+    assert len(photos.reads) == 4 * (5 - left // 4)  # the steps before the kill are not repeated

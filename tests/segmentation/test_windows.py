@@ -3,49 +3,46 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader
 
-from gkd.segmentation import windows as inference
-from gkd.segmentation.windows import (
-    Inference,
-    argmax_of_bands,
-    keep_ratio_size,
-    predict,
-    slide,
-    slide_bands,
-    view,
-    window_starts,
-)
+from gkd.data.windows import window_starts
+from gkd.segmentation.windows import Inference, argmax_of_bands, keep_ratio_size, predict, slide
 
 quick = settings(max_examples=25, deadline=None)
 
 
-def test_starts_of_the_published_windows():
-    assert window_starts(1024, 512, 341) == [0, 341, 512]
-    assert window_starts(512, 512, 341) == [0]
-    assert window_starts(720, 512, 341) == [0, 208]
-    assert window_starts(1280, 512, 341) == [0, 341, 682, 768]
-    assert window_starts(960, 512, 341) == [0, 341, 448]
-    assert window_starts(300, 512, 341) == [0]
+@pytest.mark.parametrize(
+    ("length", "starts"),
+    [
+        (1024, [0, 341, 512]),
+        (512, [0]),
+        (720, [0, 208]),
+        (1280, [0, 341, 682, 768]),
+        (960, [0, 341, 448]),
+        (300, [0]),
+    ],
+)
+def test_starts_of_the_published_windows(length, starts):
+    assert window_starts(length, 512, 341) == starts
 
 
 @quick
 @given(st.integers(1, 300), st.integers(1, 60), st.data())
 def test_windows_cover_every_pixel_inside_the_image(length, size, data):
-    stride = data.draw(st.integers(1, size))
-    starts = window_starts(length, size, stride)
+    starts = window_starts(length, size, data.draw(st.integers(1, size)))
     covered = {pixel for start in starts for pixel in range(start, min(start + size, length))}
     assert covered == set(range(length))
-    assert starts == sorted(set(starts))
-    assert starts[-1] == max(length - size, 0)
+    assert starts == sorted(set(starts)) and starts[-1] == max(length - size, 0)
 
 
 def test_gaps_between_windows_are_refused():
     with pytest.raises(ValueError, match="stride 5 exceeds the window 4"):
         window_starts(20, 4, 5)
+    with pytest.raises(ValueError, match="must be positive, got 0, 4 and 4"):
+        window_starts(0, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +57,13 @@ def test_gaps_between_windows_are_refused():
         ((2000, 500), (1024, 512), (1024, 256)),
     ],
 )
-def test_keep_ratio_sizes_of_the_protocol(size, bound, expected):
+def test_keep_ratio_sizes_of_the_published_protocol(size, bound, expected):
     assert keep_ratio_size(*size, bound) == expected
+
+
+def whole(model, image, window, stride, **options):
+    """The bands of a photo, put together."""
+    return torch.cat(list(slide(model, image, Inference(window, stride, **options))), dim=1)
 
 
 class WindowDependent(nn.Module):
@@ -76,14 +78,7 @@ class WindowDependent(nn.Module):
 
 
 @quick
-@given(
-    st.integers(1, 24),
-    st.integers(1, 24),
-    st.integers(1, 16),
-    st.integers(1, 5),
-    st.integers(1, 7),
-    st.data(),
-)
+@given(*[st.integers(1, 24)] * 2, st.integers(1, 16), st.integers(1, 5), st.integers(1, 7), st.data())
 def test_slide_equals_a_loop_over_pixels(height, width, window, multiple, batch_size, data):
     stride = data.draw(st.integers(1, window))
     generator = torch.Generator().manual_seed(height * 41 + width)
@@ -94,7 +89,7 @@ def test_slide_equals_a_loop_over_pixels(height, width, window, multiple, batch_
         seen.append(crops.shape)
         return WindowDependent()(crops)
 
-    result = slide(model, image, window, stride, multiple, batch_size)
+    result = whole(model, image, window, stride, multiple=multiple, batch_size=batch_size)
 
     h, w = min(window, height), min(window, width)
     total, count = np.zeros((3, height, width)), np.zeros((height, width))
@@ -120,19 +115,14 @@ def test_slide_gives_fixed_input_encoders_their_window():
         return crops
 
     image = torch.rand(3, 20, 50)
-    torch.testing.assert_close(slide(model, image, 32, 21, multiple=32, batch_size=8), image)
+    torch.testing.assert_close(whole(model, image, 32, 21, multiple=32, batch_size=8), image)
     assert shapes == [(32, 32)]
 
 
 def test_slide_resizes_coarse_scores_and_upcasts_half():
     image = torch.rand(3, 16, 16)
-    result = slide(lambda crops: nn.functional.avg_pool2d(crops, 4).half(), image, 16, 16)
-    expected = nn.functional.interpolate(
-        nn.functional.avg_pool2d(image[None], 4).half().float(),
-        size=(16, 16),
-        mode="bilinear",
-        align_corners=False,
-    )
+    result = whole(lambda crops: F.avg_pool2d(crops, 4).half(), image, 16, 16)
+    expected = F.interpolate(F.avg_pool2d(image[None], 4).half().float(), (16, 16), mode="bilinear")
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, expected[0])
 
@@ -145,14 +135,14 @@ def test_scores_are_averaged_as_logits_not_as_probabilities():
     def model(crops):
         return torch.tensor(next(answers))[None, :, None, None].expand(1, 2, 2, 2)
 
-    result = slide(model, torch.rand(3, 2, 3), 2, 1)
+    result = whole(model, torch.rand(3, 2, 3), 2, 1)
     torch.testing.assert_close(result[:, 0, 1], torch.tensor([4.0, 5.0]))
 
 
 def test_windows_are_padded_with_the_given_colour():
     seen = []
     image = torch.full((3, 5, 6), 0.5)
-    slide(lambda crops: seen.append(crops) or crops[:, :2], image, 8, 4, multiple=8, fill=(0.1, 0.2, 0.3))
+    whole(lambda crops: seen.append(crops) or crops[:, :2], image, 8, 4, multiple=8, fill=(0.1, 0.2, 0.3))
     assert seen[0].shape == (1, 3, 8, 8)
     assert (seen[0][:, :, :5, :6] == 0.5).all()
     for channel, value in enumerate((0.1, 0.2, 0.3)):
@@ -186,7 +176,7 @@ def test_predict_gives_a_class_map_of_the_asked_size():
 def test_the_argmax_of_bands_is_that_of_the_whole(height, width, rows, columns, at_once, cuts):
     generator = torch.Generator().manual_seed(height * 31 + width)
     values = torch.rand(4, height, width, generator=generator, dtype=torch.float64)
-    whole = torch.nn.functional.interpolate(values[None], (rows, columns), mode="bilinear", align_corners=False)[0]
+    whole = F.interpolate(values[None], (rows, columns), mode="bilinear", align_corners=False)[0]
     edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
     bands = (values[:, a:b] for a, b in itertools.pairwise(edges))
     found = argmax_of_bands(bands, (height, width), (rows, columns), at_once)
@@ -206,7 +196,7 @@ def test_bands_are_given_out_as_soon_as_they_are_finished(height, width, window,
 
     rows, columns = (window_starts(side, window, stride) for side in (height, width))
     done = 0
-    for band in slide_bands(model, image, window, stride, batch_size=batch_size):
+    for band in slide(model, image, Inference(window, stride, batch_size=batch_size)):
         torch.testing.assert_close(band, image[:, done : done + band.shape[1]])
         done += band.shape[1]
         seen = min(sum(calls), len(rows) * len(columns) - 1)  # the next window is in this row
@@ -214,42 +204,11 @@ def test_bands_are_given_out_as_soon_as_they_are_finished(height, width, window,
     assert done == height
 
 
-def test_flip_averages_with_the_mirrored_photo():
-    """A model that looks at the column alone: mirrored and averaged, it no longer knows left from right."""
-
-    def column(images):
-        ramp = torch.linspace(0, 1, images.shape[-1]).expand(images.shape[0], *images.shape[-2:])
-        return torch.stack([ramp, torch.full_like(ramp, 0.6)], dim=1)
-
-    photo = np.zeros((8, 8, 3), np.uint8)
-    assert predict(column, photo, (8, 8), Inference(8, 8)).tolist() == [[1] * 5 + [0] * 3] * 8
-    assert (predict(column, photo, (8, 8), Inference(8, 8, flip=True)) == 1).all()
-
-
-def test_scales_average_over_sizes_of_the_photo():
-    sizes = []
-
-    def model(images):
-        sizes.append(tuple(images.shape[-2:]))
-        share = images.shape[-1] / 32  # class 1 at double size: 1.0 against 0.6; at the photo's own: 0.5
-        bright = torch.full((len(images), *images.shape[-2:]), share)
-        return torch.stack([torch.full_like(bright, 0.6), bright], dim=1)
-
-    photo = np.zeros((12, 16, 3), np.uint8)
-    assert (predict(model, photo, (12, 16), Inference(64, 64)) == 0).all()
-    assert (predict(model, photo, (12, 16), Inference(64, 64, scales=(1.0, 2.0))) == 1).all()
-    assert sizes == [(12, 16), (12, 16), (24, 32)]
-
-
 def test_memory_at_the_size_of_the_label_is_a_band(monkeypatch):
-    seen = []
-    resize = inference.F.interpolate
-
-    def recorded(x, size, **options):
-        seen.append(tuple(size))
-        return resize(x, size, **options)
-
-    monkeypatch.setattr(inference.F, "interpolate", recorded)
+    seen, resize = [], F.interpolate
+    monkeypatch.setattr(
+        F, "interpolate", lambda x, size, **options: seen.append(tuple(size)) or resize(x, size, **options)
+    )
     argmax_of_bands([torch.rand(3, 10, 10)], (10, 10), (700, 90), at_once=256)
     assert seen == [(256, 90), (256, 90), (188, 90)]
 
@@ -263,10 +222,3 @@ def test_ties_go_to_the_first_class_and_rows_at_once_change_no_bit(height, width
     fine = torch.rand(5, height, width, generator=generator)
     whole, parts = (argmax_of_bands([fine], (height, width), (rows, 31), count) for count in (1000, at_once))
     assert torch.equal(whole, parts)
-
-
-def test_a_view_that_went_through_a_loader_still_knows_its_size_as_a_shape():
-    how = Inference(32, 24, bound=(48, 40), multiple=8)
-    photo = np.zeros((20, 24, 3), dtype=np.uint8)
-    (loaded,) = DataLoader([view(photo, how)], batch_size=None)
-    assert loaded.to("cpu").size == view(photo, how).size == (40, 48)

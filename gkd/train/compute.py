@@ -1,19 +1,23 @@
-"""Number formats of a training run: fp32, or bf16 where the processor computes in it.
+"""How a run computes: number formats (fp32, or bf16 where the processor computes in it) and compiled blocks.
 
 dtype = resolve("auto", device)                  # prints what it chose
 targets = frozen_copy(teacher, dtype)            # its weights in that format
 model = Reduced(module, dtype)                   # runs in it, while the module's own weights stay fp32
+with compiled([student, targets]):               # blocks by torch.compile, while it lasts
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
+
+from gkd.models.backbones import blocks_of
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -32,28 +36,18 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve(precision: str, device: torch.device) -> torch.dtype:
-    """The format that `precision` of a profile (fp32, bf16 or auto) means on `device`; `auto` prints its choice.
-
-    Raises:
-        ValueError: the precision is none of the three.
-    """
+    """The format that `precision` means on `device`: fp32, bf16 or auto, which prints its choice; else a ValueError."""
     if precision in FORMATS:
         return FORMATS[precision]
     if precision != "auto":
         raise ValueError(f"precision: {precision!r} is unknown; expected auto, {' or '.join(FORMATS)}")
-    chosen = "bf16" if has_bf16(device) else "fp32"
-    why = "has" if chosen == "bf16" else "has no"
+    chosen, why = ("bf16", "has") if has_bf16(device) else ("fp32", "has no")
     print(f"precision auto: {chosen}, this {device.type} {why} bf16 arithmetic", flush=True)
     return FORMATS[chosen]
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Operations in `dtype`; fp32 = nothing is changed."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
-
-
 def frozen_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of `module` with weights in `dtype`, for use under `autocast`; fp32 = `module` itself.
+    """A copy of `module` with weights in `dtype`, for use inside of `Reduced`; fp32 = `module` itself.
 
     Buffers (pixel statistics, running statistics) keep their format.
     """
@@ -70,17 +64,12 @@ class Reduced(nn.Module):
 
     Weights are cast once a call and activations never, since all of them are in `dtype`: what FSDP's mixed precision
     does. Plain autocast keeps the residual stream in fp32, and casts around every matrix product. It is on here as
-    well, for what meets fp32 anyway (images, rotary angles).
-
-    Args:
-        module: what is trained; it sees its weights in `dtype` during the call.
-        dtype: fp32 = `module` is called as it is.
+    well, for what meets fp32 anyway (images, rotary angles). In fp32 `module` is called as it is.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module, self.dtype = module, dtype
-        self._used: dict[str, torch.Tensor] = {}  # weights of the last call, as it had them
 
     def forward(self, *arguments: Any) -> Any:
         if self.dtype == torch.float32:
@@ -88,31 +77,34 @@ class Reduced(nn.Module):
         weights = dict(self.module.named_parameters())
         device = next(iter(weights.values())).device
         weights |= {name: weight.to(self.dtype) for name, weight in _cast(self.module, weights).items()}
-        self._used = weights
-        with autocast(device, self.dtype):
+        with torch.autocast(device.type, self.dtype):
             return functional_call(self.module, weights, arguments)
-
-    def backward(self, run: Callable[[], object]) -> None:
-        """`run()`, the backward pass of the last call, while `module` has the weights of that call.
-
-        Gradient checkpointing runs blocks again in it, and compares what they compute with what they did.
-        """
-        used, self._used = self._used, {}
-        functional_call(_Run(self.module), {f"module.{name}": weight for name, weight in used.items()}, (run,))
-
-
-class _Run(nn.Module):
-    """Holds a module while something else is called."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, run: Callable[[], object]) -> None:
-        run()
 
 
 def _cast(module: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Those of `parameters`, by name in `module`, that may be cast."""
     kept = {id(p) for m in module.modules() if isinstance(m, _KEPT) for p in m.parameters(recurse=False)}
     return {name: p for name, p in parameters.items() if p.is_floating_point() and id(p) not in kept}
+
+
+@contextmanager
+def compiled(encoders: Sequence[nn.Module], wanted: bool = True) -> Iterator[None]:
+    """While it lasts, the blocks of `encoders` run as torch.compile has them: other rounding, fewer passes over memory.
+
+    Blocks of one shape share one graph, so that it costs a minute, not ten: the first call of each shape compiles,
+    which on a CPU needs a C++ compiler on PATH. The rest of an encoder stays as it is. Where it is not `wanted`,
+    nothing is compiled. Raises ValueError where an encoder has no blocks.
+    """
+    groups = {encoder: blocks_of(encoder) for encoder in encoders} if wanted else {}
+    for encoder, blocks in groups.items():
+        if not blocks:
+            name = type(getattr(encoder, "backbone", encoder)).__name__
+            raise ValueError(f"compile: {name} has no blocks to compile; set it to false")
+    every = [block for blocks in groups.values() for block in blocks]
+    for block in every:
+        block.compile()
+    try:
+        yield
+    finally:
+        for block in every:
+            block._compiled_call_impl = None  # torch has no public way back

@@ -1,0 +1,55 @@
+"""The guard of the training loop: what is not finite ends a run before anything of it is saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+Named = list[tuple[str, Tensor]]
+
+
+class Guard:
+    """Looks at the losses, gradients and weights of a run; all it raises is FloatingPointError, which names the step.
+
+    Args:
+        name: of the run.
+        modules: what is trained; frozen parameters are not looked at.
+        lr: the highest learning rate, for the message.
+    """
+
+    def __init__(self, name: str, modules: Sequence[nn.Module], lr: float) -> None:
+        self.name, self.advice = name, f"lower the learning rate ({lr:g})"
+        self.trained: Named = [item for m in modules for item in m.named_parameters() if item[1].requires_grad]
+
+    def read(self, step: int, values: dict[str, Tensor]) -> dict[str, float]:
+        """`values` as numbers; they, gradients and weights come from their device at once, so that it waits once.
+
+        Called between the backward pass of `step` and the optimiser. Of `values`, `_loss` must be finite.
+        """
+        gradients = [(name, p.grad) for name, p in self.trained if p.grad is not None]
+        read = torch.stack([*values.values(), _largest(self.trained), _largest(gradients)])
+        *numbers, weight, gradient = read.tolist()
+        self._check(weight, "weight", self.trained, f"after {step} steps")
+        found = dict(zip(values, numbers, strict=True))
+        if not math.isfinite(found["_loss"]):
+            raise FloatingPointError(f"{self.name}: the loss is {found['_loss']} at step {step}; {self.advice}")
+        self._check(gradient, "gradient", gradients, f"at step {step}")
+        return found
+
+    def weights(self, steps: int) -> None:
+        """Called before a state is saved and at the end: the weights after `steps` steps."""
+        self._check(float(_largest(self.trained)), "weight", self.trained, f"after {steps} steps")
+
+    def _check(self, largest: float, kind: str, tensors: Named, when: str) -> None:
+        if not math.isfinite(largest):
+            name = next(name for name, tensor in tensors if not tensor.isfinite().all())
+            raise FloatingPointError(f"{self.name}: the {kind} of {name} is not finite {when}; {self.advice}")
+
+
+def _largest(tensors: Named) -> Tensor:
+    """The largest absolute value, NaN where one is: unlike a sum of squares, no finite values overflow it."""
+    return get_total_norm([tensor.detach() for _, tensor in tensors], math.inf)

@@ -1,0 +1,53 @@
+"""Runs that take a second, on noise, and what stands for one that is killed: photos whose reading ends it."""
+
+import numpy as np
+import torch
+from tiny_models import tiny_vit
+
+from gkd.data.labels import IGNORE
+from gkd.distillation import distil
+from gkd.params import Distillation
+from gkd.qsd import Objective
+from gkd.train.run import Run
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class Photos:
+    """Noise with labels, some of which are void in every other photo; after `left` reads the next one ends the run."""
+
+    def __init__(self, count=5, left=10**6, classes=3):
+        rng = np.random.default_rng(0)
+        self.images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        self.labels = rng.integers(0, classes, (count, 32, 32), dtype=np.uint8)
+        self.labels[::2, :16] = IGNORE
+        self.left, self.reads = left, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if len(self.reads) == self.left:
+            raise Killed
+        self.reads.append(index)
+        return self.images[index], self.labels[index]
+
+
+def distilled(run=Run("run"), photos=None, teacher=None, head=None, **section):  # noqa: B008 - immutable
+    """A distillation run; returns student, objective and history."""
+    student, teacher = tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
+    torch.manual_seed(0)
+    objective = Objective(student.dim, teacher.dim, **head or {})
+    options = {"steps": 5, "batch_size": 4, "lr": 1e-3, "image_size": [32, 32], **section}
+    history = distil(student, teacher, objective, data=photos or Photos(), section=Distillation(**options), run=run)
+    return student, objective, history
+
+
+def assert_equal_runs(run, other):
+    """Modules and history of two runs, bit for bit; the history comes last."""
+    for a, b in zip(run[:-1], other[:-1], strict=True):
+        state = b.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in a.state_dict().items())
+    assert run[-1].equals(other[-1])

@@ -1,0 +1,106 @@
+import re
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from gkd.train import loop, progress
+from gkd.train.loop import Training, fit
+from gkd.train.run import Run
+from gkd.train.schedules import parameter_groups, poly
+
+
+def run(steps=6, name="stage member"):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
+    batches = [torch.randn(5, 3) for _ in range(steps)]
+
+    def step(number, batch, _share):
+        assert model.training
+        loss = model(batch).square().mean()
+        return loss, {"loss": loss.detach(), "half": loss.detach() / 2}
+
+    groups = parameter_groups([model], 0.1, 0.05)
+    return model, fit(
+        Training(step, [model], groups, lambda start: batches[start:], steps, poly(steps, 1.0)), Run(name)
+    )
+
+
+def test_history_has_a_row_a_step_with_metrics_and_learning_rate():
+    model, history = run()
+    assert isinstance(history, pd.DataFrame) and list(history) == ["step", "lr", "loss", "half"]
+    assert history["step"].tolist() == list(range(6))
+    assert history["lr"].tolist() == pytest.approx([0.1 * (1 - i / 6) for i in range(6)])
+    assert history["half"].tolist() == pytest.approx((history["loss"] / 2).tolist())
+    assert not model.training
+
+
+def test_the_steps_are_those_of_adamw_under_the_schedule():
+    weight, mirror = nn.Linear(2, 2), nn.Linear(2, 2)
+    mirror.load_state_dict(weight.state_dict())
+    batches = torch.randn(4, 5, 2).unbind()
+    step = lambda _n, x, _s: (weight(x).square().mean(), {})  # noqa: E731
+    groups = parameter_groups([weight], 0.1, 0.5)
+    fit(Training(step, [weight], groups, lambda _: batches, 4, poly(4, 0.9)), Run("x"))
+    optimizer = torch.optim.AdamW(
+        [{"params": [mirror.weight], "weight_decay": 0.5}, {"params": [mirror.bias], "weight_decay": 0.0}], lr=0.1
+    )
+    for number, x in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * poly(4, 0.9)(number)
+        optimizer.zero_grad()
+        mirror(x).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(weight.state_dict(), mirror.state_dict())
+
+
+def test_groups_keep_the_ratio_of_their_learning_rates():
+    slow, fast = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    before = slow.weight.item(), fast.weight.item()
+    groups = parameter_groups([slow], 0.01, 0.0) + parameter_groups([fast], 0.1, 0.0)
+    step = lambda _n, x, _s: ((slow(x) + fast(x)).mean(), {})  # noqa: E731
+    fit(Training(step, [slow, fast], groups, lambda _: [torch.ones(1, 1)], 1, poly(1, 1.0)), Run("x"))
+    # Adam's first step is the learning rate itself.
+    assert before[0] - slow.weight.item() == pytest.approx(0.01, rel=1e-3)
+    assert before[1] - fast.weight.item() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+    model = nn.Linear(1, 1)
+    step = lambda _n, x, _s: (model(x).mean(), {})  # noqa: E731
+    training = Training(
+        step, [model], parameter_groups([model], 0.1, 0), lambda _: [torch.ones(5, 1)], 1, poly(1, 1), 2
+    )
+    with pytest.raises(ValueError, match="micro_batch: 2 does not divide the 5 samples"):
+        fit(training, Run("x"))
+
+
+def test_progress_is_plain_lines(capsys, monkeypatch):
+    now = iter([0.0, 1.0, 6.0, 7.0, 70.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    told = progress.Progress("task_agnostic f2l-gkd", 100)
+    for done, loss in ((1, 3.0), (6, 2.5), (7, 2.0), (20, 1.25)):
+        told(done, 16, loss)
+    assert capsys.readouterr().out.splitlines() == [
+        "task_agnostic f2l-gkd  step 6/100  loss 2.5000  5.3 images/s  1:34 left",
+        "task_agnostic f2l-gkd  step 20/100  loss 1.2500  0.9 images/s  4:40 left",
+    ]
+
+
+def test_a_short_run_prints_its_last_step(capsys):
+    run(steps=3, name="x")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"x  step 3/3  loss \d+\.\d{4}  \d+\.\d images/s  0:00 left", line)
+
+
+def test_threads_are_pinned_and_kernels_deterministic():
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        loop.fix_threads(1)
+        assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
+        loop.fix_threads(0)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
