@@ -13,12 +13,12 @@ import torch
 from gkd.data.domains import SOURCES
 from gkd.data.labels import palette
 from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
+from gkd.files import sha256
 from gkd.methods.table import METHODS
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.segmentation.decoders import DecoderSizes, Segmentor, build_decoder
 from gkd.weights.checkpoints import read
-from gkd.workspace.availability import sha256
 from gkd.workspace.plan import spec_of
 
 WHO = ("setting", "method", "source", "profile")
@@ -104,8 +104,6 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             # Where only one size fits, slide() pads every window to it.
             multiple=protocol.window if fixed_size(encoder) else multiple_of(encoder, params.models),
             batch_size=protocol.batch_size,
-            flip=protocol.flip,
-            scales=tuple(protocol.scales),
         ),
         provenance=provenance(checkpoint, about, params),
     )

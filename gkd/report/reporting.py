@@ -14,7 +14,7 @@ from gkd.data.domains import AVERAGES, SOURCES, Benchmark, Source, benchmarks_of
 from gkd.methods.table import METHODS
 from gkd.params import ROOT, Params
 from gkd.report.tables import as_text, published, statistics
-from gkd.workspace.availability import check
+from gkd.workspace.check import check
 from gkd.workspace.folders import Workspace
 from gkd.workspace.plan import FILLER, RESULTS, build, member, output
 

@@ -17,7 +17,7 @@ from gkd.models import Encoder
 from gkd.params import Params, load
 from gkd.segmentation.evaluation import scores
 from gkd.segmentation.task_learning import build_segmentor, learn, measure
-from gkd.workspace.availability import check
+from gkd.workspace.check import check
 from gkd.workspace.folders import open_domain, open_training
 from gkd.workspace.plan import build, member, spec_of
 

@@ -23,7 +23,7 @@ from gkd.report.reporting import (
     unseen_mean,
 )
 from gkd.report.tables import paper_rows
-from gkd.workspace.availability import Found
+from gkd.workspace.check import Found
 from gkd.workspace.folders import Workspace
 from gkd.workspace.plan import output
 
