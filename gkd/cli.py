@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer(help="Plan and run the GKD workspace.", no_args_is_help=True, pretty_exceptions_enable=False)
+# What a user's mistake raises: values, files and folders that are not as they should be (ParamsError, DatasetError,
+# CheckpointError and ExportError are ValueErrors). Anything else is a fault of this program and keeps its traceback.
+MISTAKES = (ValueError, OSError)
+
+
+class Commands(TyperGroup):
+    """The commands behind one boundary: a mistake is one line on stderr and exit code 1, several are a line each."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # who read our output has gone: `gkd doctor | head`
+            raise
+        except MISTAKES as error:
+            for fault in getattr(error, "faults", [error]):
+                self._say(ctx, " ".join(str(fault).split()))
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            self._say(ctx, "stopped")
+            raise typer.Exit(130) from None
+
+    @staticmethod
+    def _say(ctx: Any, text: str) -> None:
+        print(f"gkd {ctx.invoked_subcommand}: {text}", file=sys.stderr)
+
+
+app = typer.Typer(
+    cls=Commands, help="Plan and run the GKD workspace.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 @app.callback()
 def main() -> None:
     """Plan and run the GKD workspace."""
+
+
+# What a command uses is imported in it, so that `gkd --help` answers at once.
 
 
 @app.command()
@@ -25,63 +55,18 @@ def plan(
     skip_faulty: bool = typer.Option(False, help="Leave out datasets that are there but incomplete, too."),
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
-    # Imported here, so that `gkd --help` answers at once.
-    from gkd.data import subsets
-    from gkd.models import check_name
-    from gkd.params import ROOT, load
-    from gkd.weights.checkpoints import check_file
-    from gkd.workspace import availability
-    from gkd.workspace.plan import build, write
+    from gkd.workspace.plan import make
 
-    try:
-        params = load(profile)
-        for spec in params.models.encoders:
-            check_name(spec.name)
-            check_file(spec)
-        found = availability.check(params)
-        for message in found.messages:
-            print(message, file=sys.stderr)
-        if found.faults and not skip_faulty:
-            raise ValueError(
-                f"{', '.join(found.faults)}: there, but not as expected (see above). Nothing was planned: mend the "
-                "files, or plan without them by `gkd plan --skip-faulty`"
-            )
-        members = build(params, found.sources, found.missing, availability.dependency(params))
-        subsets.write(params, found.sources, ROOT)
-    except ValueError as error:
-        print(f"gkd plan: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    if not found.sources:
-        print("gkd plan: no source has its datasets, so there is nothing to plan", file=sys.stderr)
-        raise typer.Exit(1)
-    file = ROOT / "params.yaml"
-    file.write_text(re.sub(r"^profile: .*$", f"profile: {params.profile}", file.read_text(), flags=re.M))
-    changed = write(members)
-    stages = {key: len(value) for key, value in members.items() if key not in ("data", "report")}
-    listing = ", ".join(f"{count} {stage}" for stage, count in stages.items()) + ", 1 report"
-    print(f"plan.yaml {'written' if changed else 'is up to date'}: profile {params.profile}, {listing}")
+    print(make(profile, skip_faulty, say=_note))
 
 
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro` of the whole plan, with independent members side by side; it ends with a plain `dvc repro`."""
-    import yaml
+    from gkd.workspace import jobs as side_by_side
+    from gkd.workspace.plan import graph, read
 
-    from gkd.params import ROOT
-    from gkd.workspace.jobs import run
-    from gkd.workspace.plan import graph
-
-    members = graph(yaml.safe_load((ROOT / "plan.yaml").read_text()))
-    environment = dict(os.environ)
-    if jobs > 1:  # members have the cores among them
-        environment.setdefault("GKD_WORKERS", "0")
-
-    def start(name: str) -> int:
-        command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]
-        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-
-    code = run(members, jobs, start)
-    raise typer.Exit(code or subprocess.run(["dvc", "repro"], cwd=ROOT, check=False).returncode)
+    raise typer.Exit(side_by_side.repro(graph(read()), jobs))
 
 
 @app.command()
@@ -95,22 +80,17 @@ def doctor(
 
     Where a root lies outside data/, its files are listed in manifests/ for DVC.
     """
-    from gkd.datasets import DATASETS, root_of
+    from gkd.datasets import catalogue
     from gkd.doctor import examine, write_manifests
     from gkd.doctor.text import render
     from gkd.params import ROOT, load
 
-    try:
-        roots = load().roots
-        for name in names or DATASETS:
-            root_of(name, roots)  # a misspelt name must not come up after an hour
-        reports = []
-        for name in names or DATASETS:
-            reports.append(examine(name, roots, quick, jobs, say=lambda line: print(line, file=sys.stderr, flush=True)))
-            print(render(reports[-1]), flush=True)
-    except ValueError as error:
-        print(f"gkd doctor: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    known, reports = catalogue(load()), []
+    for name in names or known.layouts:
+        known.root_of(name)  # a misspelt name must not come up after an hour
+    for name in names or known.layouts:
+        reports.append(examine(name, known, quick, jobs, say=_note))
+        print(render(reports[-1]), flush=True)
     for file in write_manifests(reports, hashed):
         print(f"{file.relative_to(ROOT).as_posix()} written")
     number = sum(len(report.problems) for report in reports)
@@ -139,23 +119,20 @@ def export(
     from gkd.deploy import export as write_folder
     from gkd.deploy.predict import photos, read_photo
 
-    try:
-        files = None if calibration is None else photos([calibration])
-        images = None if files is None else (read_photo(file) for file in files)
-        config = write_folder(
-            checkpoint,
-            folder,
-            onnx=onnx,
-            int8=int8,
-            photos=images,
-            name=name,
-            member=member,
-            tolerance=tolerance,
-            fixed_size=fixed_size,
-            force=force,
-        )
-    except (ValueError, OSError) as error:
-        _stop("export", error)
+    files = None if calibration is None else photos([calibration])
+    images = None if files is None else (read_photo(file) for file in files)
+    config = write_folder(
+        checkpoint,
+        folder,
+        onnx=onnx,
+        int8=int8,
+        photos=images,
+        name=name,
+        member=member,
+        tolerance=tolerance,
+        fixed_size=fixed_size,
+        force=force,
+    )
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder} written: {config.name}, {len(config.classes)} classes, {size:.1f} MB")
 
@@ -172,22 +149,17 @@ def predict(
     from gkd.deploy import load_folder
     from gkd.deploy.predict import photos, plan_outputs, read_photo, write
 
-    try:
-        jobs = plan_outputs(photos(inputs), out, force)
-        model = load_folder(folder, engine)
-        for job in jobs:
-            photo = read_photo(job.photo)
-            try:
-                label = model.predict(photo)
-            except ValueError as error:
-                raise ValueError(f"{job.photo}: {error}") from error
-            write(job, photo, label, model.config)
-            print(f"{job.label} and {job.overlay.name} written", flush=True)
-    except (ValueError, OSError) as error:
-        _stop("predict", error)
+    jobs = plan_outputs(photos(inputs), out, force)
+    model = load_folder(folder, engine)
+    for job in jobs:
+        photo = read_photo(job.photo)
+        try:
+            label = model.predict(photo)
+        except ValueError as error:
+            raise ValueError(f"{job.photo}: {error}") from error
+        write(job, photo, label, model.config)
+        print(f"{job.label} and {job.overlay.name} written", flush=True)
 
 
-def _stop(command: str, error: Exception) -> NoReturn:
-    """End with exit code 1 and the error in one line."""
-    print(f"gkd {command}: {' '.join(str(error).split())}", file=sys.stderr)
-    raise typer.Exit(1) from None
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

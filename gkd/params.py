@@ -1,64 +1,71 @@
-"""Typed parameters: params.yaml read once, checked, and an error that names the key.
+"""Typed parameters: params.yaml read once, checked, and one error that names every fault by its key.
 
 params = load()                       # the active profile
 params.task_agnostic.steps, params.models.teacher.name
+
+The classes below are the schema, section by section. Names that other rooms know (methods, datasets, encoders) are
+plain text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gkd.files import write_whole
+from gkd.values import (
+    AreaScale,
+    Count,
+    Distinct,
+    Index,
+    NonNegative,
+    Options,
+    Positive,
+    ProfileName,
+    Scale,
+    Seed,
+    Share,
+    Size,
+    Weights,
+    against,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class ParamsError(ValueError):
-    """params.yaml holds something that the code does not know or cannot use."""
+Setting = Literal["f2l", "f2f"]
+Names = Annotated[list[str], Distinct]
+# Samples that a process forwards at a time; None = all of its share.
+MicroBatch = Annotated[Count, against("batch_size", "a divisor of", lambda part, whole: whole % part == 0)] | None
 
 
 class _Section(BaseModel):
-    # Strict: a truthy string "false" or a "1e-4" that YAML 1.1 reads as text must not pass for a value.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Strict: the text "false", or a 1e-4 that YAML 1.1 reads as text, must not pass for a value.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Plan(_Section):
-    """Which members exist: the product of these, shaped by the methods table."""
+    """Which members exist: the product of these, as the methods have it."""
 
-    settings: list[Literal["f2l", "f2f"]] = Field(min_length=1)
-    methods: list[str] = Field(min_length=1)
-    sources: list[str] = Field(min_length=1)
-    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.data.domains)
-    seeds: list[int] = Field(min_length=1)
-    label_divisor: int = Field(1, gt=0)  # task learning sees 1/divisor of the source's labels
-    hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
-
-    @field_validator("settings", "methods", "sources", "benchmarks", "seeds")
-    @classmethod
-    def _without_repeats(cls, values: list) -> list:
-        if len(set(values)) < len(values):
-            raise ValueError("each value may stand there once")
-        return values
+    settings: Annotated[list[Setting], Field(min_length=1), Distinct]
+    methods: Names = Field(min_length=1)
+    sources: Names = Field(min_length=1)
+    benchmarks: Names = []  # those to score; none named: the usual ones of each source (gkd.data.domains)
+    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
+    label_divisor: Count  # task learning sees 1/divisor of the source's labels
+    hold_out: bool  # keep the source's validation part out of training (GTAV: every tenth image)
 
 
 class EncoderSpec(_Section):
     """One encoder: timm name, options of `timm.create_model`, and where its weights come from."""
 
-    name: str
-    options: dict[str, Any] = {}
-    weights: str = "none"  # "none", "hub", "package:<name>" or a file, relative to the root (docs/weights.md)
-    resample: Literal["timm", "bicubic"] = "timm"  # of patch and position embeddings; bicubic = the published code's
-    blocks: list[int] = []  # that the mask2former decoder reads; [] = the published ones, or the last four stages
-
-    @field_validator("weights")
-    @classmethod
-    def _known_source(cls, weights: str) -> str:
-        is_file = ":" not in weights and weights.endswith((".safetensors", ".pth", ".pt"))
-        if weights not in ("none", "hub") and not weights.startswith("package:") and not is_file:
-            raise ValueError("expected none, hub, package:<name>, or a .safetensors, .pth or .pt file")
-        return weights
+    name: str = Field(min_length=1)
+    options: Options = {}
+    weights: Weights = "none"  # or "hub", "package:<name>", a file relative to the root (docs/weights.md)
+    blocks: list[Index] = []  # of mask2former; [] = the published ones, or the last four stages
 
     @property
     def file(self) -> str | None:
@@ -67,23 +74,23 @@ class EncoderSpec(_Section):
 
 
 class Mask2FormerOptions(_Section):
-    """Sizes of the mask2former decoder; the defaults are the published ones (protocol section 3)."""
+    """Sizes of the mask2former decoder; the defaults are those of the paper's task learning."""
 
     dim: int = Field(256, gt=0, multiple_of=32)  # 4 and 8 times as wide in the feed-forward layers
-    queries: int = Field(100, gt=0)
-    encoder_layers: int = Field(6, gt=0)
-    decoder_layers: int = Field(9, gt=0)
-    points: int = Field(12544, gt=0)  # a mask, in the loss
-    stride: int = Field(4, gt=0)  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
+    queries: Count = 100
+    encoder_layers: Count = 6
+    decoder_layers: Count = 9
+    points: Count = 12544  # a mask, in the loss
+    stride: Count = 4  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
 
 
 class Models(_Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     teacher: EncoderSpec
-    students: dict[str, EncoderSpec]
-    decoder: str  # linear, conv or mask2former
-    decoder_width: int = 128  # of conv
+    students: dict[Setting, EncoderSpec]
+    decoder: Literal["linear", "conv", "mask2former"]
+    decoder_width: int = Field(128, gt=0, multiple_of=32)  # of conv
     mask2former: Mask2FormerOptions = Mask2FormerOptions()
 
     @property
@@ -93,34 +100,34 @@ class Models(_Section):
 
 
 class Optim(_Section):
-    """AdamW under a cosine schedule by step, from `lr` to `min_lr` (protocol section 2)."""
+    """AdamW under a cosine schedule by step, from `lr` to `min_lr`."""
 
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)  # over all processes
-    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
-    lr: float = Field(gt=0)
-    min_lr: float = 0.0
-    warmup_steps: int = 0
-    weight_decay: float = 0.05
+    steps: Count
+    batch_size: Count  # over all processes
+    micro_batch: MicroBatch = None
+    lr: Positive
+    min_lr: Annotated[NonNegative, against("lr", "at most", lambda low, high: low <= high)] = 0.0
+    warmup_steps: Annotated[Index, against("steps", "fewer than", lambda part, whole: part < whole)] = 0
+    weight_decay: NonNegative = 0.05
 
 
 class Distillation(Optim):
-    """task_agnostic and domain_agnostic: input, mask and augmentation (protocol section 2)."""
+    """task_agnostic and domain_agnostic: input, mask and augmentation."""
 
-    image_size: list[int] = Field(min_length=2, max_length=2)  # rows, columns
-    scale: list[float] = [0.08, 1.0]
-    mask_ratio: float = Field(0.5, ge=0, le=1)
-    mask_probability: float = Field(0.5, ge=0, le=1)
-    grad_checkpointing: bool = False  # timm's: blocks run again in the backward pass, for less memory
+    image_size: Size  # rows, columns
+    scale: AreaScale = [0.08, 1.0]
+    mask_ratio: Share = 0.5
+    mask_probability: Share = 0.5
+    grad_checkpointing: bool = False  # the student's activations are computed again in the backward pass, not kept
     rand_augment: str = "rand-m9-mstd0.5-inc1"
-    erase_probability: float = Field(0.25, ge=0, le=1)
-    repeats: int = Field(1, gt=0)  # repeated augmentation: views of each drawn image in an epoch
+    erase_probability: Share = 0.25
+    repeats: Count = 1  # repeated augmentation: views of each drawn image in an epoch
 
 
 class DomainDistillation(Distillation):
     """domain_agnostic: as many steps for each source, unless `source_steps` says otherwise."""
 
-    source_steps: dict[str, int] = {}
+    source_steps: dict[str, Count] = {}
 
     def for_source(self, source: str) -> DomainDistillation:
         """The section with the steps of one source."""
@@ -130,20 +137,20 @@ class DomainDistillation(Distillation):
 class TaskLearning(_Section):
     """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
 
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)  # over all processes
-    micro_batch: int | None = Field(None, gt=0)  # samples that a process forwards at a time; None = all of its share
-    lrs: list[float] = Field(min_length=1)
-    encoder_lr_factor: float = 0.1
-    weight_decay: float = 0.05
-    power: float = 0.9
-    crop: list[int] = Field(min_length=2, max_length=2)
-    scale: list[float] = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
-    max_long_edge: int | None = Field(None, gt=0)  # in pixels, goes before the short edge; 2048 in the protocol
-    max_class_share: float = 0.75
-    kd_weight: float = 1.0
-    kd_temperature: float = 1.0
-    undistilled_steps: int = Field(0, ge=0)  # more steps for methods that do not distil: equal budgets on the source
+    steps: Count
+    batch_size: Count  # over all processes
+    micro_batch: MicroBatch = None
+    lrs: Annotated[list[Positive], Field(min_length=1), Distinct]
+    encoder_lr_factor: NonNegative = 0.1
+    weight_decay: NonNegative = 0.05
+    power: NonNegative = 0.9  # of the polynomial schedule
+    crop: Size  # rows, columns
+    scale: Scale = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
+    max_long_edge: Count | None = None  # in pixels, goes before the short edge; 2048 in the paper's configs
+    max_class_share: float = Field(0.75, gt=0, le=1)  # of a class in a crop
+    kd_weight: NonNegative = 1.0
+    kd_temperature: Positive = 1.0
+    undistilled_steps: Index = 0  # more steps for methods that do not distil: equal budgets on the source
 
     def for_method(self, distils: bool) -> TaskLearning:
         """The section with the steps of a method that distils or does not."""
@@ -151,42 +158,40 @@ class TaskLearning(_Section):
 
 
 class Evaluate(_Section):
-    """Sliding window evaluation (protocol section 4). `bounds`: image size bound [width, height] of a domain."""
+    """Sliding window evaluation. `bounds`: image size bound [width, height] of a domain."""
 
-    window: int = Field(gt=0)
-    stride: int = Field(gt=0)
-    batch_size: int = Field(16, gt=0)
-    bounds: dict[str, list[int]] = {}
+    window: Count
+    stride: Annotated[Count, against("window", "at most", lambda step, side: step <= side)]
+    batch_size: Count = 16
+    bounds: dict[str, Size] = {}
 
 
 class Pretrain(_Section):
     """Supervised pretraining of the miniature models on scenes drawn in memory (stand-ins for hub weights)."""
 
-    steps: dict[str, int]  # by model: teacher, student_broad, student_narrow
-    batch_size: int
-    lr: dict[str, float]
-    weight_decay: float = 0.05
-    pool: int  # scenes drawn, per kind
+    steps: dict[str, Count]  # by model: teacher, student_broad, student_narrow
+    batch_size: Count
+    lr: dict[str, Positive]
+    weight_decay: NonNegative = 0.05
+    pool: Count  # scenes drawn, per kind
 
 
 class Report(_Section):
     """Tables and figures."""
 
-    qualitative: int = Field(3, gt=0)  # images per domain in the qualitative grid
+    qualitative: Count  # images per domain in the qualitative grid
 
 
 class Profile(_Section):
-    """Everything under `profiles.<name>`."""
+    """Everything under `profiles.<name>`. What dvc.yaml tracks has no default: DVC stops at a key that is absent."""
 
-    processes: int = Field(1, gt=0)  # started by a stage: one a GPU
-    threads: int = Field(1, ge=0)  # 0 = torch's own choice (not byte-equal between machines)
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of distillation; auto = bf16 where the processor has it
-    compile: bool = False  # the encoders' blocks by torch.compile, in distillation; other rounding
-    fused_adamw: bool = False  # one pass over the weights instead of ten; other rounding
+    processes: Count = 1  # started by a stage: one a GPU
+    threads: Index  # 0 = torch's own choice (not byte-equal between machines)
+    precision: Literal["fp32", "bf16", "auto"]  # of distillation; auto = bf16 where the processor has it
+    compile: bool  # the encoders' blocks by torch.compile, in distillation; other rounding
+    fused_adamw: bool  # one pass over the weights instead of ten; other rounding
     in_memory: bool = False  # keep decoded images in memory: for small datasets
-    resume_seconds: float = Field(
-        60.0, ge=0
-    )  # between the states that a killed stage continues from; no result follows
+    resume_seconds: NonNegative = 60.0  # between the states that a killed stage continues from; no result follows
     plan: Plan
     models: Models
     pretrain: Pretrain | None = None
@@ -194,24 +199,16 @@ class Profile(_Section):
     domain_agnostic: DomainDistillation
     task_learning: TaskLearning
     evaluate: Evaluate
-    report: Report = Report()
-    heads: dict[str, dict[str, Any]] = {}  # options of each method, see gkd.methods.check_options
-
-    @model_validator(mode="after")
-    def _choice_needs_a_hold_out(self) -> Profile:
-        if not self.plan.hold_out and len(self.task_learning.lrs) > 1:
-            raise ValueError(
-                "task_learning.lrs: a choice needs plan.hold_out: true, else it is made on training images"
-            )
-        return self
+    report: Report
+    heads: dict[str, Options]  # by method: what its file calls options, on top of the defaults there
 
 
 class File(_Section):
     """The whole of params.yaml."""
 
-    profile: str
+    profile: ProfileName
     roots: dict[str, str] = {}
-    profiles: dict[str, dict[str, Any]]
+    profiles: dict[ProfileName, Any]
 
 
 class Compute(NamedTuple):
@@ -226,7 +223,7 @@ class Params(Profile):
     """The active profile with its name and the dataset roots."""
 
     profile: str
-    roots: dict[str, str]
+    roots: dict[str, str] = {}
 
     @property
     def compute(self) -> Compute:
@@ -234,41 +231,100 @@ class Params(Profile):
         return Compute(self.precision, self.compile, self.fused_adamw)
 
 
-def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Params:
+WORDS = {  # for pydantic's kinds of errors; the others have theirs
+    "extra_forbidden": "unknown key; check its spelling",
+    "model_type": "expected a mapping of parameters",
+}
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong: the dotted key, and what is expected there and what is given."""
+
+    key: str
+    text: str
+
+
+class ParamsError(ValueError):
+    """params.yaml holds something that the code does not know or cannot use: a line for each fault."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def at(content: Any, key: str, kind: type) -> Any:
+    """What stands at a dotted key; an empty one where it is absent or of another kind, which is told of by itself."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content if isinstance(content, kind) else kind()
+
+
+def load(
+    profile: str | None = None,
+    path: Path | None = None,
+    names: Callable[[dict[str, Any]], Iterable[Fault]] = lambda content: (),
+) -> Params:
     """Read and check one profile of params.yaml.
 
     Args:
         profile: its name; None = the file's own `profile:`.
-        path: the file.
+        path: the file; None = params.yaml of the checkout.
+        names: what only other rooms can tell of the profile, with the keys that all profiles share. It is told with
+            the faults found here, so it sees the content as it is written, sound or not.
 
     Raises:
-        ParamsError: the file is absent or not YAML, a key is unknown, missing or of the wrong type.
+        ParamsError: the file is absent or not YAML; keys are unknown or missing, or values cannot be used.
     """
+    path = path or ROOT / "params.yaml"
     if not path.is_file():
         raise ParamsError(f"{path} is missing: run from a checkout of the workspace")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path.name} is not valid YAML: {error}") from error
-    file = _check(File, content, path.name, ())
-    name = file.profile if profile is None else profile
-    if name not in file.profiles:
-        raise ParamsError(f"{path.name}: no profile {name!r}; there are {', '.join(file.profiles)}")
-    where = ("profiles", name)
-    section = _check(Profile, file.profiles[name], path.name, where)
-    return Params(**dict(section), profile=name, roots=file.roots)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+    faults = list(_faults(File, content))
+    name, profiles = profile or at(content, "profile", str), at(content, "profiles", dict)
+    if name in profiles:
+        section = profiles[name]
+        own = [*_faults(Profile, section), *_across(section)]
+        for fault in names({**content, **section} if isinstance(section, dict) else content):
+            (faults if fault.key.split(".")[0] in File.model_fields else own).append(fault)
+        faults += [Fault(f"profiles.{name}.{key}".rstrip("."), text) for key, text in own]
+    elif not faults:
+        faults = [Fault("profile", f"expected one of {', '.join(profiles)} (given: {name!r})")]
+    if faults:
+        raise ParamsError(*dict.fromkeys(": ".join(filter(None, (path.name, *fault))) for fault in faults))
+    shared = {key: value for key, value in content.items() if key not in ("profile", "profiles")}
+    return Params(**profiles[name], **shared, profile=name)
 
 
-def _check(kind: type[BaseModel], content: Any, file: str, where: tuple[str, ...]) -> Any:
-    if not isinstance(content, dict):
-        raise ParamsError(f"{file}: expected a mapping of parameters (given: {content!r})")
+def activate(profile: str, path: Path | None = None) -> None:
+    """Make `profile` the active one of params.yaml, of which nothing else changes."""
+    path = path or ROOT / "params.yaml"
+    text = path.read_bytes().decode()
+    changed = re.sub(r"^profile:[^\S\r\n]*[^\s#]+", f"profile: {profile}", text, count=1, flags=re.M)
+    if changed != text:
+        write_whole(path, changed)
+
+
+def _across(profile: Any) -> Iterator[Fault]:
+    """Contradictions between sections."""
+    if at(profile, "plan", dict).get("hold_out") is False and len(at(profile, "task_learning.lrs", list)) > 1:
+        yield Fault("task_learning.lrs", "a choice needs plan.hold_out: true, else it is made on training images")
+    plan, students = at(profile, "plan.settings", list), at(profile, "models.students", dict)
+    for setting in ("f2l", "f2f"):
+        if setting in plan and students and setting not in students:
+            yield Fault("models.students", f"expected a student for each of plan.settings; {setting} has none")
+
+
+def _faults(section: type[BaseModel], content: Any) -> Iterator[Fault]:
+    """What pydantic finds, in our words."""
     try:
-        return kind.model_validate(content)
+        section.model_validate(content)
     except ValidationError as error:
-        lines = []
         for item in error.errors():
-            key = ".".join(str(part) for part in (*where, *item["loc"]))
-            given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
-            hint = "unknown key; check its spelling" if item["type"] == "extra_forbidden" else item["msg"]
-            lines.append(f"{file}: {key}: {hint}{given}")
-        raise ParamsError("\n".join(lines)) from None
+            key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+            given = repr(item["input"]) if len(repr(item["input"])) < 100 else f"{repr(item['input'])[:97]}..."
+            told = re.sub(r"^(Value error, expected|Input should be|\w+ should have) ", "", item["msg"])
+            text = f"{WORDS.get(item['type'], f'expected {told}')} (given: {given})"
+            yield Fault(key, "missing" if item["type"] == "missing" else text)

@@ -1,6 +1,8 @@
-"""What every test shares: one thread a worker under xdist, repeatable hypothesis runs, slow tests first."""
+"""What every test shares: one thread a worker under xdist, repeatable hypothesis runs, no roots of the user's datasets,
+slow tests first."""
 
 import os
+import re
 
 import pytest
 from hypothesis import settings
@@ -17,3 +19,9 @@ settings.load_profile("gkd")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the slow tests first, so that one worker runs them while the other does the rest."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in filter(re.compile("GKD_.*_ROOT").fullmatch, list(os.environ)):
+        monkeypatch.delenv(name)

@@ -1,6 +1,10 @@
 """Datasets of empty files under official names: planning lists files and opens none."""
 
 from pathlib import Path
+from typing import Any
+
+from gkd.datasets import DATASETS
+from gkd.params import Params, load
 
 NAMES = {
     "proxy": ["train/n01/a.JPEG"],
@@ -34,3 +38,10 @@ def touch(data: Path, *folders: str) -> None:
             file = data / folder / name.format("images" if name.endswith(".jpg") else "labels")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
+
+
+def plan(data: Path, profile: str = "tiny", **changes: Any) -> Params:
+    """A profile whose datasets all lie under `data`, with changes of its `plan`."""
+    params = load(profile)
+    roots = {layout.folder: str(data / layout.folder) for layout in DATASETS.values()}
+    return params.model_copy(update={"plan": params.plan.model_copy(update=changes), "roots": roots})

@@ -1,36 +1,32 @@
+"""The command line: what each command says and leaves behind, and one boundary for mistakes."""
+
 import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import yaml
 from dataset_names import touch
 from typer.testing import CliRunner, Result
 
 from gkd import datasets, params
 from gkd.cli import app
-from gkd.datasets import DATASETS, variable
 from gkd.weights import checkpoints
-from gkd.workspace import availability, plan
-from gkd.workspace import folders as workspace
+from gkd.workspace import folders, manifests, plan
 
 ROOT = params.ROOT
+SUITE = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
 
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of params.yaml and plan.yaml that the command takes for the checkout, with no datasets."""
-    for layout in DATASETS.values():
-        monkeypatch.delenv(variable(layout.folder), raising=False)
     for name in ("params.yaml", "plan.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for module in (params, plan, availability, datasets, workspace):
+    for module in (params, plan, manifests, datasets, folders):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
-    # Defaults of arguments are bound when the functions are made.
-    monkeypatch.setattr(params.load, "__defaults__", (None, tmp_path / "params.yaml"))
-    monkeypatch.setattr(plan.write, "__defaults__", (tmp_path / "plan.yaml",))
     return tmp_path
 
 
@@ -38,33 +34,68 @@ def gkd(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def contents(root: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in root.glob("*.yaml")}
+def contents(root: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in root.glob("*.yaml")}
 
 
-def test_an_unknown_profile_is_one_message_and_changes_nothing(root: Path) -> None:
+def edit(root: Path, *changes: tuple[str, str]) -> None:
+    text = (root / "params.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (root / "params.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes", "lines"),
+    [
+        ("nosuch", (), ["params.yaml: profile: expected one of tiny, mini"]),
+        ("tiny", [("/mini/teacher.safetensors", "/hub/absent.pth")], ["the weights file weights/hub/absent.pth of "]),
+        ("tiny", [("in_memory: true", 'in_memory: "false"')], ["params.yaml: profiles.tiny.in_memory: "]),
+        (
+            "tiny",
+            [("seeds: [0]", "seeds: [-1]"), ("name: vit_tiny_patch16_224", "name: vit_tny"), ("gtav-val:", "gta:")],
+            [
+                "params.yaml: profiles.tiny.plan.seeds.0: expected ",
+                "params.yaml: profiles.tiny.evaluate.bounds: unknown name 'gta'; known: ",
+                *(f"params.yaml: profiles.tiny.models.{who}.name: timm has no model named 'vit_tny'. Nearest: "
+                  for who in ("teacher", "students.f2l", "students.f2f")),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_are_a_line_each_and_nothing_is_planned(root: Path, profile: str, changes: list, lines: list) -> None:
+    touch(root / "data", *SUITE)
+    edit(root, *changes)
     before = contents(root)
-    result = gkd("plan", "--profile", "nosuch")
-    assert result.exit_code == 1 and result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("gkd plan: params.yaml: no profile 'nosuch'; there are tiny, mini")
-    assert contents(root) == before
+    result = gkd("plan", "--profile", profile)
+    assert (result.exit_code, result.stdout) == (1, "") and contents(root) == before
+    for line, expected in zip(result.stderr.splitlines(), lines, strict=True):
+        assert line.startswith(f"gkd plan: {expected}")
 
 
-def test_absent_weights_stop_the_plan(root: Path) -> None:
-    file = root / "params.yaml"
-    file.write_text(file.read_text().replace("weights/mini/teacher.safetensors", "weights/hub/absent.pth"))
-    before = contents(root)
-    result = gkd("plan", "--profile", "tiny")
-    assert result.exit_code == 1 and result.stdout == ""
-    assert result.stderr.startswith(
-        "gkd plan: the weights file weights/hub/absent.pth of vit_tiny_patch16_224 is missing"
-    )
-    assert contents(root) == before
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(28, "No space left\non device"), 1, "gkd plan: [Errno 28] No space left on device\n"),
+        (ValueError("a\n  b"), 1, "gkd plan: a b\n"),
+        (KeyboardInterrupt(), 130, "gkd plan: stopped\n"),
+        (TypeError("of ours"), 1, ""),
+        (KeyError("of ours"), 1, ""),
+    ],
+)
+def test_one_boundary_for_mistakes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(plan, "make", fail)
+    result = gkd("plan")
+    assert (result.exit_code, result.stderr) == (code, said)
+    assert said or result.exception is error, "a fault of the program keeps its traceback"
 
 
 def test_plan_writes_the_members_and_the_profile_and_nothing_else(root: Path) -> None:
-    touch(root / "data", "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
+    touch(root / "data", *SUITE)
     gkd("plan", "--profile", "tiny")
     before = (root / "params.yaml").read_text()
     result = gkd("plan", "--profile", "tiny")
@@ -73,41 +104,46 @@ def test_plan_writes_the_members_and_the_profile_and_nothing_else(root: Path) ->
         "plan.yaml is up to date: profile tiny, "
         "1 task_agnostic, 1 domain_agnostic, 4 task_learning, 1 evaluate, 1 report\n"
     )
-    assert yaml.safe_load((root / "plan.yaml").read_text()) == plan.build(params.load("tiny"))
+    assert plan.read() == plan.build(params.load("tiny"))
     assert (root / "params.yaml").read_text() == before
 
     result = gkd("plan", "--profile", "mini")
     assert result.exit_code == 0 and result.stdout.startswith("plan.yaml written: profile mini, ")
     after = (root / "params.yaml").read_text()
     assert after == before.replace("\nprofile: tiny\n", "\nprofile: mini\n")
+    assert "source potsdam is left out" in result.stderr
     # The active profile is the default.
     assert gkd("plan").stdout.startswith("plan.yaml is up to date: profile mini, ")
 
 
-def test_what_is_absent_is_left_out_with_a_message(root: Path) -> None:
-    touch(root / "data", "proxy", "gtav", "cityscapes", "mapillary")
-    result = gkd("plan", "--profile", "mini")
-    assert result.exit_code == 0
-    assert "target bdd100k is left out" in result.stderr and "source potsdam is left out" in result.stderr
-    written = yaml.safe_load((root / "plan.yaml").read_text())
-    assert list(written["evaluate"]) == ["f2l-gtav-0"]
-    assert written["evaluate"]["f2l-gtav-0"]["targets"] == "cityscapes,mapillary"
-
-
-@pytest.mark.parametrize(
-    ("there", "message"),
-    [((), "the proxy set of task-agnostic distillation is not usable"), (("proxy",), "no source has its datasets")],
-)
-def test_without_data_there_is_no_plan(root: Path, there: tuple[str, ...], message: str) -> None:
-    touch(root / "data", *there)
+def test_a_full_disk_leaves_what_was_there(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(root / "data", *SUITE)
     before = contents(root)
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = gkd("plan", "--profile", "tiny")
-    assert result.exit_code == 1 and f"gkd plan: {message}" in result.stderr and "`make data`" in result.stderr
+    assert result.exit_code == 1 and result.stderr.startswith("gkd plan: [Errno 28] No space left on device")
     assert contents(root) == before
 
 
+@pytest.mark.parametrize("there", [(), ("proxy",)])
+def test_without_data_there_is_no_plan(root: Path, there: tuple[str, ...]) -> None:
+    touch(root / "data", *there)
+    before = contents(root)
+    result = gkd("plan", "--profile", "tiny")
+    assert result.exit_code == 1 and contents(root) == before
+    assert ("the proxy set of task-agnostic distillation is not usable" in result.stderr) == (not there)
+    assert "`make data`" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("gkd plan: no source has its datasets (see above)")
+
+
 def test_a_dataset_that_is_there_but_incomplete_stops_the_plan(root: Path) -> None:
-    touch(root / "data", "proxy", "gtav", "cityscapes", "mapillary", "bdd100k")
+    touch(root / "data", *SUITE)
     (root / "data/bdd100k/labels/sem_seg/masks/val/a-b.png").unlink()
     before = contents(root)
     result = gkd("plan", "--profile", "tiny")
@@ -115,69 +151,44 @@ def test_a_dataset_that_is_there_but_incomplete_stops_the_plan(root: Path) -> No
     assert "a-b.jpg: expected its label" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("gkd plan: bdd100k: there, but not as expected")
     assert gkd("plan", "--profile", "tiny", "--skip-faulty").exit_code == 0
-    evaluations = yaml.safe_load((root / "plan.yaml").read_text())["evaluate"]
-    assert evaluations["f2l-gtav-0"]["targets"] == "cityscapes,mapillary"
-
-
-@pytest.mark.parametrize("old", ["name: vit_tiny_patch16_224", "name: deit_small_patch16_224.fb_in1k"])
-def test_an_unknown_timm_name_is_found_before_anything_runs(root: Path, old: str) -> None:
-    file = root / "params.yaml"
-    file.write_text(file.read_text().replace(old, "name: deit_smal_patch16_224"))
-    before = contents(root)
-    profile = "tiny" if "tiny" in old else "paper"
-    touch(root / "data", "proxy", "gtav", "cityscapes", "mapillary", "bdd100k")
-    result = gkd("plan", "--profile", profile)
-    assert result.exit_code == 1 and contents(root) == before
-    assert "timm has no model named 'deit_smal_patch16_224'. Nearest: deit_small_patch16_224" in result.stderr
-
-
-def test_a_fault_in_the_parameters_is_the_message(root: Path) -> None:
-    file = root / "params.yaml"
-    file.write_text(file.read_text().replace("in_memory: true", 'in_memory: "false"', 1))
-    result = gkd("plan", "--profile", "tiny")
-    assert result.exit_code == 1 and "Traceback" not in result.stderr
-    assert result.stderr.startswith("gkd plan: params.yaml: profiles.tiny.in_memory: ")
+    assert plan.read()["evaluate"]["f2l-gtav-0"]["targets"] == "cityscapes,mapillary"
 
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stands for `dvc repro`: records what is started, and exits with `codes` in turn."""
+    """Stands for `dvc`: records what is started, and exits with `codes` in turn."""
     seen = SimpleNamespace(started=[], workers=[], codes=[])
 
-    def start(command: list[str], **options) -> SimpleNamespace:
+    def start(command: tuple[str, ...], **options: Any) -> object:
         seen.started.append(command)
-        seen.workers.append(options.get("env", {}).get("GKD_WORKERS"))
+        seen.workers.append(options["env"].get("GKD_WORKERS"))
         code = seen.codes.pop(0) if seen.codes else 0
-        return SimpleNamespace(wait=lambda: code, returncode=code)
+        return type("Ended", (), {"wait": lambda self: code})()
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.delenv("GKD_WORKERS", raising=False)
     return seen
 
 
 def test_repro_runs_every_member_and_then_checks_the_whole(root: Path, processes: SimpleNamespace) -> None:
-    plan.write(plan.build(params.load("mini")))
     assert gkd("repro", "--jobs", "2").exit_code == 0
     *members, last = processes.started
-    assert last == ["dvc", "repro"]
-    assert {tuple(command[:-1]) for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
+    assert last == ("dvc", "repro")
+    assert {command[:-1] for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
     names = [command[-1] for command in members]
-    assert sorted(names) == sorted(plan.graph(yaml.safe_load((root / "plan.yaml").read_text()))) and len(names) == 28
-    assert set(processes.workers[:-1]) == {"0"}
+    assert sorted(names) == sorted(plan.graph(plan.read())) and len(names) == 28
+    assert set(processes.workers) == {"0"}
+    processes.started.clear()
+    processes.codes = [255]  # a member that fails
+    assert gkd("repro", "--jobs", "1").exit_code == 255 and len(processes.started) == 1
 
 
-def test_repro_stops_where_a_member_fails(root: Path, processes: SimpleNamespace) -> None:
-    plan.write(plan.build(params.load("mini")))
-    processes.codes = [255]
-    assert gkd("repro", "--jobs", "1").exit_code == 255
-    assert len(processes.started) == 1
-
-
-def test_repro_needs_a_job(root: Path, processes: SimpleNamespace) -> None:
+def test_repro_needs_a_job_and_a_plan(root: Path, processes: SimpleNamespace) -> None:
     assert gkd("repro", "--jobs", "0").exit_code == 2
+    (root / "plan.yaml").write_text("<<<<<<< HEAD\n")
+    result = gkd("repro")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "gkd repro: plan.yaml is missing or no plan: `gkd plan` writes it anew\n",
+    )
     assert not processes.started
-
-
-def test_help_lists_the_commands() -> None:
-    result = gkd("--help")
-    assert result.exit_code == 0 and {"plan", "repro"} <= set(result.stdout.split())

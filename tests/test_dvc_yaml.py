@@ -14,9 +14,9 @@ from gkd.workspace.plan import FILLER
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
-# A room that a stage lists is any of these: files writes, params says what is tracked key by key, workspace where
-# things lie, and report draws, which must not retrain anything.
-UNTRACKED = {"files", "params", "workspace"}
+# A room that a stage lists is any of these: params says what is tracked key by key, workspace where things lie, and
+# report draws, which must not retrain anything; files writes what it is given, values are kinds of params.
+UNTRACKED = {"files", "params", "values", "workspace"}
 # What functions of gkd.workspace.folders, itself not tracked, lead to.
 LEADS_TO = {"open_domain": "datasets", "open_training": "datasets"}
 
@@ -99,29 +99,6 @@ def paths(stage: str, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_parameters_that_are_passed_exist_in_the_notebook(stage: str) -> None:
-    names = re.findall(r"-p (\w+) ", command(stage))
-    assert sorted(names) == sorted(parameters(stage)), "papermill adds an unknown name and leaves the default as it is"
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_notebooks_opened_by_hand_are_small_and_write_to_scratch(stage: str) -> None:
-    defaults, plan = parameters(stage), load("tiny").plan
-    assert (defaults.pop("profile"), defaults.pop("results")) == ("tiny", ".scratch/results")
-    assert defaults.pop("weights", ".scratch/weights") == ".scratch/weights"
-    known = {
-        "setting": plan.settings,
-        "method": plan.methods,
-        "source": plan.sources,
-        "seed": plan.seeds,
-        "sources": [",".join(plan.sources)],
-        "methods": [",".join(plan.methods)],
-        "targets": ["cityscapes,bdd100k,mapillary"],
-    }
-    assert all(value in known[name] for name, value in defaults.items())
-
-
-@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_rooms_that_it_uses(stage: str) -> None:
     listed = {Path(dep).stem for dep in STAGES[stage]["deps"] if dep.startswith("gkd/")}
     assert len(listed) <= 8
@@ -129,29 +106,31 @@ def test_a_stage_depends_on_the_rooms_that_it_uses(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dependencies_exist(stage: str) -> None:
-    fixed = [dep for dep in STAGES[stage]["deps"] if "${" not in dep]
-    assert [dep for dep in fixed if not (ROOT / dep).exists()] == []
-    assert len(set(fixed)) == len(fixed)
-    # What stands in for an absent input is a dependency anyway, so it adds none.
-    if any("${item" in dep for dep in STAGES[stage]["deps"]):
-        assert FILLER in fixed
+def test_parameters_of_a_notebook_are_those_that_are_passed_and_small_by_default(stage: str) -> None:
+    names = re.findall(r"-p (\w+) ", command(stage))
+    defaults, plan = parameters(stage), load("tiny").plan
+    assert sorted(names) == sorted(defaults), "papermill adds an unknown name and leaves the default as it is"
+    # Opened by hand it writes to .scratch/.
+    assert (defaults.pop("profile"), defaults.pop("results")) == ("tiny", ".scratch/results")
+    assert defaults.pop("weights", ".scratch/weights") == ".scratch/weights"
+    lists = {"sources": plan.sources, "methods": plan.methods, "targets": ["cityscapes", "bdd100k", "mapillary"]}
+    one = {"setting": plan.settings, "method": plan.methods, "source": plan.sources, "seed": plan.seeds}
+    assert all(
+        value in one[name] if name in one else value == ",".join(lists[name]) for name, value in defaults.items()
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_parameters_that_are_tracked_exist(stage: str) -> None:
-    tracked = [key.split(".")[2:] for key in STAGES[stage]["params"]]
-    profile = load("mini").model_dump()
+def test_what_a_stage_depends_on_exists_and_what_it_writes_is_kept(stage: str) -> None:
+    fixed = [dep for dep in STAGES[stage]["deps"] if "${" not in dep]
+    assert [dep for dep in fixed if not (ROOT / dep).exists()] == [] and len(set(fixed)) == len(fixed)
+    # What stands in for an absent input is a dependency anyway, so it adds none.
+    assert FILLER in fixed or not any("${item" in dep for dep in STAGES[stage]["deps"])
+    tracked, profile = [key.split(".")[2:] for key in STAGES[stage]["params"]], load("mini").model_dump()
     for first, *rest in tracked:
         assert first in profile and (not rest or rest[0] in profile[first])
-    own = {name for name in ("pretrain", *list(STAGES)[1:]) if name == stage}
-    assert own <= {key[0] for key in tracked}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_metrics_are_kept_by_git_and_nothing_persists(stage: str) -> None:
-    metrics = STAGES[stage]["metrics"]
-    assert all(list(metric.values()) == [{"cache": False}] for metric in metrics)
+    assert stage not in profile or stage in {key[0] for key in tracked}
+    assert all(list(metric.values()) == [{"cache": False}] for metric in STAGES[stage]["metrics"])
     for out in STAGES[stage].get("outs", []):
         options = next(iter(out.values())) if isinstance(out, dict) else {}
         assert "persist" not in options

@@ -71,19 +71,13 @@ def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
     (pip,) = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
     locked = lock()
     assert pins(pip) == {name: locked[name] for name in direct()}
-
-
-def test_conda_python_is_one_that_pyproject_admits():
     (python,) = [e for e in ENVIRONMENT["dependencies"] if isinstance(e, str) and e.startswith("python=")]
     assert python.removeprefix("python=") in SpecifierSet(PROJECT["requires-python"])
 
 
-def test_lock_leaves_out_what_follows_from_the_torch_wheel():
-    assert [name for name in lock() if name.startswith(LEFT_OUT)] == []
-
-
 def test_lock_is_the_closure_of_the_declared_dependencies():
     locked = lock()
+    assert [name for name in locked if name.startswith(LEFT_OUT)] == []
     other = sorted(name for name in direct() if Version(version(name)).public != locked[name])
     if other:
         pytest.skip(f"not installed from requirements.lock: {', '.join(other)} differ")
@@ -95,10 +89,6 @@ def test_citation_names_this_version_and_the_paper():
     assert citation["version"] == PROJECT["version"] == version("gkd")
     assert citation["license"] == PROJECT["license"]
     assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2603.02554"
-
-
-def test_ci_script_is_executable():
-    assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
 def make(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -129,30 +119,18 @@ def test_repro_installs_makes_data_and_runs_in_this_order(checkout):
     steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "gkd repro"]
     places = [run.stdout.index(step) for step in steps]
     assert places == sorted(places)
-
-
-def test_an_installed_environment_is_left_alone(checkout):
     (checkout / "env").mkdir()
-    (checkout / "env/.gkd-installed").touch()
+    (checkout / "env/.gkd-installed").touch()  # an installed environment is left alone
     run = make("-n", "repro", "VENV=env", cwd=checkout)
     assert run.returncode == 0 and "env/bin/gkd repro" in run.stdout and "pip install" not in run.stdout
 
 
-def test_without_git_make_says_so(checkout):
-    run = make("repro", cwd=checkout, PATH=str(checkout))
-    assert run.returncode != 0 and "install git" in run.stderr
-
-
-def test_outside_a_clone_make_says_so(checkout):
+def test_make_says_what_is_lacking(checkout):
+    runs = [make("repro", cwd=checkout, PATH=str(checkout)), make("lint", "PYTHON=", cwd=checkout)]
     (checkout / ".dvc/config").unlink()
-    run = make("repro", cwd=checkout)
-    assert run.returncode != 0 and str(checkout) in run.stderr and "git clone" in run.stderr
-
-
-def test_without_python_make_says_so(checkout):
-    run = make("lint", "PYTHON=", cwd=checkout)
-    assert run.returncode != 0 and "No Python 3.11" in run.stderr
-    assert not (checkout / ".venv").exists()
+    runs.append(make("repro", cwd=checkout))
+    for run, words in zip(runs, ("install git", "No Python 3.11", "git clone"), strict=True):
+        assert run.returncode != 0 and words in run.stderr and not (checkout / ".venv").exists()
 
 
 @pytest.fixture

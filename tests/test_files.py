@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gkd.files import write_whole
+from gkd.files import sha256, write_whole
 
 
 def test_text_bytes_and_what_a_library_writes(tmp_path: Path) -> None:
@@ -37,3 +37,8 @@ def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
         assert stat.S_IMODE(write_whole(tmp_path / "a", private).stat().st_mode) == 0o640
     finally:
         os.umask(old)
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    file = write_whole(tmp_path / "a", b"abc")
+    assert sha256(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

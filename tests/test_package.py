@@ -1,4 +1,4 @@
-"""The package as a whole: imports are quick, silent, without cycles, and run one way."""
+"""The package as a whole: imports run one way, without cycles and without effects, and files are short."""
 
 import ast
 import json
@@ -12,15 +12,15 @@ from gkd.params import ROOT
 
 # In the order of reading from below: a room imports from itself and from those before it. `mini` stands apart: it
 # draws the suite, and only its own command and pretraining know it.
-ROOMS = "files params data datasets models weights train qsd methods distillation segmentation workspace"
+ROOMS = "files values params data datasets models weights train qsd methods distillation segmentation workspace"
 ROOMS = (*ROOMS.split(), "report", "doctor", "deploy", "cli", "mini")
 # Still to turn or to go, in this order.
 MOVING: list[str] = []
-TURNING = {("data.subsets", "datasets"), ("workspace.availability", "mini"), ("data.samples", "datasets")}
+TURNING = {("data.subsets", "datasets"), ("data.samples", "datasets")}
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 # What planning, drawing and the command line need before any work starts.
-LIGHT = ("params", "data.labels", "datasets", "mini.suite", "data.domains", "methods", "workspace.plan")
-LIGHT += ("workspace.folders", "workspace.availability", "report.summary", "report.published", "cli")
+LIGHT = "params data.labels datasets mini.suite data.domains methods workspace.plan workspace.folders workspace.check "
+LIGHT += "workspace.manifests workspace.jobs doctor report.tables report.summary report.published cli"
 
 
 def module_name(file: Path) -> str:
@@ -77,13 +77,8 @@ def test_no_import_cycles() -> None:
     assert not left, f"modules that import each other in a circle, or lead to one: {sorted(left)}"
 
 
-def test_the_package_is_imported_within_a_second(tmp_path: Path) -> None:
-    code = "import time; t = time.perf_counter(); import gkd; print(time.perf_counter() - t)"
-    assert float(python(code, tmp_path).stdout) < 1
-
-
 def test_light_modules_do_without_torch(tmp_path: Path) -> None:
-    names = ", ".join(f"gkd.{name}" for name in LIGHT)
+    names = ", ".join(f"gkd.{name}" for name in LIGHT.split())
     done = python(f"import sys, {names}; print(sorted({{'torch', 'timm'}} & set(sys.modules)))", tmp_path)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

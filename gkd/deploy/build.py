@@ -13,12 +13,12 @@ import torch
 from gkd.data.domains import SOURCES
 from gkd.data.labels import palette
 from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
+from gkd.files import sha256
 from gkd.methods import NAMES, row
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.segmentation.decoders import DecoderSizes, Segmentor, build_decoder
 from gkd.weights.checkpoints import read
-from gkd.workspace.availability import sha256
 from gkd.workspace.plan import spec_of
 
 WHO = ("setting", "method", "source", "profile")

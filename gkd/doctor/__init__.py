@@ -1,6 +1,7 @@
 """The data doctor: what is there of a dataset, what is missing, and everything that is wrong with its files.
 
-report = examine("cityscapes", params.roots, quick=True)
+known = gkd.datasets.catalogue(params)
+report = examine("cityscapes", known, quick=True)
 report.problems, report.counts, report.frequencies
 """
 
@@ -15,12 +16,12 @@ import pandas as pd
 
 from gkd.data.labels import class_names
 from gkd.data.layout import Layout
-from gkd.datasets import DATASETS, Sample, problem, root_of
+from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
-from gkd.doctor.looking import Seen, look_at_all
 from gkd.doctor.published import COUNTS
+from gkd.doctor.reading import Seen, read_all
 from gkd.params import ROOT
-from gkd.workspace.availability import write_manifest
+from gkd.workspace.manifests import write_manifest
 
 __all__ = ["Problem", "Report", "examine", "write_manifests"]
 
@@ -32,6 +33,7 @@ class Report:
     """What `examine` found.
 
     Attributes:
+        folder: of the dataset below data/, as `roots` and manifests name it.
         present: False where nothing of the dataset is there, which is no fault.
         problems: (path, what) of every fault; empty where all is sound.
         missing: what is not there, by split.
@@ -41,6 +43,7 @@ class Report:
     """
 
     name: str
+    folder: str
     root: Path
     present: bool
     problems: list[Problem]
@@ -68,7 +71,7 @@ class Report:
 
 def examine(
     name: str,
-    roots: Mapping[str, str] | None = None,
+    known: Catalogue,
     quick: bool = False,
     jobs: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -76,8 +79,8 @@ def examine(
     """Look at every file of a dataset, or at up to 20 evenly spread images of each split.
 
     Args:
-        name: a key of DATASETS.
-        roots: as for `gkd.datasets.root_of`.
+        name: of a dataset of `known`.
+        known: the datasets, and where they lie.
         quick: read a sample only. Files are listed, counted and paired all the same.
         jobs: processes; None = one a core.
         say: is given progress lines, every five seconds.
@@ -85,13 +88,16 @@ def examine(
     Raises:
         DatasetError: an unknown dataset, or `roots` has a key that is no dataset folder.
     """
-    root, layout = root_of(name, roots), DATASETS[name]
+    root, layout = known.root_of(name), known.layout(name)
     begun = [split for split in layout.splits if is_there(layout, root, split)]
-    absent = {split: str(problem(name, split, roots)) for split in layout.splits if split not in begun}
+    absent = {split: str(known.problem(name, split)) for split in layout.splits if split not in begun}
     missing = {split: text.partition("\n")[0] for split, text in absent.items()}
     remedy = next((text.partition("\n")[2] for text in absent.values()), "")
     problems: list[Problem] = []
-    if not begun and root.is_dir() and not _has_sibling(layout, root):
+    # The root may be there for another dataset that shares it, such as Potsdam RGB beside IRRG.
+    others = [other for other in known.layouts.values() if other.folder == layout.folder and other is not layout]
+    shared = any(is_there(other, root, split) for other in others for split in other.splits)
+    if not begun and root.is_dir() and not shared:
         faults = [list_split(layout, root, split)[1][0] for split in layout.splits]
         problems.append(next((fault for fault in faults if "did you mean" in fault.what), faults[0]))
         missing = {}  # one fault of the root, not one of each split
@@ -101,38 +107,31 @@ def examine(
         problems += faults
     chosen = {split: evenly(s, SAMPLE) if quick else s for split, s in samples.items()}
     everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
-    seen = dict(zip(everything, look_at_all(name, everything, jobs or os.cpu_count() or 1, say), strict=True))
+    seen = dict(zip(everything, read_all(layout, everything, jobs or os.cpu_count() or 1, say), strict=True))
     problems += [fault for one in seen.values() for fault in one.problems]
     return Report(
-        name,
-        root,
-        bool(begun or problems),
-        list(dict.fromkeys(problems)),
-        missing,
-        remedy,
-        _counts(layout, samples, chosen, seen),
-        _pixels(layout, chosen, seen),
+        name=name,
+        folder=layout.folder,
+        root=root,
+        present=bool(begun or problems),
+        problems=list(dict.fromkeys(problems)),
+        missing=missing,
+        remedy=remedy,
+        counts=_counts(layout, samples, chosen, seen),
+        pixels=_pixels(layout, chosen, seen),
     )
 
 
 def write_manifests(reports: Sequence[Report], hashed: bool = False) -> list[Path]:
     """Write manifests/<folder>.csv for what was found outside data/, see `write_manifest`."""
-    folders = {DATASETS[r.name].folder: r.root for r in reports if r.counts["images"].any()}
+    folders = {report.folder: report.root for report in reports if report.counts["images"].any()}
     return [write_manifest(folder, root, hashed) for folder, root in folders.items() if root != ROOT / "data" / folder]
 
 
-def _has_sibling(layout: Layout, root: Path) -> bool:
-    """Whether the root holds another dataset that shares the folder, such as Potsdam RGB beside IRRG."""
-    others = [other for other in DATASETS.values() if other.folder == layout.folder and other is not layout]
-    return any(is_there(other, root, split) for other in others for split in other.splits)
+Split = Mapping[str, Sequence[Sample]]  # samples by split
 
 
-def _counts(
-    layout: Layout,
-    samples: Mapping[str, Sequence[Sample]],
-    chosen: Mapping[str, Sequence[Sample]],
-    seen: Mapping[Sample, Seen],
-) -> pd.DataFrame:
+def _counts(layout: Layout, samples: Split, chosen: Split, seen: Mapping[Sample, Seen]) -> pd.DataFrame:
     known = COUNTS.get(layout.name, {})
     rows = {
         split: {
@@ -146,11 +145,7 @@ def _counts(
     return pd.DataFrame.from_dict(rows, orient="index").astype("Int64").rename_axis("split")
 
 
-def _pixels(layout: Layout, chosen: Mapping[str, Sequence[Sample]], seen: Mapping[Sample, Seen]) -> pd.DataFrame:
+def _pixels(layout: Layout, chosen: Split, seen: Mapping[Sample, Seen]) -> pd.DataFrame:
     index = pd.Index([*class_names(layout.label_space), "ignored"] if layout.label_space else [], name="class")
-    columns = {}
-    for split, samples in chosen.items():
-        counts = [pixels for sample in samples if (pixels := seen[sample].pixels) is not None]
-        if counts:
-            columns[split] = sum(counts)  # (K + 1,)
-    return pd.DataFrame(columns, index=index)
+    counts = {s: [p for sample in samples if (p := seen[sample].pixels) is not None] for s, samples in chosen.items()}
+    return pd.DataFrame({split: sum(found) for split, found in counts.items() if found}, index=index)

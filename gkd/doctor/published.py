@@ -1,4 +1,4 @@
-"""How many images the published datasets hold, by split (spec/datasets.md). Our own parts of a split have no entry."""
+"""How many images the published datasets hold, by split, as their pages say. Our own parts of a split have no entry."""
 
 _POTSDAM = {"train": 3_456, "val": 2_016}  # windows, 144 of each tile
 

@@ -6,6 +6,7 @@ save(space.file("encoder.safetensors"), ...)
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from gkd.data.domains import Domain, Source
 from gkd.data.reading import DatasetError
-from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
+from gkd.datasets import JoinedData, SegmentationData, catalogue, join
+from gkd.files import write_whole
 from gkd.params import ROOT, Params
+from gkd.workspace import plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +39,7 @@ class Workspace:
     """
 
     def __init__(self, stage: str, profile: str, member: str, results: str) -> None:
-        self.results, self.profile = results, profile
+        self.stage, self.profile, self.results = stage, profile, results
         self.name = Path(results) / stage / profile / member
         rank = os.environ.get("RANK", "0")
         self.folder = ROOT / self.name if rank == "0" else ROOT / ".scratch" / "ranks" / rank / self.name
@@ -50,30 +52,29 @@ class Workspace:
         return path
 
     def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Write metrics.json (numbers rounded to 4 digits, keys sorted) and return what was written."""
-        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
-        self.file("metrics.json").write_text(json.dumps(rounded, indent=2, sort_keys=True) + "\n")
-        return rounded
+        """Write metrics.json, keys sorted and numbers as they are, and return them."""
+        write_whole(self.file("metrics.json"), json.dumps(dict(values), indent=2, sort_keys=True) + "\n")
+        return dict(values)
 
     def arrays(self, name: str, values: Mapping[str, Any]) -> Path:
         """Write arrays as a compressed .npz that `np.load` reads; returns its path.
 
         Equal arrays give equal bytes: `np.savez` would stamp its entries with the time of day.
         """
-        path = self.file(name)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             for key, value in values.items():
                 entry = zipfile.ZipInfo(f"{key}.npy")  # dated 1980
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 with archive.open(entry, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
-        return path
+        return write_whole(self.file(name), content.getvalue())
 
     def resume(self, params: Params, *modules: nn.Module) -> Resume:
         """States of this member while it runs, in .scratch/resume/: a killed stage that is repeated continues.
 
-        They hold for the same parameters, code, versions, data (data.dvc, manifests, subsets) and `modules`, in their
-        state at this call: give all that the result follows from.
+        They hold for the same parameters, code, notebook, versions, data (data.dvc, manifests, subsets) and `modules`,
+        in their state at this call: give all that the result follows from.
         """
         import torch  # only the stages that train or evaluate have use for it
 
@@ -81,10 +82,9 @@ class Workspace:
 
         settings = params.model_dump_json(exclude={"resume_seconds"})
         versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-        data = [ROOT / name for name in ("data.dvc", "manifests", "subsets")]
-        key = fingerprint(settings, versions, ROOT / "gkd", *data, *modules)
-        folder = ROOT / ".scratch" / "resume" / self.name
-        return Resume(folder, key, params.resume_seconds)
+        files = "gkd", f"notebooks/{self.stage}.ipynb", "data.dvc", "manifests", "subsets"
+        key = fingerprint(settings, versions, *(ROOT / name for name in files), *modules)
+        return Resume(ROOT / ".scratch" / "resume" / self.name, key, params.resume_seconds)
 
     def need(self, path: str | None, **parameters: Any) -> Path | None:
         """An input, given relative to the root; None stays None.
@@ -128,22 +128,17 @@ def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
 
 def open_domain(params: Params, domain: Domain) -> SegmentationData:
     """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
-    _check_plan(params, domain)
-    wrong = problem(domain.dataset, domain.split, params.roots)
+    known = catalogue(params)
+    root = known.root_of(domain.dataset)
+    # Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files.
+    if "DVC_STAGE" in os.environ and not root.is_relative_to(ROOT / "data") and plan.read()["data"] == "data":
+        raise DatasetError(f"{domain.dataset} lies in {root}, but plan.yaml was written without it: run `gkd plan`")
+    wrong = known.problem(domain.dataset, domain.split)
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
-    return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+    return known.open_split(domain.dataset, domain.split, params.in_memory)
 
 
 def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
     """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
     return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
-
-
-def _check_plan(params: Params, domain: Domain) -> None:
-    """Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files."""
-    root = root_of(domain.dataset, params.roots)
-    if "DVC_STAGE" not in os.environ or root.is_relative_to(ROOT / "data"):
-        return
-    if yaml.safe_load((ROOT / "plan.yaml").read_text())["data"] == "data":
-        raise DatasetError(f"{domain.dataset} lies in {root}, but plan.yaml was written without it: run `gkd plan`")

@@ -7,9 +7,74 @@ start takes half a second a target, under DVC's lock), and DVC's queue of experi
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from graphlib import TopologicalSorter
+from pathlib import Path
+from types import FrameType
+
+from gkd.params import ROOT
+
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+PATIENCE = 10.0  # seconds from an interrupt to the kill
+
+
+def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
+    """`dvc repro` of every member of `graph`, up to `jobs` at a time, and then of the whole; returns the exit code.
+
+    Ctrl-C, SIGTERM or SIGHUP ends what is running, with all that it started, and nothing new is started: SystemExit
+    carries the shell's code of it (130 of Ctrl-C).
+    """
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if jobs > 1:  # members have the cores among them
+        environment.setdefault("GKD_WORKERS", "0")
+    running, ended = set[subprocess.Popen](), threading.Event()
+
+    def call(*command: str) -> int:
+        if ended.is_set():
+            return 1
+        # A group of its own, all of which is interrupted: DVC does not pass a signal on to what it runs.
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+        running.add(process)
+        code = process.wait()
+        running.discard(process)  # not where the wait was broken off
+        return code
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        ended.set()
+        raise SystemExit(128 + number)
+
+    before = [signal.signal(number, stop) for number in SIGNALS]
+    member = "dvc", "--wait-for-lock", "repro", "--single-item"
+    try:
+        return run(graph, jobs, lambda name: call(*member, name)) or call("dvc", "repro")
+    except SystemExit:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C changes nothing
+        print("stopped: what was running is ended now, and continues when it is run again", file=sys.stderr)
+        _end(running)
+        raise
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _end(running: Iterable[subprocess.Popen]) -> None:
+    """Interrupt the groups of processes, and kill those that go on."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        left = [process for process in list(running) if process.poll() is None]
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        for process in left:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
 
 
 def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], int]) -> int:
@@ -26,7 +91,8 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
     order = TopologicalSorter(graph)
     order.prepare()
     running: dict[Future[int], str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         while order.is_active():
             running |= {pool.submit(start, node): node for node in order.get_ready()}
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -34,4 +100,6 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
                     pool.shutdown(wait=True, cancel_futures=True)
                     return future.result()
                 order.done(running.pop(future))
-    return 0
+        return 0
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -7,17 +7,20 @@ lines that nobody reads). Inputs that a member does not have are filled with a f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gkd.data.domains import BENCHMARKS, PROXY, SOURCES, Domain, check_choice, targets_of
+from gkd.data import subsets
+from gkd.data.domains import PROXY, Domain
 from gkd.data.subsets import subset_file
-from gkd.datasets import DATASETS
-from gkd.methods import NAMES, Row, check_options, row
-from gkd.params import ROOT, EncoderSpec, Params
+from gkd.datasets import catalogue
+from gkd.files import write_whole
+from gkd.methods import NAMES, Row, row
+from gkd.params import ROOT, EncoderSpec, Params, ParamsError, activate, load
+from gkd.workspace import check, manifests
 
 FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
 REPORT_SLOTS = 24
@@ -99,9 +102,10 @@ def build(
         missing: names of target domains whose datasets are not there.
         data: what the stages that read datasets depend on: the versioned folder, or the manifests.
     """
+    check.refuse(params)
     sources = list(params.plan.sources) if sources is None else sources
-    _check_names(params)
     methods = [row(name) for name in params.plan.methods]
+    known = catalogue(params)
     plan: dict[str, Any] = {"data": data}
     plan |= {stage: {} for stage in STAGES}
     for seed in params.plan.seeds:
@@ -113,7 +117,8 @@ def build(
                 for m in methods:
                     models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
                 name = member(setting, source, seed)
-                targets = ",".join(d.name for d in targets_of(source, params.plan.benchmarks) if d.name not in missing)
+                unseen = known.targets_of(source, params.plan.benchmarks)
+                targets = ",".join(domain.name for domain in unseen if domain.name not in missing)
                 who = {
                     "setting": setting,
                     "source": source,
@@ -124,23 +129,6 @@ def build(
                 plan["evaluate"][name] = {**who, **models}
     plan["report"] = _report_inputs(params, list(plan["evaluate"]))
     return plan
-
-
-def _check_names(params: Params) -> None:
-    """Names that gkd.params cannot check, since it knows neither methods nor domains."""
-    check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
-    domains = [d for source in SOURCES.values() for d in (source.validation, *targets_of(source.name, BENCHMARKS))]
-    checks = {
-        "plan.methods": (params.plan.methods, NAMES),
-        "heads": (params.heads, NAMES),
-        "evaluate.bounds": (params.evaluate.bounds, dict.fromkeys(domain.name for domain in domains)),
-    }
-    for key, (names, known) in checks.items():
-        for name in names:
-            if name not in known:
-                raise ValueError(f"profiles.{params.profile}.{key}: unknown name {name!r}; known: {', '.join(known)}")
-    for name, options in params.heads.items():
-        check_options(name, options)
 
 
 def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
@@ -164,21 +152,14 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
     }
 
 
-def _add_training(
-    plan: dict[str, Any],
-    params: Params,
-    setting: str,
-    m: Row,
-    sources: list[str],
-    seed: int,
-) -> None:
-    who = {"setting": setting, "method": m.name, "seed": seed}
+def _add_training(plan: dict[str, Any], params: Params, setting: str, m: Row, sources: list[str], seed: int) -> None:
     teacher = params.models.teacher.file or FILLER
+    who = {"setting": setting, "method": m.name, "seed": seed}
     if m.distils:
         name = member(setting, m.name, seed)
         if setting == "f2l":
             start = spec_of(params, setting, m).file or FILLER
-            used = datasets_path(plan["data"], [PROXY])
+            used = datasets_path(params, plan["data"], [PROXY])
             plan["task_agnostic"][name] = {**who, "data": used, "init": start, "teacher": teacher}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
         joined = ",".join(sources)
@@ -186,35 +167,84 @@ def _add_training(
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:
-        seen = SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation
+        seen = check.trained_on(catalogue(params).sources[source], params)
         plan["task_learning"][member(setting, m.name, source, seed)] = {
             **who,
             "source": source,
-            "data": datasets_path(plan["data"], [*seen[0], seen[1]]),
+            "data": datasets_path(params, plan["data"], seen),
             "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
             "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
             "subset": subset_file(source, params.plan.label_divisor, seed) or FILLER,
         }
 
 
-def datasets_path(data: str, domains: Collection[Domain]) -> str:
+def datasets_path(params: Params, data: str, domains: Collection[Domain]) -> str:
     """What a member that reads `domains` depends on: the folder or the manifest of their dataset, or all of `data`.
 
     A dependency in dvc.yaml is one path, so several datasets cannot be named by themselves.
     """
-    folders = {DATASETS[domain.dataset].folder for domain in domains}
+    folders = {catalogue(params).layout(domain.dataset).folder for domain in domains}
     if len(folders) > 1:
         return data
     return f"{data}/{folders.pop()}" + ("" if data == "data" else ".csv")
 
 
-def write(plan: Mapping[str, Any], path: Path = ROOT / "plan.yaml") -> bool:
-    """Write the plan; returns whether the file changed."""
+def write(plan: Mapping[str, Any], path: Path | None = None) -> bool:
+    """Write plan.yaml; returns whether the file changed."""
+    path = path or ROOT / "plan.yaml"
     text = "# Written by `gkd plan`; dvc.yaml runs over it.\n" + yaml.safe_dump(dict(plan), sort_keys=False, width=200)
     if path.is_file() and path.read_text() == text:
         return False
-    path.write_text(text)
+    write_whole(path, text)
     return True
+
+
+def read(path: Path | None = None) -> dict[str, Any]:
+    """The plan as it is written. Raises ValueError where it is absent or no plan (such as git's conflict marks)."""
+    path = path or ROOT / "plan.yaml"
+    try:
+        plan = yaml.safe_load(path.read_text())
+    except (FileNotFoundError, yaml.YAMLError):
+        plan = None
+    if not isinstance(plan, dict) or not {"data", "report", *STAGES} <= set(plan):
+        raise ValueError(f"{path.name} is missing or no plan: `gkd plan` writes it anew")
+    return plan
+
+
+def make(profile: str | None, skip_faulty: bool, say: Callable[[str], None]) -> str:
+    """Check parameters and data, then write the subsets, plan.yaml and the active profile of params.yaml.
+
+    Args:
+        profile: its name; None = the active one.
+        skip_faulty: leave out datasets that are there but incomplete, too.
+        say: is told what is left out, and why.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        ValueError: nothing was planned; with a line for each reason.
+    """
+    params = load(profile, names=check.names_and_encoders)
+    found = check.check(params)
+    for message in found.messages:
+        say(message)
+    reasons = check.missing_weights(params)
+    if found.faults and not skip_faulty:
+        reasons.append(
+            f"{', '.join(found.faults)}: there, but not as expected (see above). Nothing was planned: mend the "
+            "files, or plan without them by `gkd plan --skip-faulty`"
+        )
+    elif not found.sources:
+        reasons.append("no source has its datasets (see above), so there is nothing to plan")
+    if reasons:
+        raise ParamsError(*reasons)
+    plan = build(params, found.sources, found.missing, manifests.dependency(params))
+    subsets.write(params, found.sources, ROOT)
+    changed = write(plan)
+    activate(params.profile)
+    listing = ", ".join(f"{len(plan[stage])} {stage}" for stage in STAGES) + ", 1 report"
+    return f"plan.yaml {'written' if changed else 'is up to date'}: profile {params.profile}, {listing}"
 
 
 def graph(plan: Mapping[str, Any]) -> dict[str, set[str]]:

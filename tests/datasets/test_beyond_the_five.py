@@ -18,7 +18,7 @@ from gkd.params import Params, load
 from gkd.segmentation.evaluation import scores
 from gkd.segmentation.task_learning import EvaluationSet, build_segmentor, learn, measure
 from gkd.train.run import Run
-from gkd.workspace.availability import check
+from gkd.workspace.check import check
 from gkd.workspace.folders import open_domain, open_training
 from gkd.workspace.plan import build, member, spec_of
 

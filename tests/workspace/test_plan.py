@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from graphlib import TopologicalSorter
 from itertools import product
 from pathlib import Path
@@ -12,12 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkd.data.domains import SOURCES, benchmarks_of
-from gkd.methods import NAMES
-from gkd.params import ROOT, Params, load
-from gkd.workspace.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
+from gkd.datasets import catalogue
+from gkd.methods import NAMES, row
+from gkd.params import ROOT, Params, ParamsError, load
+from gkd.workspace.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, read, spec_of, write
 
-PROFILES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
 COMMITTED = yaml.safe_load((ROOT / "plan.yaml").read_text())
 
 
@@ -26,40 +24,15 @@ def with_plan(profile: str = "mini", **changes: Any) -> Params:
     return params.model_copy(update={"plan": params.plan.model_copy(update=changes)})
 
 
-def members(plan: dict[str, Any]) -> int:
-    """Members that `dvc repro` runs, the report among them."""
-    return sum(len(plan[stage]) for stage in STAGES) + 1
-
-
 def inputs(item: dict[str, Any]) -> list[str]:
     """Files that a member reads, but for its data."""
     values = [value for key, value in item.items() if key != "data"]
     return [value for value in values if isinstance(value, str) and "/" in value and value != FILLER]
 
 
-def outputs(plan: dict[str, Any], profile: str) -> set[str]:
-    """Files that members read from each other, by the stage that writes them (dvc.yaml, `outs`)."""
-    files = {f"results/task_agnostic/{profile}/{name}/encoder.safetensors" for name in plan["task_agnostic"]}
-    for name, item in plan["domain_agnostic"].items():
-        folder = f"results/domain_agnostic/{profile}/{name}"
-        files |= {f"{folder}/encoders/{source}.safetensors" for source in item["sources"].split(",")}
-        files.add(f"{folder}/attention.npz")
-    files |= {f"results/task_learning/{profile}/{name}/model.safetensors" for name in plan["task_learning"]}
-    ends = ("scores.csv", "predictions.npz")
-    return files | {f"results/evaluate/{profile}/{name}/{end}" for name in plan["evaluate"] for end in ends}
-
-
-def test_the_committed_plan_is_that_of_the_table() -> None:
-    assert build(load(), data=COMMITTED["data"]) == COMMITTED, "run `gkd plan` and commit plan.yaml"
-
-
 def test_the_committed_plan_is_mini_on_the_embedded_suite() -> None:
     assert (load().profile, COMMITTED["data"]) == ("mini", "data"), "before a commit: `gkd plan --profile mini`"
-
-
-@pytest.mark.parametrize(("profile", "most"), [("tiny", 8), ("mini", 30)])
-def test_members_are_few(profile: str, most: int) -> None:
-    assert 0 < members(build(load(profile))) <= most
+    assert build(load()) == COMMITTED, "run `gkd plan` and commit plan.yaml"
 
 
 def test_members_depend_on_the_dataset_that_they_read() -> None:
@@ -75,17 +48,11 @@ def test_members_depend_on_the_dataset_that_they_read() -> None:
         assert [plan["task_agnostic"]["f2l-gkd-0"]["data"], *tasks] == expected
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_input_is_written_by_a_member_or_committed(profile: str) -> None:
-    params = load(profile)
-    plan = build(params)
-    models = params.models.encoders
-    available = outputs(plan, profile) | {model.file for model in models}
-    read = {file for stage in STAGES for item in plan[stage].values() for file in inputs(item)}
-    report = plan["report"]
-    read |= {file for file in (report["attention"], *report["predictions"], *report["scores"]) if file != FILLER}
-    assert read <= available
-    assert (len(report["predictions"]), len(report["scores"])) == (PICTURE_SLOTS, REPORT_SLOTS)
+def test_names_are_checked_again() -> None:
+    with pytest.raises(ParamsError, match="profiles.mini.plan.methods: unknown name 'gdk'"):
+        build(with_plan(methods=["teacher", "gdk"]))
+    with pytest.raises(ValueError, match="profiles.mini.models.students has no 'f2g' .only: f2l, f2f."):
+        spec_of(load("mini"), "f2g", row("gkd"))
 
 
 def test_names_and_inputs_of_a_chain() -> None:
@@ -99,23 +66,20 @@ def test_names_and_inputs_of_a_chain() -> None:
     end = plan["task_learning"]["f2l-gkd-gtav-0"]
     assert end["init"] == "results/domain_agnostic/mini/f2l-gkd-0/encoders/gtav.safetensors"
     assert end["guide"] == FILLER
+    assert plan["task_learning"]["f2l-none-gtav-0"]["init"] == start["init"]
+    report = plan["report"]
+    assert report["attention"] == "results/domain_agnostic/mini/f2l-gkd-0/attention.npz"
+    assert report["scores"][0] == "results/evaluate/mini/f2l-gtav-0/scores.csv"
+    assert report["predictions"][0] == "results/evaluate/mini/f2l-gtav-0/predictions.npz"
+    assert (len(report["predictions"]), len(report["scores"])) == (PICTURE_SLOTS, REPORT_SLOTS)
     score = plan["evaluate"]["f2l-gtav-0"]
     assert score["gkd"] == "results/task_learning/mini/f2l-gkd-gtav-0/model.safetensors"
     assert score["targets"] == "cityscapes,bdd100k,mapillary"
-
-
-def test_only_methods_that_distil_have_distillation_members() -> None:
-    plan = build(with_plan(methods=list(NAMES)))
-    for stage in STAGES[:2]:
-        assert {item["method"] for item in plan[stage].values()} == {"mse", "gkd", "gkd-diag", "gkd-light"}
-    assert {item["method"] for item in plan["task_learning"].values()} == set(NAMES)
-
-
-def test_f2f_skips_task_agnostic_distillation() -> None:
-    plan = build(with_plan(settings=["f2f"]))
+    plan = build(with_plan(settings=["f2f"]))  # which skips task-agnostic distillation
     assert plan["task_agnostic"] == {}
-    init = {item["init"] for item in plan["domain_agnostic"].values()}
-    assert init == {"weights/mini/student_broad.safetensors"}
+    assert {item["init"] for item in plan["domain_agnostic"].values()} == {"weights/mini/student_broad.safetensors"}
+    plan = build(with_plan(sources=["gtav"], benchmarks=["gtav-acdc", "gtav-cityscapes"]))
+    assert plan["evaluate"]["f2l-gtav-0"]["targets"] == "cityscapes,acdc-night,acdc-snow,acdc-fog,acdc-rain"
 
 
 def test_the_teachers_segmentor_is_made_once_for_both_settings() -> None:
@@ -127,17 +91,23 @@ def test_the_teachers_segmentor_is_made_once_for_both_settings() -> None:
     assert {item["teacher"] for item in plan["evaluate"].values()} == {teacher}
 
 
-def test_a_method_that_is_not_planned_is_filled_in() -> None:
-    item = build(with_plan(methods=["none"]))["evaluate"]["f2l-gtav-0"]
-    filled = {name for name in NAMES if item[name.replace("-", "_")] == FILLER}
-    assert filled == set(NAMES) - {"none"}
-    assert build(with_plan(methods=["none"]))["report"]["attention"] == FILLER
+def test_stages_have_the_methods_that_they_are_for_and_others_are_filled_in() -> None:
+    plan = build(with_plan(methods=list(NAMES), label_divisor=16))
+    for stage in STAGES[:2]:
+        assert {item["method"] for item in plan[stage].values()} == {name for name in NAMES if row(name).distils}
+    assert {item["method"] for item in plan["task_learning"].values()} == set(NAMES)
+    for item in plan["task_learning"].values():  # alone reads labels
+        assert item["subset"] == f"subsets/{item['source']}-16-{item['seed']}.txt"
+    plan = build(with_plan(methods=["none"]))
+    assert {item["subset"] for item in plan["task_learning"].values()} == {FILLER}
+    item = plan["evaluate"]["f2l-gtav-0"]
+    assert {name for name in NAMES if item[name.replace("-", "_")] == FILLER} == set(NAMES) - {"none"}
+    assert plan["report"]["attention"] == FILLER
 
 
-@pytest.mark.parametrize("method", NAMES)
-def test_every_method_has_a_slot_in_the_evaluation_stage(method: str) -> None:
+def test_every_method_has_a_slot_in_the_evaluation_stage() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert f"${{item.{method.replace('-', '_')}}}" in stages["evaluate"]["do"]["deps"]
+    assert {f"${{item.{name.replace('-', '_')}}}" for name in NAMES} <= set(stages["evaluate"]["do"]["deps"])
 
 
 def test_absent_sources_and_targets_are_left_out() -> None:
@@ -149,59 +119,22 @@ def test_absent_sources_and_targets_are_left_out() -> None:
     assert plan["data"] == "manifests"
 
 
-def test_chosen_benchmarks_are_the_targets_of_the_evaluation() -> None:
-    sources = ["gtav", "potsdam-rescue"]
-    plan = build(with_plan(sources=sources, benchmarks=["gtav-acdc", "gtav-cityscapes", "potsdam-rescuenet"]))
-    targets = {item["source"]: item["targets"] for item in plan["evaluate"].values()}
-    assert targets == {
-        "gtav": "cityscapes,acdc-night,acdc-snow,acdc-fog,acdc-rain",
-        "potsdam-rescue": "rescuenet",
-    }
-
-
-def test_naming_the_usual_benchmarks_changes_nothing() -> None:
-    usual = [b.name for source in load("mini").plan.sources for b in benchmarks_of(source)]
-    assert build(with_plan(benchmarks=usual)) == build(load("mini"))
-
-
-def test_kd_without_the_teacher_is_refused() -> None:
-    with pytest.raises(ValueError, match="plan.methods: kd needs the row 'teacher'"):
-        build(with_plan(methods=["none", "kd"]))
-
-
 def test_more_evaluations_than_the_report_reads_are_refused() -> None:
     assert len(build(with_plan(seeds=list(range(8))))["evaluate"]) == REPORT_SLOTS
     with pytest.raises(ValueError, match=f"the plan has 27 evaluations .* reads {REPORT_SLOTS}"):
         build(with_plan(seeds=list(range(9))))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: gkd, gkd-diag"),
-        (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: gtav, cityscapes"),
-        (lambda: with_plan(benchmarks=["gtav-acd"]), "mini.plan.benchmarks: unknown name 'gtav-acd'; known: gtav-city"),
-        (lambda: with_plan(settings=["f2g"]), "mini.models.students has no 'f2g' .only: f2l, f2f."),
-        (lambda: load("mini").model_copy(update={"heads": {"gdk": {}}}), "mini.heads: unknown name 'gdk'"),
-        (
-            lambda: load("mini").model_copy(
-                update={"evaluate": load("mini").evaluate.model_copy(update={"bounds": {"acdc": [2, 2]}})}
-            ),
-            "mini.evaluate.bounds: unknown name 'acdc'; known: .*acdc-night",
-        ),
-    ],
-)
-def test_an_unknown_name_is_refused(change: Callable[[], Params], message: str) -> None:
-    with pytest.raises(ValueError, match=f"profiles.{message}"):
-        build(change())
-
-
-def test_writing_says_whether_the_file_changed(tmp_path: Path) -> None:
-    file, plan = tmp_path / "plan.yaml", build(load("tiny"))
-    assert write(plan, file) is True
-    assert yaml.safe_load(file.read_text()) == plan
-    assert write(plan, file) is False
-    assert write(build(load("mini")), file) is True
+@pytest.mark.parametrize("text", [None, "<<<<<<< HEAD\ndata: data\n=======\n", "data: data\n", ""])
+def test_what_is_no_plan_is_told_with_the_remedy(text: str | None, tmp_path: Path) -> None:
+    plan = build(load("tiny"))
+    assert [write(plan, tmp_path / "plan.yaml") for _ in range(2)] == [True, False]  # whether the file changed
+    assert read(tmp_path / "plan.yaml") == plan
+    (tmp_path / "plan.yaml").unlink()
+    if text is not None:
+        (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(ValueError, match="plan.yaml is missing or no plan: `gkd plan` writes it anew"):
+        read(tmp_path / "plan.yaml")
 
 
 def sublist(values: list[Any]) -> st.SearchStrategy[list[Any]]:
@@ -235,18 +168,10 @@ def test_the_graph_has_every_member_after_what_it_reads(chosen: Any, methods: An
     assert order[-1] == "report"
 
 
-def test_label_fractions_restrict_task_learning_alone() -> None:
-    whole, part = build(load("mini")), build(with_plan(label_divisor=16))
-    assert {item["subset"] for item in whole["task_learning"].values()} == {FILLER}
-    for item in part["task_learning"].values():
-        assert item["subset"] == f"subsets/{item['source']}-16-{item['seed']}.txt"
-    same = [{**plan, "task_learning": 0} for plan in (whole, part)]
-    assert same[0] == same[1]
-
-
 # Empty stages, the plan with most members, and every source.
 @pytest.mark.parametrize(
-    ("profile", "changes"), [("camvid", {}), ("grid", {}), ("mini", {"sources": list(SOURCES), "methods": ["gkd"]})]
+    ("profile", "changes"),
+    [("camvid", {}), ("grid", {}), ("mini", {"sources": list(catalogue(load()).sources), "methods": ["gkd"]})],
 )
 def test_dvc_reads_the_plan(profile: str, changes: dict[str, Any], tmp_path: Path) -> None:
     plan = build(with_plan(profile, **changes))

@@ -1,0 +1,83 @@
+"""Kinds of values that a parameter may have, each with the words in which another one is refused."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+PROFILE = "a name of letters, digits, dot, _ and - that is no number, date or truth value"
+WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
+
+
+def expect(words: str, sound: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """A check that a value is `sound`; `words` say what is expected."""
+
+    def check(value: Any) -> Any:
+        if not sound(value):
+            raise ValueError(f"expected {words}")
+        return value
+
+    return check
+
+
+def against(other: str, words: str, fits: Callable[[Any, Any], bool]) -> AfterValidator:
+    """A check against the value of `other`, a key that stands before this one; a faulty one is told of by itself."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        limit = info.data.get(other)
+        return value if limit is None else expect(f"{words} {other}, {limit}", lambda v: fits(v, limit))(value)
+
+    return AfterValidator(check)
+
+
+def _pair(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(number) in kinds for number in value)
+
+
+def _size(value: Any) -> bool:
+    return _pair(value, int) and min(value) > 0
+
+
+def _scale(value: Any) -> bool:
+    return _pair(value, int, float) and 0 < value[0] <= value[1] < math.inf
+
+
+def _plain(value: Any) -> bool:
+    """Whether it holds nothing that YAML reads and nobody means: .nan and .inf, and dates, at which DVC stops."""
+    if isinstance(value, dict | list):
+        return all(map(_plain, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, datetime.date) and (not isinstance(value, float) or math.isfinite(value))
+
+
+def _profile(value: Any) -> bool:
+    """It becomes part of folders and of shell commands, and papermill reads it as Python would."""
+    if not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value)):
+        return False
+    number = re.fullmatch(r"[\d._]*(e-?\d+)?|nan|inf(inity)?", value, re.I)
+    return number is None and value.lower() not in ("true", "false", "none") and yaml.safe_load(value) == value
+
+
+def _weights(value: str) -> bool:
+    is_file = ":" not in value and value.endswith((".safetensors", ".pth", ".pt"))
+    return value in ("none", "hub") or is_file or re.fullmatch(r"package:[\w.-]+", value) is not None
+
+
+Count = Annotated[int, Field(gt=0)]
+Index = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[list[int], BeforeValidator(expect("two whole numbers above 0", _size))]
+Scale = Annotated[list[float], BeforeValidator(expect("two positive numbers, the smaller one first", _scale))]
+AreaScale = Annotated[Scale, AfterValidator(expect("shares of a photo's area, at most 1", lambda ends: ends[1] <= 1))]
+Distinct = AfterValidator(expect("each value once", lambda values: len(set(values)) == len(values)))
+Options = Annotated[dict[str, Any], AfterValidator(expect("text and finite numbers", _plain))]
+Weights = Annotated[str, AfterValidator(expect(WEIGHTS, _weights))]
+ProfileName = Annotated[str, BeforeValidator(expect(PROFILE, _profile))]

@@ -1,0 +1,106 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gkd.workspace.jobs import run
+
+GRAPH = {"report": {"a", "b"}, "b": {"teacher"}, "a": {"teacher"}, "teacher": set(), "alone": ()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_every_node_starts_once_after_what_it_needs(jobs):
+    ended, started = [], []
+
+    def start(name):
+        started.append(name)
+        assert set(GRAPH[name]) <= set(ended)
+        ended.append(name)
+        return 0
+
+    assert run(GRAPH, jobs, start) == 0
+    assert sorted(started) == sorted(GRAPH)
+
+
+def test_no_more_than_jobs_run_at_a_time():
+    now, most, lock = 0, 0, threading.Lock()
+
+    def start(_name):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return 0
+
+    assert run({str(i): () for i in range(8)}, 2, start) == 0
+    assert most == 2
+
+
+def test_a_failure_is_returned_and_nothing_new_starts():
+    started = []
+
+    def start(name):
+        started.append(name)
+        return 3 if name == "teacher" else 0
+
+    assert run(GRAPH, 1, start) == 3
+    assert not {"a", "b", "report"} & set(started)
+
+
+def test_a_circle_is_an_error():
+    with pytest.raises(ValueError, match="cycle"):
+        run({"a": {"b"}, "b": {"a"}}, 1, lambda _: 0)
+
+
+# Stands for `dvc`: notes itself and what it runs, waits for that whatever signal comes, as dvc does.
+DVC = """#!{python}
+import os, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+wait = "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.{handler}); " \\
+    "open(sys.argv[1], 'a').write(f'{{os.getpid()}}\\\\n'); time.sleep(50)"
+subprocess.run([sys.executable, "-c", wait, "{log}"])
+"""
+
+
+@pytest.mark.parametrize(("number", "handler"), [(signal.SIGINT, "SIG_DFL"), (signal.SIGTERM, "SIG_IGN")])
+def test_a_signal_ends_all_and_starts_nothing(number: signal.Signals, handler: str, tmp_path: Path) -> None:
+    """Sent to the command alone, so that it has to reach what members run; who ignores it is killed."""
+    log = tmp_path / "log"
+    log.touch()
+    script = tmp_path / "bin/dvc"
+    script.parent.mkdir()
+    script.write_text(DVC.format(python=sys.executable, handler=handler, log=log))
+    script.chmod(0o755)
+    code = (
+        "import sys; from gkd.workspace import jobs; jobs.PATIENCE = 2; sys.executable = sys.argv[1]; "
+        "sys.exit(jobs.repro({str(i): () for i in range(6)}, 2))"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code, str(script)], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while log.read_text().count("\n") < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    job.send_signal(number)
+    _, said = job.communicate(timeout=60)
+    pids = [int(line) for line in log.read_text().splitlines()]
+    assert (job.returncode, len(pids)) == (128 + number, 2)
+    assert "Traceback" not in said and "continues when it is run again" in said
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
