@@ -26,12 +26,12 @@ def plan(
 ) -> None:
     """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
     # Imported here, so that `gkd --help` answers at once.
-    from gkd.data import subsets
     from gkd.models import check_name
     from gkd.params import ROOT, load
     from gkd.weights.checkpoints import check_file
     from gkd.workspace import availability
     from gkd.workspace.plan import build, write
+    from gkd.workspace.subsets import write_subsets
 
     try:
         params = load(profile)
@@ -47,7 +47,7 @@ def plan(
                 "files, or plan without them by `gkd plan --skip-faulty`"
             )
         members = build(params, found.sources, found.missing, availability.dependency(params))
-        subsets.write(params, found.sources, ROOT)
+        write_subsets(params, found.sources, ROOT)
     except ValueError as error:
         print(f"gkd plan: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -95,18 +95,18 @@ def doctor(
 
     Where a root lies outside data/, its files are listed in manifests/ for DVC.
     """
-    from gkd.datasets import DATASETS, root_of
+    from gkd.datasets import catalogue
     from gkd.doctor import examine, write_manifests
     from gkd.doctor.text import render
     from gkd.params import ROOT, load
 
     try:
-        roots = load().roots
-        for name in names or DATASETS:
-            root_of(name, roots)  # a misspelt name must not come up after an hour
+        known = catalogue(load())
+        for name in names or known.layouts:
+            known.root_of(name)  # a misspelt name must not come up after an hour
         reports = []
-        for name in names or DATASETS:
-            reports.append(examine(name, roots, quick, jobs, say=lambda line: print(line, file=sys.stderr, flush=True)))
+        for name in names or known.layouts:
+            reports.append(examine(name, known, quick, jobs, say=lambda line: print(line, file=sys.stderr, flush=True)))
             print(render(reports[-1]), flush=True)
     except ValueError as error:
         print(f"gkd doctor: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from gkd.counting import Cost, count_distillation, count_task
-from gkd.data.domains import SOURCES
+from gkd.datasets import catalogue
 from gkd.distillation import build_objective
 from gkd.methods.table import METHODS, Method
 from gkd.models import Encoder
@@ -164,7 +164,8 @@ def _task(params: Params, models: _Models, method: Method) -> list[dict[str, Any
 
 def _task_cost(params: Params, models: _Models, method: Method) -> tuple[Cost, int]:
     """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
-    section, classes = params.task_learning, max(len(SOURCES[source].classes) for source in params.plan.sources)
+    known = catalogue(params).sources
+    section, classes = params.task_learning, max(len(known[source].classes) for source in params.plan.sources)
     model = _segmentor(params, models, method.encoder, classes, method.frozen)
     guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
     cost = count_task(model, section.crop, classes, guide)

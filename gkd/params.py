@@ -30,7 +30,7 @@ class Plan(_Section):
     settings: list[Literal["f2l", "f2f"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
-    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.data.domains)
+    benchmarks: list[str] = []  # those to score; none named: the usual ones of each source (gkd.datasets)
     seeds: list[int] = Field(min_length=1)
     label_divisor: int = Field(1, gt=0)  # task learning sees 1/divisor of the source's labels
     hold_out: bool = True  # keep the source's validation part out of training (GTAV: every tenth image)
@@ -250,11 +250,47 @@ class Profile(_Section):
         return self
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$")]  # it becomes part of file names
+
+
+class DeclaredDataset(_Section):
+    """A dataset of the user's own; gkd.data.declared says how the keys are read."""
+
+    images: str  # "images/{split}/*.jpg"
+    labels: str | None = None
+    table: str | None = None  # a label table, or the path of a CSV of one's own
+    label_space: str | None = None  # the table that names the classes; None = that of `table`
+    splits: list[str] | dict[str, str] = []
+
+
+class DeclaredBenchmark(_Section):
+    """A source, by its name or by what trains and validates, and the domains on which it is scored."""
+
+    source: str | None = None
+    train: list[str] = []  # "harbour/train": dataset and split
+    validation: str | None = None
+    targets: list[str] = Field(min_length=1)
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DeclaredBenchmark:
+        own = bool(self.train) + (self.validation is not None)
+        if own != (0 if self.source is not None else 2):
+            raise ValueError("expected `source`, or `train` and `validation`")
+        return self
+
+
 class File(_Section):
     """The whole of params.yaml."""
 
     profile: str
     roots: dict[str, str] = {}
+    datasets: dict[Name, DeclaredDataset] = {}
+    benchmarks: dict[Name, DeclaredBenchmark] = {}
     profiles: dict[str, dict[str, Any]]
 
 
@@ -272,6 +308,8 @@ class Params(Profile):
 
     profile: str
     roots: dict[str, str]
+    datasets: dict[str, DeclaredDataset] = {}
+    benchmarks: dict[str, DeclaredBenchmark] = {}
 
     @property
     def compute(self) -> Compute:
@@ -301,7 +339,7 @@ def load(profile: str | None = None, path: Path = ROOT / "params.yaml") -> Param
         raise ParamsError(f"{path.name}: no profile {name!r}; there are {', '.join(file.profiles)}")
     where = ("profiles", name)
     section = _check(Profile, file.profiles[name], path.name, where)
-    return Params(**dict(section), profile=name, roots=file.roots)
+    return Params(**dict(section), profile=name, roots=file.roots, datasets=file.datasets, benchmarks=file.benchmarks)
 
 
 def _check(kind: type[BaseModel], content: Any, file: str, where: tuple[str, ...]) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from tiny_models import tiny_vit
 
-from gkd.data.domains import SOURCES
 from gkd.data.labels import IGNORE
+from gkd.datasets import official
 from gkd.distillation import build_objective, distil
 from gkd.methods.table import METHODS
 from gkd.models import Encoder
@@ -23,7 +23,7 @@ from gkd.train.processes import launch
 from gkd.train.resume import Resume
 from gkd.train.sharding import held_bytes, sharded_copy
 
-CLASSES = len(SOURCES["potsdam"].classes)
+CLASSES = len(official().sources["potsdam"].classes)
 
 
 class Photos:

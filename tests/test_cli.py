@@ -8,9 +8,10 @@ import yaml
 from dataset_names import touch
 from typer.testing import CliRunner, Result
 
-from gkd import datasets, params
+from gkd import params
 from gkd.cli import app
-from gkd.datasets import DATASETS, variable
+from gkd.data import catalogue
+from gkd.datasets import official, variable
 from gkd.weights import checkpoints
 from gkd.workspace import availability, plan
 from gkd.workspace import folders as workspace
@@ -21,11 +22,11 @@ ROOT = params.ROOT
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of params.yaml and plan.yaml that the command takes for the checkout, with no datasets."""
-    for layout in DATASETS.values():
+    for layout in official().layouts.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
     for name in ("params.yaml", "plan.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for module in (params, plan, availability, datasets, workspace):
+    for module in (params, plan, availability, catalogue, workspace):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
     # Defaults of arguments are bound when the functions are made.

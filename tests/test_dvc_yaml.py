@@ -16,7 +16,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
 # A room that a stage lists is any of these: params says what is tracked key by key, workspace where things lie, and
 # report draws, which must not retrain anything.
-UNTRACKED = {"params", "workspace"}
+UNTRACKED = {"files", "params", "workspace"}
 # What functions of gkd.workspace.folders, itself not tracked, lead to.
 LEADS_TO = {"open_domain": "datasets", "open_training": "datasets"}
 

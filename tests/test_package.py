@@ -16,7 +16,7 @@ ROOMS = "files params data datasets models weights train qsd methods distillatio
 ROOMS = (*ROOMS.split(), "report", "doctor", "deploy", "cli", "mini")
 # Still to turn or to go, in this order.
 MOVING = "pooling attention records token_store cache charts counting estimates profiling".split()
-TURNING = {("data.subsets", "datasets"), ("workspace.availability", "mini"), ("data.samples", "datasets")}
+TURNING = {("workspace.availability", "mini")}
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 # What planning, drawing and the command line need before any work starts.
 LIGHT = ("params", "data.labels", "datasets", "mini.suite", "data.domains", "methods.table", "workspace.plan")

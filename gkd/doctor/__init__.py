@@ -1,6 +1,6 @@
 """The data doctor: what is there of a dataset, what is missing, and everything that is wrong with its files.
 
-report = examine("cityscapes", params.roots, quick=True)
+report = examine("cityscapes", catalogue(params), quick=True)
 report.problems, report.counts, report.frequencies
 """
 
@@ -15,10 +15,9 @@ import pandas as pd
 
 from gkd.data.labels import class_names
 from gkd.data.layout import Layout
-from gkd.datasets import DATASETS, Sample, problem, root_of
+from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.looking import Seen, look_at_all
-from gkd.doctor.published import COUNTS
 from gkd.params import ROOT
 from gkd.workspace.availability import write_manifest
 
@@ -41,6 +40,7 @@ class Report:
     """
 
     name: str
+    folder: str
     root: Path
     present: bool
     problems: list[Problem]
@@ -68,7 +68,7 @@ class Report:
 
 def examine(
     name: str,
-    roots: Mapping[str, str] | None = None,
+    known: Catalogue,
     quick: bool = False,
     jobs: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -76,8 +76,8 @@ def examine(
     """Look at every file of a dataset, or at up to 20 evenly spread images of each split.
 
     Args:
-        name: a key of DATASETS.
-        roots: as for `gkd.datasets.root_of`.
+        name: of a dataset.
+        known: the datasets and their roots (gkd.datasets.catalogue).
         quick: read a sample only. Files are listed, counted and paired all the same.
         jobs: processes; None = one a core.
         say: is given progress lines, every five seconds.
@@ -85,13 +85,13 @@ def examine(
     Raises:
         DatasetError: an unknown dataset, or `roots` has a key that is no dataset folder.
     """
-    root, layout = root_of(name, roots), DATASETS[name]
+    root, layout = known.root_of(name), known.layouts[name]
     begun = [split for split in layout.splits if is_there(layout, root, split)]
-    absent = {split: str(problem(name, split, roots)) for split in layout.splits if split not in begun}
+    absent = {split: str(known.problem(name, split)) for split in layout.splits if split not in begun}
     missing = {split: text.partition("\n")[0] for split, text in absent.items()}
     remedy = next((text.partition("\n")[2] for text in absent.values()), "")
     problems: list[Problem] = []
-    if not begun and root.is_dir() and not _has_sibling(layout, root):
+    if not begun and root.is_dir() and not _has_sibling(layout, root, known):
         faults = [list_split(layout, root, split)[1][0] for split in layout.splits]
         problems.append(next((fault for fault in faults if "did you mean" in fault.what), faults[0]))
         missing = {}  # one fault of the root, not one of each split
@@ -101,10 +101,11 @@ def examine(
         problems += faults
     chosen = {split: evenly(s, SAMPLE) if quick else s for split, s in samples.items()}
     everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
-    seen = dict(zip(everything, look_at_all(name, everything, jobs or os.cpu_count() or 1, say), strict=True))
+    seen = dict(zip(everything, look_at_all(layout, everything, jobs or os.cpu_count() or 1, say), strict=True))
     problems += [fault for one in seen.values() for fault in one.problems]
     return Report(
         name,
+        layout.folder,
         root,
         bool(begun or problems),
         list(dict.fromkeys(problems)),
@@ -117,13 +118,13 @@ def examine(
 
 def write_manifests(reports: Sequence[Report], hashed: bool = False) -> list[Path]:
     """Write manifests/<folder>.csv for what was found outside data/, see `write_manifest`."""
-    folders = {DATASETS[r.name].folder: r.root for r in reports if r.counts["images"].any()}
+    folders = {r.folder: r.root for r in reports if r.counts["images"].any()}
     return [write_manifest(folder, root, hashed) for folder, root in folders.items() if root != ROOT / "data" / folder]
 
 
-def _has_sibling(layout: Layout, root: Path) -> bool:
+def _has_sibling(layout: Layout, root: Path, known: Catalogue) -> bool:
     """Whether the root holds another dataset that shares the folder, such as Potsdam RGB beside IRRG."""
-    others = [other for other in DATASETS.values() if other.folder == layout.folder and other is not layout]
+    others = [other for other in known.layouts.values() if other.folder == layout.folder and other is not layout]
     return any(is_there(other, root, split) for other in others for split in other.splits)
 
 
@@ -133,11 +134,10 @@ def _counts(
     chosen: Mapping[str, Sequence[Sample]],
     seen: Mapping[Sample, Seen],
 ) -> pd.DataFrame:
-    known = COUNTS.get(layout.name, {})
     rows = {
         split: {
             "images": len(samples.get(split, ())),
-            "published": known.get(split, pd.NA),
+            "published": layout.published.get(split, pd.NA),
             "examined": len(chosen.get(split, ())),
             "faulty": sum(bool(seen[sample].problems) for sample in chosen.get(split, ())),
         }

@@ -15,7 +15,7 @@ import numpy as np
 
 from gkd.data.labels import IGNORE, class_names
 from gkd.data.layout import Layout
-from gkd.datasets import DATASETS, Sample
+from gkd.datasets import Sample
 from gkd.doctor.listing import Problem, as_problem
 
 FEW = 200  # images that are not worth worker processes
@@ -29,23 +29,24 @@ class Seen(NamedTuple):
     pixels: np.ndarray | None  # int64 (K + 1,): pixels of each train id, ignored ones last; None without a sound label
 
 
-def look_at_all(name: str, samples: Sequence[Sample], jobs: int, say: Callable[[str], None] | None) -> Iterator[Seen]:
-    """`look` at every sample of the dataset `name`, in order, by `jobs` processes; `say` is given progress lines."""
+def look_at_all(
+    layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable[[str], None] | None
+) -> Iterator[Seen]:
+    """`look` at every sample of a dataset, in order, by `jobs` processes; `say` is given progress lines."""
     # Windows of one tile stay together: decoding it takes far longer than cutting it.
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
     start = last = time.monotonic()
     number = 0
-    for group in _results(partial(_look_at_windows, name), groups, jobs if len(samples) > FEW else 1):
+    for group in _results(partial(_look_at_windows, layout), groups, jobs if len(samples) > FEW else 1):
         number += len(group)
         if say is not None and time.monotonic() - last >= SECONDS:
             last = time.monotonic()
-            say(f"{name}: {number:,} of {len(samples):,} images, {number / (last - start):.0f}/s")
+            say(f"{layout.name}: {number:,} of {len(samples):,} images, {number / (last - start):.0f}/s")
         yield from group
 
 
-def look(name: str, sample: Sample) -> Seen:
-    """Read the files of one sample of the dataset `name` as training would; count its pixels by train id."""
-    layout = DATASETS[name]
+def look(layout: Layout, sample: Sample) -> Seen:
+    """Read the files of one sample of a dataset as training would; count its pixels by train id."""
     try:
         _, label = layout.read(sample)
     except Exception as error:  # a damaged file may raise anything: it is reported, and the walk goes on
@@ -65,25 +66,25 @@ def _results(work: Callable[[list[Sample]], list[Seen]], groups: list[list[Sampl
         yield from pool.map(work, groups, chunksize=min(16, max(1, len(groups) // (8 * jobs))))
 
 
-def _look_at_windows(name: str, samples: list[Sample]) -> list[Seen]:
+def _look_at_windows(layout: Layout, samples: list[Sample]) -> list[Seen]:
     """Samples of one image file. Its faults are those of all its windows, so they are looked for once."""
-    first = look(name, samples[0])
+    first = look(layout, samples[0])
     if first.problems:
         return [first] * len(samples)
-    return [first, *(look(name, sample) for sample in samples[1:])]
+    return [first, *(look(layout, sample) for sample in samples[1:])]
 
 
 def _faults(layout: Layout, sample: Sample, first: Exception) -> list[Problem]:
     """All that is wrong with a pair: `first` is what reading it met, but its other file may be damaged as well."""
-    problems = [as_problem(first, sample.image), *_fault(layout.read_image, sample.image)]
+    problems = [as_problem(first, sample.image), *_fault(layout.read_image, sample, sample.image)]
     if sample.label is not None:
-        problems += _fault(layout.read_label, sample.label)
+        problems += _fault(layout.read_label, sample, sample.label)
     return list(dict.fromkeys(problems))
 
 
-def _fault(read: Callable[[Path], np.ndarray], path: Path) -> list[Problem]:
+def _fault(read: Callable[[Sample], np.ndarray], sample: Sample, path: Path) -> list[Problem]:
     try:
-        read(path)
+        read(sample)
     except Exception as error:  # as in `look`
         return [as_problem(error, path)]
     return []

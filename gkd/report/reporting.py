@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from gkd.data.domains import AVERAGES, SOURCES, Benchmark, Source, benchmarks_of, targets_of
+from gkd.data.domains import AVERAGES, TITLES, Benchmark, Source
+from gkd.datasets import catalogue
 from gkd.methods.table import METHODS
 from gkd.params import ROOT, Params
 from gkd.report.tables import as_text, published, statistics
@@ -43,13 +44,14 @@ def benchmark_tables(rows: pd.DataFrame, params: Params) -> list[Table]:
     tables = []
     for setting in params.plan.settings:
         for benchmark in _benchmarks(params):
-            source = SOURCES[benchmark.source]
+            source = catalogue(params).sources[benchmark.source]
             own = rows[(rows["setting"] == setting) & (rows["source"] == benchmark.source)]
             targets = [domain.name for domain in benchmark.targets]
-            averages = {benchmark.average: targets} if len(targets) > 1 and benchmark.average else {}
+            title, average = TITLES.get(benchmark.name, (benchmark.name, None))
+            averages = {average: targets} if len(targets) > 1 and average else {}
             domains = [source.validation.name, *targets]
             numbers = _labelled(statistics(own, averages, params.plan.methods, domains))
-            caption = f"{benchmark.title}, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
+            caption = f"{title}, {setting.upper()}: mIoU in per cent, {_seeds(params)}."
             part = "the source's own validation part" if params.plan.hold_out else "of the source"
             caption += f" {source.validation.name} is {part}, not a target."
             tables.append(Table(f"{benchmark.name}-{setting}", caption, numbers, as_text(numbers)))
@@ -69,9 +71,9 @@ def summary_table(rows: pd.DataFrame, params: Params, setting: str) -> Table:
     return Table(f"summary-{setting}", caption, numbers, as_text(numbers))
 
 
-def choices(rows: pd.DataFrame) -> pd.DataFrame:
+def choices(rows: pd.DataFrame, params: Params) -> pd.DataFrame:
     """The learning rate of each trained decoder, with the mIoU on the source's validation part that chose it."""
-    validation = {name: source.validation.name for name, source in SOURCES.items()}
+    validation = {name: source.validation.name for name, source in catalogue(params).sources.items()}
     own = rows[rows["domain"] == rows["source"].map(validation)]
     columns = ["setting", "method", "source", "seed", "lr", "miou"]
     return own[columns].rename(columns={"miou": "validation_miou"}).sort_values(columns[:4], ignore_index=True)
@@ -126,14 +128,16 @@ def _labelled(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _benchmarks(params: Params) -> list[Benchmark]:
-    sources = [name for name in SOURCES if name in params.plan.sources]
-    return [benchmark for name in sources for benchmark in benchmarks_of(name, params.plan.benchmarks)]
+    known = catalogue(params)
+    return [b for name in params.plan.sources for b in known.benchmarks_of(name, params.plan.benchmarks)]
 
 
 def _columns(source: str, params: Params) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The target domains of a source and the averages that its benchmarks enter, those whose members are all there."""
-    domains = [domain.name for domain in targets_of(source, params.plan.benchmarks)]
-    names = [b.average for b in benchmarks_of(source, params.plan.benchmarks) if b.average is not None]
+    known = catalogue(params)
+    domains = [domain.name for domain in known.targets_of(source, params.plan.benchmarks)]
+    found = (TITLES.get(b.name, (b.name, None))[1] for b in known.benchmarks_of(source, params.plan.benchmarks))
+    names = [average for average in found if average is not None]
     return domains, {name: AVERAGES[name] for name in names if set(AVERAGES[name]) <= set(domains)}
 
 
@@ -182,7 +186,7 @@ def source_of(file: Path, params: Params) -> Source:
     """The source of a predictions.npz, from its member's name (whole: "gtav" is also the beginning of others)."""
     plan = params.plan
     names = {member(s, name, seed): name for s, name, seed in product(plan.settings, plan.sources, plan.seeds)}
-    return SOURCES[names[file.parent.name]]
+    return catalogue(params).sources[names[file.parent.name]]
 
 
 def paper_table(paper: pd.DataFrame, params: Params) -> pd.DataFrame | None:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gkd.data.domains import PROXY, SOURCES, Domain, Source, check_choice, targets_of
-from gkd.datasets import DATASETS, problem, root_of
+from gkd.data.domains import PROXY, Domain, Source
+from gkd.datasets import Catalogue, catalogue
 from gkd.methods.table import method
 from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
@@ -32,21 +32,24 @@ def check(params: Params) -> Found:
     Raises:
         ValueError: the proxy set is absent although a method needs it; a source or benchmark is unknown.
     """
-    check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
+    known = catalogue(params)
+    known.check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
     messages, sources, missing, faults = [], [], [], []
     if _needs_proxy(params):
-        wrong = problem(PROXY.dataset, PROXY.split, params.roots)
+        wrong = known.problem(PROXY.dataset, PROXY.split)
         if wrong is not None:
-            raise ValueError(f"the proxy set of task-agnostic distillation is not usable.\n{wrong}{_hint(PROXY)}")
+            raise ValueError(
+                f"the proxy set of task-agnostic distillation is not usable.\n{wrong}{_hint(PROXY, known)}"
+            )
     for source in params.plan.sources:
-        needed, unseen = _trained_on(SOURCES[source], params), targets_of(source, params.plan.benchmarks)
+        needed, unseen = _trained_on(known.sources[source], params), known.targets_of(source, params.plan.benchmarks)
         domains = (*needed, *unseen)
-        found = {domain.name: problem(domain.dataset, domain.split, params.roots) for domain in domains}
-        faults += [d.name for d in domains if found[d.name] and root_of(d.dataset, params.roots).is_dir()]
+        found = {domain.name: known.problem(domain.dataset, domain.split) for domain in domains}
+        faults += [d.name for d in domains if found[d.name] and known.root_of(d.dataset).is_dir()]
         wrong: dict[str, str] = {}  # the first fault of each of its datasets
         for domain in needed:
             if found[domain.name] is not None:
-                wrong.setdefault(domain.dataset, f"{found[domain.name]}{_hint(domain)}")
+                wrong.setdefault(domain.dataset, f"{found[domain.name]}{_hint(domain, known)}")
         if wrong:
             messages.append("\n".join([f"source {source} is left out.", *wrong.values()]))
             continue
@@ -68,10 +71,11 @@ def dependency(params: Params) -> str:
 
     Manifests list relative names and sizes, so that a large dataset is neither copied nor hashed at every run.
     """
+    known = catalogue(params)
     domains = [PROXY] if _needs_proxy(params) else []
     for source in params.plan.sources:
-        domains += [*_trained_on(SOURCES[source], params), *targets_of(source, params.plan.benchmarks)]
-    folders = {DATASETS[d.dataset].folder: root_of(d.dataset, params.roots) for d in domains}
+        domains += [*_trained_on(known.sources[source], params), *known.targets_of(source, params.plan.benchmarks)]
+    folders = {known.layouts[d.dataset].folder: known.root_of(d.dataset) for d in domains}
     if all(root == ROOT / "data" / folder for folder, root in folders.items()):
         return "data"
     target = ROOT / "manifests"
@@ -125,7 +129,7 @@ def _needs_proxy(params: Params) -> bool:
     return "f2l" in params.plan.settings and any(method(name).distils for name in params.plan.methods)
 
 
-def _hint(domain: Domain) -> str:
-    if DATASETS[domain.dataset].folder not in WRITERS:
+def _hint(domain: Domain, known: Catalogue) -> str:
+    if known.layouts[domain.dataset].folder not in WRITERS:
         return ""
     return f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it."

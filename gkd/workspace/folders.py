@@ -18,7 +18,7 @@ import yaml
 
 from gkd.data.domains import Domain, Source
 from gkd.data.reading import DatasetError
-from gkd.datasets import JoinedData, SegmentationData, join, open_split, problem, root_of
+from gkd.datasets import SegmentationData, catalogue, concatenate
 from gkd.params import ROOT, Params
 
 if TYPE_CHECKING:
@@ -133,20 +133,21 @@ def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
 def open_domain(params: Params, domain: Domain) -> SegmentationData:
     """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
     _check_plan(params, domain)
-    wrong = problem(domain.dataset, domain.split, params.roots)
+    known = catalogue(params)
+    wrong = known.problem(domain.dataset, domain.split)
     if wrong is not None:
         raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
-    return open_split(domain.dataset, domain.split, params.roots, params.in_memory)
+    return known.open_split(domain.dataset, domain.split, params.in_memory)
 
 
-def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
+def open_training(params: Params, source: Source) -> SegmentationData:
     """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
-    return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
+    return concatenate([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
 
 
 def _check_plan(params: Params, domain: Domain) -> None:
     """Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files."""
-    root = root_of(domain.dataset, params.roots)
+    root = catalogue(params).root_of(domain.dataset)
     if "DVC_STAGE" not in os.environ or root.is_relative_to(ROOT / "data"):
         return
     if yaml.safe_load((ROOT / "plan.yaml").read_text())["data"] == "data":

@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from gkd.data.domains import BENCHMARKS, PROXY, SOURCES, Domain, check_choice, targets_of
-from gkd.data.subsets import subset_file
-from gkd.datasets import DATASETS
+from gkd.data.domains import PROXY, Domain
+from gkd.datasets import Catalogue, catalogue
 from gkd.methods.table import METHODS, Method, method
 from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params
+from gkd.workspace.subsets import subset_file
 
 FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
 REPORT_SLOTS = 24
@@ -92,7 +92,8 @@ def build(
         data: what the stages that read datasets depend on: the versioned folder, or the manifests.
     """
     sources = list(params.plan.sources) if sources is None else sources
-    _check_names(params)
+    known = catalogue(params)
+    _check_names(params, known)
     methods = [method(name) for name in params.plan.methods]
     if any(m.guided for m in methods) and "teacher" not in params.plan.methods:
         raise ValueError("plan.methods: kd needs the row 'teacher', whose segmentor it follows")
@@ -102,13 +103,14 @@ def build(
     for seed in params.plan.seeds:
         for setting in params.plan.settings:
             for m in methods:
-                _add_training(plan, params, setting, m, sources, seed, teachers)
+                _add_training(plan, params, known, setting, m, sources, seed, teachers)
             for source in sources:
                 models = {name.replace("-", "_"): FILLER for name in METHODS}
                 for m in methods:
                     models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
                 name = member(setting, source, seed)
-                targets = ",".join(d.name for d in targets_of(source, params.plan.benchmarks) if d.name not in missing)
+                unseen = known.targets_of(source, params.plan.benchmarks)
+                targets = ",".join(domain.name for domain in unseen if domain.name not in missing)
                 who = {
                     "setting": setting,
                     "source": source,
@@ -128,19 +130,20 @@ def _teacher_files(params: Params) -> dict[str, str]:
     return {f"teacher{number}" if number > 1 else "teacher": file for number, file in enumerate(files, 1)}
 
 
-def _check_names(params: Params) -> None:
+def _check_names(params: Params, known: Catalogue) -> None:
     """Names that gkd.params cannot check, since it knows neither methods nor domains."""
-    check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
-    domains = [d for source in SOURCES.values() for d in (source.validation, *targets_of(source.name, BENCHMARKS))]
+    known.check_choice(params.plan.sources, params.plan.benchmarks, f"profiles.{params.profile}.plan")
+    scored = [d for s in known.sources.values() for d in (s.validation, *known.targets_of(s.name, known.benchmarks))]
     checks = {
         "plan.methods": (params.plan.methods, METHODS),
         "heads": (params.heads, METHODS),
-        "evaluate.bounds": (params.evaluate.bounds, dict.fromkeys(domain.name for domain in domains)),
+        "evaluate.bounds": (params.evaluate.bounds, [domain.name for domain in scored]),
     }
-    for key, (names, known) in checks.items():
+    for key, (names, allowed) in checks.items():
         for name in names:
-            if name not in known:
-                raise ValueError(f"profiles.{params.profile}.{key}: unknown name {name!r}; known: {', '.join(known)}")
+            if name not in allowed:
+                listing = ", ".join(allowed)
+                raise ValueError(f"profiles.{params.profile}.{key}: unknown name {name!r}; known: {listing}")
 
 
 def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
@@ -167,6 +170,7 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
 def _add_training(
     plan: dict[str, Any],
     params: Params,
+    known: Catalogue,
     setting: str,
     m: Method,
     sources: list[str],
@@ -178,7 +182,7 @@ def _add_training(
         name = member(setting, m.name, seed)
         if setting == "f2l":
             start = spec_of(params, setting, m).file or FILLER
-            used = datasets_path(plan["data"], [PROXY])
+            used = datasets_path(plan["data"], [PROXY], known)
             plan["task_agnostic"][name] = {**who, "data": used, "init": start, **teachers}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
         joined = ",".join(sources)
@@ -186,23 +190,23 @@ def _add_training(
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:
-        seen = SOURCES[source].training(params.plan.hold_out), SOURCES[source].validation
+        seen = known.sources[source].training(params.plan.hold_out), known.sources[source].validation
         plan["task_learning"][member(setting, m.name, source, seed)] = {
             **who,
             "source": source,
-            "data": datasets_path(plan["data"], [*seen[0], seen[1]]),
+            "data": datasets_path(plan["data"], [*seen[0], seen[1]], known),
             "init": task_init(params, RESULTS, setting, m, source, seed) or FILLER,
             "guide": teacher_segmentor(params, RESULTS, source, seed) if m.guided else FILLER,
             "subset": subset_file(source, params.plan.label_divisor, seed) or FILLER,
         }
 
 
-def datasets_path(data: str, domains: Collection[Domain]) -> str:
+def datasets_path(data: str, domains: Collection[Domain], known: Catalogue) -> str:
     """What a member that reads `domains` depends on: the folder or the manifest of their dataset, or all of `data`.
 
     A dependency in dvc.yaml is one path, so several datasets cannot be named by themselves.
     """
-    folders = {DATASETS[domain.dataset].folder for domain in domains}
+    folders = {known.layouts[domain.dataset].folder for domain in domains}
     if len(folders) > 1:
         return data
     return f"{data}/{folders.pop()}" + ("" if data == "data" else ".csv")

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from gkd import datasets, doctor
+from gkd import doctor
 from gkd.cli import app
-from gkd.data import kept
+from gkd.data import catalogue, reading
 from gkd.data.labels import palette
-from gkd.datasets import DATASETS, DatasetError, potsdam, variable
+from gkd.datasets import DatasetError, official, potsdam, variable
 from gkd.doctor import Report, examine, looking
 from gkd.doctor.listing import evenly
 from gkd.doctor.pictures import contact_sheet, frequency_heatmap, overlay
-from gkd.doctor.published import COUNTS
 from gkd.doctor.text import render
 from gkd.workspace import availability
 
@@ -30,9 +29,9 @@ IMAGE, LABEL = "img_dir/val/area{}_0_0_512_512.png", "ann_dir/val/area{}_0_0_512
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No roots in the environment; data/ and manifests/ are those of a folder of the test."""
-    for layout in DATASETS.values():
+    for layout in official().layouts.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
-    for module in (availability, datasets, doctor, kept):
+    for module in (availability, catalogue, doctor, reading):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("gkd.params.ROOT", tmp_path)
 
@@ -98,7 +97,7 @@ def roots(root: Path) -> dict[str, str]:
 
 def test_every_planted_defect_is_named_in_one_pass(tmp_path: Path) -> None:
     planted = plant(tmp_path)
-    found = [p for name in ("vaihingen", "gtav") for p in examine(name, roots(tmp_path), jobs=1).problems]
+    found = [p for name in ("vaihingen", "gtav") for p in examine(name, official(roots(tmp_path)), jobs=1).problems]
     assert len(planted) == 11
     assert sorted(p.path for p in found) == sorted(map(str, planted))
     for path, what in found:
@@ -108,7 +107,7 @@ def test_every_planted_defect_is_named_in_one_pass(tmp_path: Path) -> None:
 def test_both_files_of_a_pair_may_be_faulty(tmp_path: Path) -> None:
     data = vaihingen(tmp_path, [1, 2])
     image, label = cut(data / IMAGE.format(0)), save(data / LABEL.format(0), photo(size=(9, 9)))
-    report = examine("vaihingen", {"vaihingen": str(data)}, jobs=1)
+    report = examine("vaihingen", official({"vaihingen": str(data)}), jobs=1)
     assert {p.path for p in report.problems} == {str(image), str(label)}
     assert [p.what.split(";")[0] for p in report.problems if p.path == str(label)] == [
         f"expected the size of its image {image}, 8x6, found 9x9",
@@ -123,7 +122,7 @@ def test_an_error_of_the_image_library_is_a_problem_and_no_end(tmp_path: Path, m
     image = save(data / IMAGE.format(0), photo(size=(50, 50)))
     save(data / LABEL.format(0), ids(1, (5, 5)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    (first,) = examine("vaihingen", {"vaihingen": str(data)}, jobs=1).problems
+    (first,) = examine("vaihingen", official({"vaihingen": str(data)}), jobs=1).problems
     assert first.path == str(image) and "cannot be read (DecompressionBombError" in first.what
 
 
@@ -132,7 +131,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
         save(tmp_path / "train/images" / name, photo())
     for name in ("a_1.png", "0006R0_1.png"):
         save(tmp_path / "train/labels" / name, ids(0))
-    report = examine("camvid", {"camvid": str(tmp_path)}, jobs=1)
+    report = examine("camvid", official({"camvid": str(tmp_path)}), jobs=1)
     twice = [p for p in report.problems if "expected one file a name" in p.what]
     assert [p.path for p in twice] == [str(tmp_path / "train/images/a_1.png")]
     assert report.counts.loc["day", "images"] == 1
@@ -140,7 +139,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
 
 def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     data = vaihingen(tmp_path, [0, 1, 1, 5])
-    report = examine("vaihingen", {"vaihingen": str(data)}, jobs=1)
+    report = examine("vaihingen", official({"vaihingen": str(data)}), jobs=1)
     assert report.present and report.problems == []
     assert report.pixels["val"].to_dict() == {
         "impervious_surface": 96,
@@ -155,8 +154,10 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     assert report.counts.loc["val"].tolist() == [4, 398, 4, 0]
     assert report.notes == ["val has 4 images, 398 were published"]
     assert list(report.missing) == ["train"] and "img_dir/train" in report.missing["train"]
-    about = DATASETS["vaihingen"].about
-    assert all(part in report.remedy for part in (about.url, about.licence, about.size, about.tree))
+    about = official().layouts["vaihingen"].about
+    assert all(
+        part in report.remedy for part in (about.url, about.licence, about.size, official().layouts["vaihingen"].tree)
+    )
 
 
 def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> 
         save(tmp_path / f"images/{number:05}.png", photo(number))
         save(tmp_path / f"labels/{number:05}.png", ids(7 if number % 3 else 8))
     broken = cut(tmp_path / "labels/00002.png")
-    report = examine("gtav", {"gtav": str(tmp_path)}, jobs=1)
+    report = examine("gtav", official({"gtav": str(tmp_path)}), jobs=1)
     assert [p.path for p in report.problems] == [str(broken)]
     assert report.counts["images"].to_dict() == {"all": 20, "train": 18, "val": 2}
     assert report.counts["faulty"].to_dict() == {"all": 1, "train": 1, "val": 0}
@@ -175,7 +176,7 @@ def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> 
 def test_a_set_without_labels(tmp_path: Path) -> None:
     save(tmp_path / "train/a/1.png", photo())
     broken = cut(save(tmp_path / "train/b/2.png", photo()))
-    report = examine("proxy", {"proxy": str(tmp_path)}, jobs=1)
+    report = examine("proxy", official({"proxy": str(tmp_path)}), jobs=1)
     assert [p.path for p in report.problems] == [str(broken)]
     assert report.pixels.empty and report.frequencies.empty
     assert "1 problem, in" in render(report)
@@ -185,7 +186,7 @@ def test_quick_looks_at_a_sample_and_counts_everything(tmp_path: Path) -> None:
     data = vaihingen(tmp_path, [1] * 45)
     cut(data / LABEL.format(10))  # the second in the order of names
     (data / LABEL.format(2)).unlink()
-    quick, full = (examine("vaihingen", {"vaihingen": str(data)}, quick, jobs=1) for quick in (True, False))
+    quick, full = (examine("vaihingen", official({"vaihingen": str(data)}), quick, jobs=1) for quick in (True, False))
     assert quick.counts.loc["val"].tolist() == [44, 398, 20, 0] and full.counts.loc["val"].tolist() == [44, 398, 44, 1]
     assert [len(report.problems) for report in (quick, full)] == [1, 2]
 
@@ -207,8 +208,8 @@ def test_processes_find_the_same_in_the_same_order(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(looking, "FEW", 0)
     monkeypatch.setattr(looking, "SECONDS", 0)
     lines: list[str] = []
-    one = examine("vaihingen", roots(tmp_path), jobs=1)
-    two = examine("vaihingen", roots(tmp_path), jobs=2, say=lines.append)
+    one = examine("vaihingen", official(roots(tmp_path)), jobs=1)
+    two = examine("vaihingen", official(roots(tmp_path)), jobs=2, say=lines.append)
     assert one.problems == two.problems
     pd.testing.assert_frame_equal(one.pixels, two.pixels)
     assert len(lines) == 10 and lines[-1].startswith("vaihingen: 10 of 10 images, ")
@@ -217,7 +218,7 @@ def test_processes_find_the_same_in_the_same_order(tmp_path: Path, monkeypatch: 
 def test_a_half_begun_split_is_a_problem(tmp_path: Path) -> None:
     data = vaihingen(tmp_path, [1])
     save(data / "img_dir/train/area1_0_0_512_512.png", photo())
-    (problem,) = examine("vaihingen", {"vaihingen": str(data)}, jobs=1).problems
+    (problem,) = examine("vaihingen", official({"vaihingen": str(data)}), jobs=1).problems
     assert problem.path == str(data) and "expected ann_dir/train" in problem.what
 
 
@@ -225,7 +226,9 @@ def test_datasets_that_share_a_folder_may_come_alone(tmp_path: Path) -> None:
     for name in ("img_dir", "ann_dir"):
         for tile in ("2_10", "3_11"):
             save(tmp_path / f"RGB/{name}/train/{tile}_0_0_512_512.png", photo() if name == "img_dir" else ids(1))
-    found = {name: examine(name, {"potsdam": str(tmp_path)}, jobs=1) for name in ("potsdam-rgb", "potsdam-irrg")}
+    found = {
+        name: examine(name, official({"potsdam": str(tmp_path)}), jobs=1) for name in ("potsdam-rgb", "potsdam-irrg")
+    }
     assert [(r.present, r.problems) for r in found.values()] == [(True, []), (False, [])]
 
 
@@ -241,7 +244,7 @@ def test_every_fault_of_tiles_is_named_and_windows_are_counted(tmp_path: Path) -
 
     tile(2)
     faulty = [tile(4, label=False)[0], tile(6, image=False)[1], tile(8, side=599)[1], cut(tile(10)[1])]
-    report = examine("vaihingen", {"vaihingen": str(tmp_path)}, jobs=1)
+    report = examine("vaihingen", official({"vaihingen": str(tmp_path)}), jobs=1)
     assert sorted(p.path for p in report.problems) == sorted(map(str, faulty))
     # Tiles 2 and 10, four windows each; the label of tile 10 has a sound header and lacks pixels.
     assert report.counts.loc["val"].tolist() == [8, 398, 8, 4]
@@ -282,18 +285,18 @@ def test_the_official_potsdam_download_at_full_size(tmp_path: Path) -> None:
             with path.open("r+b") as file:
                 file.truncate((tmp_path / "first.tif").stat().st_size)
     data = {"potsdam": str(tmp_path / "potsdam")}
-    report = examine("potsdam-rgb", data, quick=True, jobs=1)
+    report = examine("potsdam-rgb", official(data), quick=True, jobs=1)
     assert (report.problems, report.notes, report.missing) == ([], [], {})
     held = 144 * len(potsdam.HELD_OUT)
     assert report.counts["images"].to_dict() == {"train": 3456, "val": 2016, "fit": 3456 - held, "hold-out": held}
     assert (report.counts["examined"] == 20).all() and report.pixels.loc["ignored", "val"] == 20 * 512 * 512
-    other = examine("potsdam-irrg", data, quick=True, jobs=1)
+    other = examine("potsdam-irrg", official(data), quick=True, jobs=1)
     assert not other.present and not other.problems and "IRRG" in render(other)
     cut_short = tmp_path / "potsdam/2_Ortho_RGB/top_potsdam_2_10_RGB.tif"
     with cut_short.open("r+b") as file:
         file.truncate(10**6)
     (tmp_path / "potsdam/5_Labels_all_noBoundary/top_potsdam_7_13_label_noBoundary.tif").unlink()
-    report = examine("potsdam-rgb", data, quick=True, jobs=1)
+    report = examine("potsdam-rgb", official(data), quick=True, jobs=1)
     assert [Path(p.path).name for p in report.problems] == ["top_potsdam_7_13_RGB.tif", cut_short.name]
     assert report.counts["images"].to_dict()["val"] == 2016 - 144
     assert "val has 1,872 images, 2,016 were published" in report.notes
@@ -308,7 +311,7 @@ def test_urbansyn_by_its_official_names_in_full(tmp_path: Path) -> None:
     for number in range(1, 7540):
         os.link(image, tmp_path / f"urbansyn/rgb/rgb_{number:04}.png")
         os.link(label, tmp_path / f"urbansyn/ss/ss_{number:04}.png")
-    report = examine("urbansyn", {"urbansyn": str(tmp_path / "urbansyn")}, quick=True, jobs=1)
+    report = examine("urbansyn", official({"urbansyn": str(tmp_path / "urbansyn")}), quick=True, jobs=1)
     assert (report.problems, report.notes, report.missing) == ([], [], {})
     assert report.counts["images"].to_dict() == {"all": 7539, "train": 6785, "val": 754}
 
@@ -318,27 +321,22 @@ def test_labels_are_paired_by_what_follows_the_prefix(tmp_path: Path) -> None:
         save(tmp_path / f"rgb/rgb_{number:04}.png", photo(number))
     for number in (1, 2, 4):
         save(tmp_path / f"ss/ss_{number:04}.png", ids(19 if number == 1 else 2))
-    report = examine("urbansyn", {"urbansyn": str(tmp_path)}, jobs=1)
+    report = examine("urbansyn", official({"urbansyn": str(tmp_path)}), jobs=1)
     assert [p.path for p in report.problems] == [str(tmp_path / n) for n in ("rgb/rgb_0003.png", "ss/ss_0004.png")]
     assert report.counts.loc["all"].tolist() == [2, 7539, 2, 0]
     assert report.pixels["all"].loc[["building", "ignored"]].tolist() == [48, 48]
 
 
-def test_published_counts_belong_to_splits() -> None:
-    for name, splits in COUNTS.items():
-        assert set(splits) <= set(DATASETS[name].splits)
-
-
 def test_unknown_names_and_roots_are_refused() -> None:
     with pytest.raises(DatasetError, match="unknown dataset 'city'"):
-        examine("city")
+        examine("city", official())
     with pytest.raises(DatasetError, match="roots.city: no dataset has this folder"):
-        examine("cityscapes", {"city": "x"})
+        examine("cityscapes", official({"city": "x"}))
 
 
 def test_only_the_text_is_shortened(tmp_path: Path) -> None:
     data = vaihingen(tmp_path, [9] * 13)
-    report = examine("vaihingen", {"vaihingen": str(data)}, jobs=1)
+    report = examine("vaihingen", official({"vaihingen": str(data)}), jobs=1)
     text = render(report)
     assert len(report.problems) == 13 and text.startswith("vaihingen: 13 problems, in ")
     assert text.count("  problem: ") == 10 and "  ... and 3 more problems\n" in text
@@ -360,7 +358,7 @@ def test_command_names_every_defect_and_fails(tmp_path: Path, monkeypatch: pytes
     assert result.exit_code == 1 and result.stdout.endswith("11 problems in all\n")
     for path in planted:
         assert f"  problem: {path}: " in result.stdout
-    assert DATASETS["gtav"].about.tree.splitlines()[0] in result.stdout
+    assert official().layouts["gtav"].tree.splitlines()[0] in result.stdout
 
 
 def test_command_on_a_sound_set_writes_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +390,7 @@ def test_command_writes_no_manifest_of_the_data_folder(tmp_path: Path) -> None:
 def test_absent_datasets_are_reported_and_no_failure() -> None:
     result = gkd()
     assert (result.exit_code, result.stderr) == (0, "")
-    for name, layout in DATASETS.items():
+    for name, layout in official().layouts.items():
         assert f"{name}: absent\n" in result.stdout
         for text in (layout.about.url, layout.about.licence, layout.about.size, variable(layout.folder)):
             assert text in result.stdout
@@ -401,7 +399,7 @@ def test_absent_datasets_are_reported_and_no_failure() -> None:
 def test_command_refuses_an_unknown_name_before_it_starts() -> None:
     result = gkd("vaihingen", "city")
     assert result.exit_code == 1 and result.stdout == ""
-    assert result.stderr.startswith("gkd doctor: unknown dataset 'city', expected one of proxy, ")
+    assert result.stderr.startswith("gkd doctor: unknown dataset 'city', expected one of acdc, ")
 
 
 def test_overlay_leaves_ignored_pixels() -> None:
@@ -424,7 +422,7 @@ def test_contact_sheet_of_any_sizes() -> None:
 
 
 def test_heatmap_says_the_share_of_each_class(tmp_path: Path) -> None:
-    report: Report = examine("vaihingen", {"vaihingen": str(vaihingen(tmp_path, [1, 1, 5]))}, jobs=1)
+    report: Report = examine("vaihingen", official({"vaihingen": str(vaihingen(tmp_path, [1, 1, 5]))}), jobs=1)
     (axis,) = frequency_heatmap(report.frequencies, "shares").axes
     assert [text.get_text() for text in axis.texts] == ["66.7", "", "", "", "33.3", ""]
     with pytest.raises(ValueError, match="no label was read"):

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gkd.data.domains import AVERAGES, SOURCES, targets_of
+from gkd.data.domains import AVERAGES
+from gkd.datasets import official
 from gkd.methods.table import METHODS
 from gkd.params import ROOT, Params, load
 from gkd.report import reporting
@@ -28,6 +29,8 @@ from gkd.workspace.folders import Workspace
 from gkd.workspace.plan import output
 
 DRIVING = ["cityscapes", "bdd100k", "mapillary"]
+KNOWN = official()
+SOURCES = KNOWN.sources
 PRINTED = {name for name in AVERAGES if not name.endswith(" (ours)")}
 
 
@@ -47,7 +50,7 @@ def rows(params: Params, without: tuple[str, ...] = ()) -> pd.DataFrame:
     records = []
     for setting in params.plan.settings:
         for source in [s for s in params.plan.sources if s not in without]:
-            domains = [SOURCES[source].validation, *targets_of(source, params.plan.benchmarks)]
+            domains = [SOURCES[source].validation, *KNOWN.targets_of(source, params.plan.benchmarks)]
             for domain in [d.name for d in domains if d.name not in without]:
                 for method in params.plan.methods:
                     for seed in params.plan.seeds:
@@ -73,7 +76,7 @@ def test_a_table_for_each_benchmark_of_the_profile() -> None:
 def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
     params = load("mini")
     table = summary_table(rows(params), params, "f2l")
-    unseen = [domain.name for source in params.plan.sources for domain in targets_of(source)]
+    unseen = [domain.name for source in params.plan.sources for domain in KNOWN.targets_of(source)]
     assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
     mean = np.mean([score("kd", domain) for domain in unseen])
     assert table.text.loc["Vanilla KD", UNSEEN] == f"{mean:.1f}"
@@ -252,7 +255,7 @@ def test_the_papers_numbers_are_labelled_and_cover_the_columns() -> None:
     table = paper_table(paper, load("mini"))
     assert table is not None
     assert list(table.index) == ["No KD (paper)", "Vanilla KD (paper)", "GKD (paper)"]
-    unseen = {domain.name for source in load("mini").plan.sources for domain in targets_of(source)}
+    unseen = {domain.name for source in load("mini").plan.sources for domain in KNOWN.targets_of(source)}
     assert unseen | PRINTED | {"origin"} == set(table.columns)
     assert table.columns.is_unique
     known = {"printed", "digitised", "secondary"}
@@ -264,7 +267,8 @@ def test_choices_are_the_learning_rates_with_the_validation_score_that_chose_the
     validation = SOURCES["gtav"].validation.name
     who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "macc": 0.0, "aacc": 0.0, "lr": 3.0e-3}
     table = choices(
-        pd.DataFrame([{**who, "domain": validation, "miou": 41.5}, {**who, "domain": "bdd100k", "miou": 9.0}])
+        pd.DataFrame([{**who, "domain": validation, "miou": 41.5}, {**who, "domain": "bdd100k", "miou": 9.0}]),
+        load("mini"),
     )
     assert table.to_dict("records") == [
         {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "lr": 3.0e-3, "validation_miou": 41.5}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_models import tiny_vit
 
-from gkd.data.domains import SOURCES
 from gkd.data.labels import IGNORE
+from gkd.datasets import official
 from gkd.methods.baselines import pixel_kl
 from gkd.params import Evaluate, Mask2FormerOptions, TaskLearning
 from gkd.params import load as load_params
@@ -19,7 +19,7 @@ from gkd.segmentation.task_learning import build_segmentor, choose, learn, learn
 from gkd.train.resume import Resume
 from gkd.weights.checkpoints import CheckpointError, save
 
-SOURCE = SOURCES["potsdam"]
+SOURCE = official().sources["potsdam"]
 CLASSES = len(SOURCE.classes)
 PROTOCOL = Evaluate(window=32, stride=32, batch_size=4)
 

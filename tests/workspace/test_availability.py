@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from dataset_names import touch
 
-from gkd.data.domains import SOURCES
-from gkd.datasets import DATASETS, variable
+from gkd.datasets import official, variable
 from gkd.params import Params, load
 from gkd.workspace import availability
 from gkd.workspace.availability import check, dependency, write_manifest
 
+SOURCES, DATASETS = official().sources, official().layouts
 FOLDERS = sorted({layout.folder for layout in DATASETS.values()})
 
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkd.data.domains import SOURCES, benchmarks_of
+from gkd.datasets import official
 from gkd.methods.table import METHODS
 from gkd.params import EXTRA_TEACHERS, ROOT, EncoderSpec, Params, load
 from gkd.workspace.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, write
@@ -183,7 +183,7 @@ def test_chosen_benchmarks_are_the_targets_of_the_evaluation() -> None:
 
 
 def test_naming_the_usual_benchmarks_changes_nothing() -> None:
-    usual = [b.name for source in load("mini").plan.sources for b in benchmarks_of(source)]
+    usual = [b.name for source in load("mini").plan.sources for b in official().benchmarks_of(source)]
     assert build(with_plan(benchmarks=usual)) == build(load("mini"))
 
 
@@ -202,8 +202,11 @@ def test_more_evaluations_than_the_report_reads_are_refused() -> None:
     ("change", "message"),
     [
         (lambda: with_plan(methods=["teacher", "gdk"]), "mini.plan.methods: unknown name 'gdk'; known: teacher, none"),
-        (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: gtav, cityscapes"),
-        (lambda: with_plan(benchmarks=["gtav-acd"]), "mini.plan.benchmarks: unknown name 'gtav-acd'; known: gtav-city"),
+        (lambda: with_plan(sources=["gta5"]), "mini.plan.sources: unknown name 'gta5'; known: camvid, cityscapes"),
+        (
+            lambda: with_plan(benchmarks=["gtav-acd"]),
+            "mini.plan.benchmarks: unknown name 'gtav-acd'; known: camvid",
+        ),
         (lambda: with_plan(settings=["f2g"]), "mini.models.students has no 'f2g' .only: f2l, f2f."),
         (lambda: load("mini").model_copy(update={"heads": {"gdk": {}}}), "mini.heads: unknown name 'gdk'"),
         (
@@ -269,7 +272,8 @@ def test_label_fractions_restrict_task_learning_alone() -> None:
 
 # Empty stages, the plan with most members, and every source.
 @pytest.mark.parametrize(
-    ("profile", "changes"), [("camvid", {}), ("grid", {}), ("mini", {"sources": list(SOURCES), "methods": ["gkd"]})]
+    ("profile", "changes"),
+    [("camvid", {}), ("grid", {}), ("mini", {"sources": list(official().sources), "methods": ["gkd"]})],
 )
 def test_dvc_reads_the_plan(profile: str, changes: dict[str, Any], tmp_path: Path) -> None:
     plan = build(with_plan(profile, **changes))

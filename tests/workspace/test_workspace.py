@@ -9,8 +9,7 @@ import pytest
 from dataset_names import touch
 from torch import nn
 
-from gkd.data.domains import SOURCES
-from gkd.datasets import DatasetError, SegmentationData
+from gkd.datasets import DatasetError, SegmentationData, official
 from gkd.params import load
 from gkd.workspace import folders as workspace
 from gkd.workspace.folders import SCRATCH_RESULTS, Workspace, open_domain, open_training, run_notebook
@@ -157,27 +156,27 @@ def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(root: 
 def test_an_absent_domain_says_what_to_do(root: Path) -> None:
     params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
     with pytest.raises(DatasetError) as error:
-        open_domain(params, SOURCES["gtav"].train[0])
+        open_domain(params, official().sources["gtav"].train[0])
     assert str(root / "gtav") in str(error.value) and "`make data`" in str(error.value)
 
 
 def test_a_domain_that_is_there_is_opened(root: Path) -> None:
     touch(root, "gtav")
     params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
-    for domain in (*SOURCES["gtav"].train, SOURCES["gtav"].validation):
+    for domain in (*official().sources["gtav"].train, official().sources["gtav"].validation):
         assert len(open_domain(params, domain)) == 1
 
 
 def test_training_images_are_those_of_all_datasets_of_a_source(root: Path) -> None:
     touch(root, "gtav", "synthia")
     params = load("tiny").model_copy(update={"roots": {name: str(root / name) for name in ("gtav", "synthia")}})
-    alone = open_training(params, SOURCES["gtav"])
+    alone = open_training(params, official().sources["gtav"])
     assert isinstance(alone, SegmentationData) and alone.in_memory and len(alone) == 1
-    names = [sample.name for sample in open_training(params, SOURCES["gtav-synthia"]).samples]
+    names = [sample.name for sample in open_training(params, official().sources["gtav-synthia"]).samples]
     assert names == ["gtav/images/00002.png", "synthia/RGB/0000000.png"]
     (root / "synthia/RGB/0000000.png").unlink()
     with pytest.raises(DatasetError, match="synthia/GT/LABELS/0000000.png: expected the image of this label"):
-        open_training(params, SOURCES["gtav-synthia"])
+        open_training(params, official().sources["gtav-synthia"])
 
 
 @pytest.mark.parametrize(("planned", "refused"), [("data", True), ("manifests", False)])
@@ -191,8 +190,8 @@ def test_under_dvc_a_root_elsewhere_must_be_planned(
     monkeypatch.setenv("DVC_STAGE", "task_learning@f2l-none-gtav-0")
     if refused:
         with pytest.raises(DatasetError, match="plan.yaml was written without it: run `gkd plan`"):
-            open_domain(params, SOURCES["gtav"].train[0])
+            open_domain(params, official().sources["gtav"].train[0])
     else:
-        assert len(open_domain(params, SOURCES["gtav"].train[0])) == 1
+        assert len(open_domain(params, official().sources["gtav"].train[0])) == 1
     monkeypatch.delenv("DVC_STAGE")
-    assert len(open_domain(params, SOURCES["gtav"].train[0])) == 1
+    assert len(open_domain(params, official().sources["gtav"].train[0])) == 1
