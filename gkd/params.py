@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gkd.files import write_whole
 from gkd.values import (
@@ -203,11 +203,47 @@ class Profile(_Section):
     heads: dict[str, Options]  # by method: what its file calls options, on top of the defaults there
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$")]  # it becomes part of file names
+
+
+class DeclaredDataset(_Section):
+    """A dataset of the user's own; gkd.data.declared says how the keys are read."""
+
+    images: str  # "images/{split}/*.jpg"
+    labels: str | None = None
+    table: str | None = None  # a label table, or the path of a CSV of one's own
+    label_space: str | None = None  # the table that names the classes; None = that of `table`
+    splits: list[str] | dict[str, str] = []
+
+
+class DeclaredBenchmark(_Section):
+    """A source, by its name or by what trains and validates, and the domains on which it is scored."""
+
+    source: str | None = None
+    train: list[str] = []  # "harbour/train": dataset and split
+    validation: str | None = None
+    targets: list[str] = Field(min_length=1)
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DeclaredBenchmark:
+        own = bool(self.train) + (self.validation is not None)
+        if own != (0 if self.source is not None else 2):
+            raise ValueError("expected `source`, or `train` and `validation`")
+        return self
+
+
 class File(_Section):
     """The whole of params.yaml."""
 
     profile: ProfileName
     roots: dict[str, str] = {}
+    datasets: dict[Name, DeclaredDataset] = {}
+    benchmarks: dict[Name, DeclaredBenchmark] = {}
     profiles: dict[ProfileName, Any]
 
 
@@ -224,6 +260,8 @@ class Params(Profile):
 
     profile: str
     roots: dict[str, str] = {}
+    datasets: dict[str, DeclaredDataset] = {}
+    benchmarks: dict[str, DeclaredBenchmark] = {}
 
     @property
     def compute(self) -> Compute:
@@ -257,6 +295,11 @@ def at(content: Any, key: str, kind: type) -> Any:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content if isinstance(content, kind) else kind()
+
+
+def sound(section: type[BaseModel], content: Any) -> bool:
+    """Whether `content` is a section without faults."""
+    return not any(_faults(section, content))
 
 
 def load(

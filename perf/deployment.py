@@ -31,8 +31,7 @@ import torch
 from table import arguments, finish, line, show
 from torch import nn
 
-from gkd.data.domains import SOURCES, targets_of
-from gkd.datasets import DATASETS, open_split
+from gkd.datasets import official
 from gkd.deploy import ExportError, export, load_folder
 from gkd.deploy.build import any_size, multiple_of
 from gkd.deploy.config import DecoderConfig, InferenceConfig
@@ -126,7 +125,9 @@ def weights(model: nn.Module) -> float:
 def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
     """A row for each checkpoint and domain: mIoU by engine."""
     roots = {
-        layout.folder: str(data / layout.folder) for layout in DATASETS.values() if (data / layout.folder).is_dir()
+        layout.folder: str(data / layout.folder)
+        for layout in official().layouts.values()
+        if (data / layout.folder).is_dir()
     }
     rows: list[dict[str, object]] = []
     titles = ["checkpoint", "domain", *SCORED]
@@ -136,8 +137,9 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
             folder = Path(parent) / "model"
             config = export(file, folder, onnx=True, int8=True)
             member = config.provenance["member"]
-            source, params = SOURCES[member["source"]], load(member["profile"])
-            training = open_split(source.train.dataset, source.train.split, roots)
+            known = official(roots)
+            source, params = known.sources[member["source"]], load(member["profile"])
+            training = known.open_split(source.train[0].dataset, source.train[0].split)
             spread = np.linspace(0, len(training) - 1, 32).round().astype(int)
             photos = (training[int(index)][0] for index in spread)
             static = quantise(
@@ -147,10 +149,10 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
             )
             exported = {engine: load_folder(folder, engine) for engine in ("torch", "onnx", "int8")}
             engines = {engine: item.model for engine, item in exported.items()} | {"int8 static": OnnxModel(static)}
-            for domain in (source.validation, *targets_of(source.name)):
+            for domain in (source.validation, *known.targets_of(source.name)):
                 bound = params.evaluate.bounds.get(domain.name)
                 window = replace(exported["torch"].inference, bound=None if bound is None else tuple(bound))
-                images = open_split(domain.dataset, domain.split, roots, in_memory=True)
+                images = known.open_split(domain.dataset, domain.split, in_memory=True)
                 row: dict[str, object] = {"member": config.name, "domain": domain.name}
                 for engine, model in engines.items():
                     row[engine] = scores(evaluate(model, images, len(config.classes), window)).miou

@@ -25,7 +25,7 @@ from counting import Cost, count_distillation, count_task
 from table import arguments, finish, show
 from torch import nn
 
-from gkd.data.domains import SOURCES
+from gkd.datasets import catalogue
 from gkd.methods import Row, objective
 from gkd.methods import row as row_of
 from gkd.models import Encoder
@@ -163,7 +163,8 @@ def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
 
 def _task_cost(params: Params, models: _Models, method: Row) -> tuple[Cost, int]:
     """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
-    section, classes = params.task_learning, max(len(SOURCES[source].classes) for source in params.plan.sources)
+    section, known = params.task_learning, catalogue(params)
+    classes = max(len(known.sources[source].classes) for source in params.plan.sources)
     model = _segmentor(params, models, method.encoder, classes, method.frozen)
     guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
     cost = count_task(model, section.crop, classes, guide)

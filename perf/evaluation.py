@@ -32,7 +32,7 @@ from table import arguments, finish, show
 from torch import Tensor, nn
 
 from gkd.data.workers import cores
-from gkd.datasets import SegmentationData, open_split
+from gkd.datasets import SegmentationData, official
 from gkd.models import Encoder
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.segmentation.evaluation import evaluate
@@ -52,7 +52,7 @@ def domain(root: Path, count: int) -> SegmentationData:
             path = root / folder / "val" / "town" / f"town_{number:06}_000019_{end}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.roll(pixels, 37 * number, axis=1)).save(path)
-    return open_split("cityscapes", "val", {"cityscapes": str(root)})
+    return official({"cityscapes": str(root)}).open_split("cityscapes", "val")
 
 
 def segmentor(seed: int) -> Segmentor:

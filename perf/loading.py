@@ -22,10 +22,9 @@ import torch
 from PIL import Image
 from table import arguments, finish
 
-from gkd.data import mapped
+from gkd.data import reading
 from gkd.data.labels import colours
-from gkd.data.reading import read_ids, read_rgb, to_train_ids
-from gkd.data.tiff import read_bands, read_coloured_train_ids
+from gkd.data.reading import read_label, read_photo, read_window
 from gkd.data.tiles import windows
 from gkd.data.transforms import DistillationView, LabelledView
 from gkd.params import Distillation, TaskLearning
@@ -71,15 +70,13 @@ def photos(folder: Path, width: int, height: int, suffix: str, repeats: int) -> 
     image, label = folder / f"{width}.{suffix}", folder / f"{width}_label.png"
     Image.fromarray(photo(width, height)).save(image, quality=90)  # of JPEG alone
     Image.fromarray(regions(width, height, 34)).save(label)
-    pixels, ids = read_rgb(image), read_ids(label)
-    train_ids = to_train_ids(ids, "cityscapes", label)
+    pixels, train_ids = read_photo(image), read_label(label, "cityscapes")
     distil = DistillationView(Distillation(steps=1, batch_size=1, lr=1e-4, image_size=[512, 512]))
     learn = LabelledView(TaskLearning(steps=1, batch_size=1, lrs=[1e-4], crop=[512, 512]))
     parts = {
         "decode, Pillow alone": lambda: np.array(Image.open(image).convert("RGB")),
-        "decode": lambda: read_rgb(image),
-        "decode of the label": lambda: read_ids(label),
-        "LUT (ids checked, mapped)": lambda: to_train_ids(ids, "cityscapes", label),
+        "decode": lambda: read_photo(image),
+        "decode of the label, ids checked and mapped": lambda: read_label(label, "cityscapes"),
         "augment, distillation 512": lambda: distil(pixels),
         "augment, task learning 512": lambda: learn(pixels, train_ids),
     }
@@ -110,12 +107,13 @@ def tiles(folder: Path, compression: str | None, repeats: int) -> tuple[str, dic
 
     def read(path: Path) -> object:
         box = boxes[rng.integers(len(boxes))]
-        return read_bands(path, window=box) if path == image else read_coloured_train_ids(path, "isprs", window=box)
+        return read_window(path, box) if path == image else read_label(path, "isprs", "colours", box)
 
     start = time.process_time()
     read(image), read(label)
     first = 1000 * (time.process_time() - start)
-    few = turns({"decode both tiles, Pillow": lambda: [mapped._decode(path) for path in (image, label)]}, repeats)
+    whole = {"decode both tiles, Pillow": lambda: [np.array(Image.open(path)) for path in (image, label)]}
+    few = turns(whole, repeats)
     many = turns({"window": lambda: read(image), "label window": lambda: read(label)}, 10 * repeats)
     name = f"{TILE}x{TILE} TIFF {compression or 'uncompressed'} ({image.stat().st_size / 1e6:.0f} MB)"
     return name, {**medians(few), "first window of a tile": first, **medians(many)}
@@ -126,7 +124,7 @@ def limits(parts: dict[str, float]) -> list[str]:
     lines = []
     for what, names in (
         ("distillation", ("decode", "augment, distillation 512")),
-        ("task learning", ("decode", "decode of the label", "LUT (ids checked, mapped)", "augment, task learning 512")),
+        ("task learning", ("decode", "decode of the label, ids checked and mapped", "augment, task learning 512")),
     ):
         total = sum(parts[name] for name in names)
         shares = ", ".join(f"{name} {100 * parts[name] / total:.0f} %" for name in names)
@@ -157,7 +155,7 @@ def main() -> int:
     table: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        mapped.ROOT = folder  # copies of compressed tiles go there
+        reading.ROOT = folder  # copies of compressed tiles go there
         rows = [
             lambda: photos(folder, 2048, 1024, "png", options.repeats),
             lambda: photos(folder, 1024, 512, "jpg", options.repeats),

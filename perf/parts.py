@@ -21,9 +21,9 @@ from counting import count_distillation
 from profiling import allocated_memory, medians, step_marks
 from table import arguments, finish, show
 
-from gkd.data.domains import SOURCES
 from gkd.data.loading import Draw, loader
 from gkd.data.transforms import DistillationView
+from gkd.datasets import catalogue
 from gkd.distillation import step_mask
 from gkd.methods import objective as build_objective
 from gkd.params import ROOT, load
@@ -54,7 +54,7 @@ def main() -> int:
     heads = params.heads.get(options.method)
     objective = build_objective(options.method, student, teacher, heads, seed=0)
     rows, columns = student.grid(section.image_size)
-    data = open_training(params, SOURCES[options.source])
+    data = open_training(params, catalogue(params).sources[options.source])
     draw = Draw(section.steps, section.batch_size, seed=0, repeats=section.repeats)
     views = loader(data, DistillationView(section), draw, labelled=False)
     batches = ((images, step_mask(section, rows * columns, 0, i)) for i, images in enumerate(views))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gkd.datasets import DATASETS
+from gkd.datasets import official
 from gkd.params import Params, load
 
 NAMES = {
@@ -43,5 +43,5 @@ def touch(data: Path, *folders: str) -> None:
 def plan(data: Path, profile: str = "tiny", **changes: Any) -> Params:
     """A profile whose datasets all lie under `data`, with changes of its `plan`."""
     params = load(profile)
-    roots = {layout.folder: str(data / layout.folder) for layout in DATASETS.values()}
+    roots = {layout.folder: str(data / layout.folder) for layout in official().layouts.values()}
     return params.model_copy(update={"plan": params.plan.model_copy(update=changes), "roots": roots})

@@ -10,8 +10,9 @@ import pytest
 from dataset_names import touch
 from typer.testing import CliRunner, Result
 
-from gkd import datasets, params
+from gkd import params
 from gkd.cli import app
+from gkd.data import catalogue
 from gkd.weights import checkpoints
 from gkd.workspace import folders, manifests, plan
 
@@ -24,7 +25,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of params.yaml and plan.yaml that the command takes for the checkout, with no datasets."""
     for name in ("params.yaml", "plan.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for module in (params, plan, manifests, datasets, folders):
+    for module in (params, plan, manifests, catalogue, folders):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
     return tmp_path

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from killing import Photos
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from tiny_models import Normed, tiny_vit
+from tiny_models import Normed, photos, tiny_vit
 
 from gkd import distillation, methods
 from gkd.distillation import checkpointed, distil, distil_folder, preview, step_mask
@@ -35,7 +34,7 @@ def trained(method="gkd", run=None, student=None, teacher=None, **options):
     run, student = run or Run("run"), student or tiny_vit(24, depth=1, seed=1)
     teacher = teacher or tiny_vit(48, depth=1, seed=2)
     objective = methods.objective(method, student, teacher, seed=run.seed)
-    return student, objective, distil(student, teacher, objective, Photos(), section(**options), run)
+    return student, objective, distil(student, teacher, objective, photos(), section(**options), run)
 
 
 @pytest.mark.parametrize("method", ["gkd", "mse", "gkd-diag", "gkd-light"])
@@ -113,7 +112,7 @@ def test_masks_follow_seed_and_step_and_are_shared_evenly():
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_preview_is_the_first_batch_of_the_run(steps, repeats):
     student = tiny_vit(24, depth=1)
-    views, mask = preview(Photos(), section(repeats=repeats), student, 3)
+    views, mask = preview(photos(), section(repeats=repeats), student, 3)
     trained(run=Run("run", 3), student=student, steps=1, repeats=repeats)
     ((_, images, used),) = steps
     assert torch.equal(views, images) and torch.equal(mask, used)
@@ -124,7 +123,7 @@ TINY = {"img_size": 32, "patch_size": 8, "depth": 1, "num_heads": 3, "num_classe
 
 @pytest.fixture
 def folder(tmp_path):
-    for index, image in enumerate(Photos().images):
+    for index, (image, _) in enumerate(photos()):
         path = tmp_path / "a" / "b" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
@@ -140,7 +139,7 @@ def test_any_two_timm_models_and_a_folder_make_a_distilled_student(folder):
     assert same == {"head.weight", "head.bias"}
     # What the stages do, each model with its own pixel statistics.
     pair = Encoder(twin, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), Encoder(teacher, (0.5,) * 3, (0.5,) * 3)
-    expected = distil(*pair, methods.objective("gkd", *pair), Photos(), section(steps=2, lr=5e-4 * 4 / 512), Run("x"))
+    expected = distil(*pair, methods.objective("gkd", *pair), photos(), section(steps=2, lr=5e-4 * 4 / 512), Run("x"))
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
 
 

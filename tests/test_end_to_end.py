@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gkd.datasets import DATASETS, variable
+from gkd.datasets import official, variable
 from gkd.methods import row
 from gkd.params import ROOT, load
 
@@ -31,7 +31,7 @@ def run(clone: Path, *command: str) -> str:
         "JUPYTER_PREFER_ENV_PATH": "1",
         "OMP_NUM_THREADS": "1",
     }
-    for name in (variable(layout.folder) for layout in DATASETS.values()):
+    for name in (variable(layout.folder) for layout in official().layouts.values()):
         environment.pop(name, None)  # the clone's own data/, wherever the user's datasets lie
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -16,7 +16,7 @@ ROOMS = "files values params data datasets models weights train qsd methods dist
 ROOMS = (*ROOMS.split(), "report", "doctor", "deploy", "cli", "mini")
 # Still to turn or to go, in this order.
 MOVING: list[str] = []
-TURNING = {("data.subsets", "datasets"), ("data.samples", "datasets")}
+TURNING: set[tuple[str, str]] = set()
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 # What planning, drawing and the command line need before any work starts.
 LIGHT = "params data.labels datasets mini.suite data.domains methods workspace.plan workspace.folders workspace.check "

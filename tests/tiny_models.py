@@ -1,11 +1,18 @@
-"""Encoders small enough for a test."""
+"""Encoders small enough for a test, and a few images for them."""
 
+import numpy as np
 import torch
 from torch import nn
 
 from gkd.models import Encoder
 
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 4), "window_size": 2, "img_size": 64}
+
+
+def photos(count=5):
+    """Images of noise without labels, as datasets give them."""
+    rng = np.random.default_rng(0)
+    return [(image, None) for image in rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)]
 
 
 def tiny_vit(dim=24, patch=8, size=32, depth=2, seed=0, **options):

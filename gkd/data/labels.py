@@ -1,76 +1,117 @@
-"""Class tables and id maps, kept as CSV files beside this module.
+"""Label tables: what the ids in label images stand for. Those of the official datasets lie in gkd/data/tables/.
 
-Every file has the columns id, name, train_id, r, g, b: the id stored in label images, what it stands for, the
-train id that it becomes (255 = ignored) and its colour. Those of SPACES also define a label space, that
-is, the classes that a model predicts.
-Sources: cityscapesScripts labels table, spec/datasets.md sections 0, 5, 7.4, 8, 9 and 10.
+lut("mapillary")[raw_ids], class_names("cityscapes"), palette("tables/harbour.csv")
 
-The classes of "rescue", for transfer from Potsdam to RescueNet, are the published ones. How the ids of both sets map to
+A table is a CSV with the columns id, name, train_id, r, g, b: the id stored in label images, what it stands for, the
+train id that it becomes (255 = ignored) and its colour. It is named by the file in gkd/data/tables/ without .csv, or by
+the path of a file of one's own, relative to the root of the repository. A table also defines a label space, the classes
+that a model predicts, unless it belongs to another one (`space_of`): class k is the first row whose train id is k.
+
+Sources: the labels table of cityscapesScripts, the classes of the ISPRS benchmark, and what the other datasets publish.
+The classes of "rescue", for transfer from Potsdam to RescueNet, are the published ones; how the ids of both sets map to
 them (rescuenet, isprs_rescue) is not published: those two tables are our own.
 """
 
 import csv
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from gkd.params import ROOT
+
 IGNORE = 255
-SPACES = ("cityscapes", "isprs", "camvid", "rescue")
-TABLES = (*SPACES, "cityscapes_train_ids", "mapillary", "synthia", "urbansyn", "rescuenet", "isprs_rescue")
+COLUMNS = ("id", "name", "train_id", "r", "g", "b")
+# Tables whose train ids are those of another one, which names the classes.
+_SPACES = dict.fromkeys(("cityscapes_train_ids", "mapillary", "synthia", "urbansyn"), "cityscapes")
+_SPACES |= dict.fromkeys(("rescuenet", "isprs_rescue"), "rescue")
+TABLES = tuple(sorted(file.stem for file in Path(__file__).with_name("tables").glob("*.csv")))
 
 
-@cache
-def _rows(table: str, allowed: tuple[str, ...]) -> tuple[dict[str, str], ...]:
-    if table not in allowed:
-        raise ValueError(f"unknown label table {table!r}, expected one of {', '.join(allowed)}")
-    with open(Path(__file__).with_name("tables") / f"{table}.csv", encoding="utf-8", newline="") as file:
-        return tuple(csv.DictReader(file))
+class _Row(NamedTuple):
+    name: str
+    train_id: int
+    colour: tuple[int, ...]
 
 
-def _classes(space: str) -> list[dict[str, str]]:
-    scored = [row for row in _rows(space, SPACES) if int(row["train_id"]) != IGNORE]
-    return sorted(scored, key=lambda row: int(row["train_id"]))
+class _Table(NamedTuple):
+    rows: dict[int, _Row]  # by id, ascending
+    classes: tuple[_Row, ...]  # the first row of each train id, in their order
+    lut: np.ndarray  # uint8 (256,)
+    known: np.ndarray  # bool (256,)
+
+
+def space_of(table: str) -> str:
+    """The label space that the train ids of a table belong to: the table itself, or the one that names its classes."""
+    return _SPACES.get(table, table)
 
 
 def class_names(space: str) -> tuple[str, ...]:
     """Names of the K classes of a label space, in the order of their train ids."""
-    return tuple(row["name"] for row in _classes(space))
+    return tuple(row.name for row in _classes(space))
 
 
 def palette(space: str) -> np.ndarray:
     """Colours of the K classes of a label space: uint8 (K, 3), in the order of their train ids."""
-    return np.array([[row["r"], row["g"], row["b"]] for row in _classes(space)], dtype=np.uint8)
+    return np.array([row.colour for row in _classes(space)], dtype=np.uint8)
 
 
 def known_ids(table: str) -> tuple[int, ...]:
     """The ids that a label image of this table may hold, ascending."""
-    return tuple(sorted(int(row["id"]) for row in _rows(table, TABLES)))
+    return tuple(_table(table).rows)
 
 
 def colours(table: str) -> dict[int, tuple[int, int, int]]:
     """The colour (red, green, blue) of each id that a label image of this table may hold."""
-    return {int(row["id"]): (int(row["r"]), int(row["g"]), int(row["b"])) for row in _rows(table, TABLES)}
+    return {number: row.colour for number, row in _table(table).rows.items()}
 
 
-@cache
 def lut(table: str) -> np.ndarray:
     """Look-up table raw id -> train id: read-only uint8 (256,), 255 where void. Check `unknown_ids` first."""
-    values = np.full(256, IGNORE, dtype=np.uint8)
-    for row in _rows(table, TABLES):
-        values[int(row["id"])] = int(row["train_id"])
-    values.flags.writeable = False
-    return values
-
-
-@cache
-def _is_known(table: str) -> np.ndarray:
-    return np.isin(np.arange(256), known_ids(table))
+    return _table(table).lut
 
 
 def unknown_ids(raw: np.ndarray, table: str) -> tuple[int, ...]:
     """The ids in `raw` (uint8, any shape) that the table does not list: empty when the label is sound."""
-    known = _is_known(table)
+    known = _table(table).known
     if known[raw].all():  # much cheaper than sorting the pixels, and the usual case
         return ()
     return tuple(int(i) for i in np.unique(raw) if not known[i])
+
+
+def _classes(space: str) -> tuple[_Row, ...]:
+    if space in _SPACES:
+        raise ValueError(f"label table {space!r} names no classes of its own, they are those of {_SPACES[space]!r}")
+    return _table(space).classes
+
+
+def _table(table: str) -> _Table:
+    """Raises ValueError on an unknown or unusable table, which it names."""
+    file = ROOT / table if table.endswith(".csv") else Path(__file__).with_name("tables") / f"{table}.csv"
+    if not file.is_file():
+        known = f"one of {', '.join(TABLES)}, or the path of a CSV file"
+        raise ValueError(f"unknown label table {table!r}, expected {known}")
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@lru_cache
+def _read(file: Path, _changed: int) -> _Table:
+    rows: dict[int, _Row] = {}
+    first: dict[int, _Row] = {}
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        for line, values in enumerate(csv.DictReader(text), start=2):
+            numbers = [(values.get(key) or "").strip() for key in COLUMNS if key != "name"]
+            if not all(number.isdecimal() and int(number) < 256 for number in numbers) or int(numbers[0]) in rows:
+                raise ValueError(f"{file}, line {line}: expected {','.join(COLUMNS)}, numbers 0 to 255, each id once")
+            number, train_id, *colour = map(int, numbers)
+            rows[number] = _Row(values.get("name") or "", train_id, tuple(colour))
+            first.setdefault(train_id, rows[number])
+    first.pop(IGNORE, None)
+    if not first or sorted(first) != list(range(len(first))):
+        raise ValueError(f"{file}: expected the train ids 0, 1, 2, ... and 255 (ignored), found {sorted(first)}")
+    rows = dict(sorted(rows.items()))
+    train_ids, known = np.full(256, IGNORE, dtype=np.uint8), np.zeros(256, dtype=bool)
+    train_ids[list(rows)], known[list(rows)] = [row.train_id for row in rows.values()], True
+    train_ids.flags.writeable = False
+    return _Table(rows, tuple(first[k] for k in sorted(first)), train_ids, known)

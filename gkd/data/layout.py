@@ -1,26 +1,26 @@
 """What a dataset is: where its files lie in the official layout, and how they become arrays.
 
-A dataset is a `Layout`, written as data in a file of its own.
+A dataset is a `Layout`, written as data in a file of its own in gkd/datasets/, or declared in params.yaml.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from gkd.data.labels import space_of
 from gkd.data.pairing import Place, Sample, pair
-from gkd.data.reading import DatasetError, check_sizes, read_rgb, read_train_ids
+from gkd.data.reading import DatasetError, Encoding, check_sizes, read_label, read_photo
 
 
-@dataclass(frozen=True)
-class About:
+class About(NamedTuple):
     """What a person must know to get the dataset."""
 
     url: str
     licence: str
     size: str
-    tree: str  # the expected folder tree
 
 
 def every_sample(split: str, samples: list[Sample]) -> list[Sample]:
@@ -37,64 +37,77 @@ def every_tenth_held_out(split: str, samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Layout:
-    """A dataset in its official layout. `folder` names its root, which several datasets may share."""
+    """A dataset in its official layout."""
 
     name: str
-    folder: str
-    label_space: str  # "" where there are no labels
-    splits: Mapping[str, tuple[Place, ...]]  # where each split may lie, best first
-    about: About
+    folder: str = ""  # names its root, which several datasets may share; "" = its name
+    places: tuple[Place, ...]  # where each split may lie, best first
+    # Split -> its folder, which "{split}" stands for in the places; by default all of them lie in one.
+    splits: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(("all", "train", "val"), ""))
+    label_space: str | None = None  # None: that of the label tables; "" where there are no labels
+    about: About | None = None  # None: a dataset of the user's own
+    published: Mapping[str, int] = field(default_factory=dict)  # split -> images that the published dataset holds
     skip: str = ""  # regular expression: names, without suffix, of files that are no part of the dataset
-    part: Callable[[str, list[Sample]], list[Sample]] = every_sample  # which samples of its folder
+    part: Callable[[str, list[Sample]], list[Sample]] = every_sample  # which samples of its folder a split has
+    encoding: Encoding = "ids"  # of the labels, see `read_label`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder or self.name)
+        if self.label_space is None:
+            object.__setattr__(self, "label_space", space_of(self.places[0].table))
 
     def find(self, root: Path, split: str) -> list[Sample]:
         """The samples of a split, sorted. Raises DatasetError where folders, images or labels are missing."""
-        self.check_split(split)
+        places = self.places_of(split)
         if not root.is_dir():
             raise DatasetError(f"{root}: expected the root folder of {self.name}, found no such folder")
-        present = [place for place in self.splits[split] if not place.missing(root)]
+        present = [place for place in places if not place.missing(root)]
         if not present:
             raise DatasetError(self._misplaced(root, split))
         # If no place has labels, the first one is the one to complain about.
         place = next((place for place in present if place.has_labels(root)), present[0])
-        samples = self.part(split, pair(root, place, self.skip))
+        samples = self.part(split, pair(root, place, self))
         if not samples:
             raise DatasetError(
-                f"{root / place.images}: expected images of the split {split!r} of {self.name}, found only"
+                f"{root / place.folders[0]}: expected images of the split {split!r} of {self.name}, found only"
                 " images of its other splits, the split is empty; complete the download"
             )
         return samples
 
-    def check_split(self, split: str) -> None:
-        """Raises DatasetError unless `split` is one of the splits."""
+    def places_of(self, split: str) -> tuple[Place, ...]:
+        """Where a split may lie, best first. Raises DatasetError unless `split` is one of the splits."""
         if split not in self.splits:
             raise DatasetError(f"{self.name} has no split {split!r}, expected one of {', '.join(self.splits)}")
+        return tuple(place.of(self.splits[split]) for place in self.places)
 
-    def read_image(self, path: Path) -> np.ndarray:
+    @property
+    def tree(self) -> str:
+        """The expected files below the root, a line each; folders in between do not matter."""
+        folders = ",".join(dict.fromkeys(self.splits.values()))
+        lines = [" and ".join(filter(None, place[:2])) for place in self.places]
+        return "\nor ".join(lines).replace("{split}", f"{{{folders}}}" if "," in folders else folders)
+
+    def read_image(self, sample: Sample) -> np.ndarray:
         """uint8 RGB (H, W, 3)."""
-        return read_rgb(path)
+        return read_photo(sample.image)
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, sample: Sample) -> np.ndarray:
         """uint8 train ids (H, W), 255 = ignored."""
-        places = [place for places in self.splits.values() for place in places if place.labels is not None]
-        for place in places:
-            if path.name.lower().endswith(place.label_suffix.lower()):
-                return read_train_ids(path, place.table)
-        endings = " or ".join(sorted({"*" + place.label_suffix for place in places})) or "no labels at all"
-        raise DatasetError(f"{path}: expected a label of {self.name}, {endings}; check the name")
+        return read_label(sample.label, sample.table, self.encoding)
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
         """Image and label (None without labels). Raises DatasetError where their files differ in size."""
         if sample.label is None:
-            return self.read_image(sample.image), None
-        check_sizes(sample.image, sample.label)
-        return self.read_image(sample.image), self.read_label(sample.label)
+            return self.read_image(sample), None
+        if sample.window is None:  # tiles are compared when they are listed
+            check_sizes(sample.image, sample.label)
+        return self.read_image(sample), self.read_label(sample)
 
     def _misplaced(self, root: Path, split: str) -> str:
         """What to say when no place is under `root`: often it is one level too high or too low."""
-        places = self.splits[split]
+        places = self.places_of(split)
         missing = min((place.missing(root) for place in places), key=len)
         text = f"{root}: expected {' and '.join(missing)} of {self.name}, found none"
         for folder in (*root.parents[:2], *sorted(path for path in root.iterdir() if path.is_dir())):

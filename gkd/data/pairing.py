@@ -1,12 +1,26 @@
-"""Which image belongs to which label: files under two folders, paired by their names."""
+"""Which image belongs to which label: files that two patterns name, paired by what their stars stand for."""
+
+from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from gkd.data.reading import DatasetError
+import numpy as np
+
+from gkd.data.reading import DatasetError, Window
+
+
+class Reader(Protocol):
+    """What pairing knows of a `gkd.data.layout.Layout`."""
+
+    name: str
+    skip: str
+
+    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
 class Sample(NamedTuple):
@@ -19,106 +33,120 @@ class Sample(NamedTuple):
     name: str
     image: Path
     label: Path | None
-    window: tuple[int, int, int, int] | None = None  # x0, y0, x1, y1 in pixels; None: all of the image
+    layout: Reader  # whose dataset it is, and which reads it
+    table: str = ""  # label table that maps the stored ids
+    window: Window | None = None  # None: all of the image
+
+
+class Pattern(NamedTuple):
+    """Files of a folder, at any depth: "rgb/rgb_*.png" -> those below rgb/ whose names begin and end so.
+
+    The case of endings is ignored; "*.{jpg,png}" names several of them. See `Pattern.parse`.
+    """
+
+    folder: str
+    start: str
+    ends: tuple[str, ...]
+
+    @staticmethod
+    @lru_cache
+    def parse(text: str) -> Pattern:
+        """Raises ValueError unless `text` is folder/start*end, or folder/**/start*end, which means the same."""
+        folder, _, name = text.removeprefix("./").replace("/**/", "/").rpartition("/")
+        match = re.fullmatch(r"([^*{}]*)\*([^*{}]*)(?:\{([^*{}]+)\})?", name)
+        start, end, several = match.groups() if match else ("", "", "")
+        ends = tuple(end + part for part in (several or "").split(","))
+        if not all("." in end for end in ends) or re.search(r"[*{}]", folder):
+            raise ValueError(f"{text!r}: expected a folder and names with one star, such as images/*.png")
+        return Pattern(folder or ".", start, ends)
+
+    def below(self, root: Path) -> Iterator[tuple[str, str]]:
+        """(key, name) of the files: name is the posix path below the folder, key is what the star stands for.
+
+        Hidden files and folders are left out (macOS leaves "._x.png" behind).
+        """
+        folder = root / self.folder
+        for where, folders, names in os.walk(folder, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            prefix = Path(where).relative_to(folder)
+            for name in names:
+                end = next((end for end in self.ends if name.lower().endswith(end.lower())), None)
+                if end is not None and name.startswith(self.start) and not name.startswith("."):
+                    key = name[len(self.start) : len(name) - len(end)]
+                    yield (prefix / key).as_posix(), (prefix / name).as_posix()
 
 
 class Place(NamedTuple):
-    """One way in which a split may lie under the root. Names must agree once prefixes and suffixes are cut off."""
+    """One way in which a split may lie below the root; "{split}" stands for its folder. See `Pattern`."""
 
     images: str
-    image_suffixes: tuple[str, ...]
-    labels: str | None = None  # None: the split has no labels
-    label_suffix: str = ""
+    labels: str | None = None  # None: no labels
     table: str = ""  # label table that maps the stored ids, see gkd.data.labels
-    image_prefix: str = ""
-    label_prefix: str = ""
+
+    def of(self, split: str) -> Place:
+        """The place with the folder of a split filled in."""
+        labels = None if self.labels is None else self.labels.replace("{split}", split)
+        return Place(self.images.replace("{split}", split), labels, self.table)
+
+    @property
+    def folders(self) -> list[str]:
+        """Of the images and the labels, below the root."""
+        return [Pattern.parse(text).folder for text in self[:2] if text is not None]
 
     def missing(self, root: Path) -> list[str]:
         """The folders that are not there."""
-        folders = (self.images, self.labels)
-        return [name for name in folders if name is not None and not os.path.isdir(root / name)]
+        return [folder for folder in self.folders if not (root / folder).is_dir()]
 
     def has_labels(self, root: Path) -> bool:
         """Whether there is what its label folder is for: any label file, or no need of one."""
-        return self.labels is None or any(files_below(root / self.labels, (self.label_suffix,), self.label_prefix))
+        return self.labels is None or any(Pattern.parse(self.labels).below(root))
 
 
-class Pairs(NamedTuple):
-    """What lies in a place: the samples that have all their files, sorted by name, and all that is wrong.
+def list_pairs(root: Path, place: Place, layout: Reader) -> tuple[list[Sample], list[str]]:
+    """Of what lies in a place: the samples that have all their files, sorted by name, and every fault.
 
-    faults: of each file "<path>: expected ...": two files of one name, an image without label, a label without image.
+    A fault is "<path>: expected ...": a second file of one name, an image without label, a label without image. Names
+    (without suffix) that match the layout's `skip` are left out.
     """
 
-    samples: list[Sample]
-    faults: list[str]
+    def sample(image: Path, label: Path | None) -> Sample:
+        return Sample(image.relative_to(root).as_posix(), image, label, layout, place.table)
 
-
-def list_pairs(root: Path, place: Place, skip: str = "") -> Pairs:
-    """Everything in a place; names (without suffix) that match the regular expression `skip` are left out."""
-    folder = root / place.images
+    pattern = Pattern.parse(place.images)
+    folder = root / pattern.folder
     if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
-        names = sorted(name for _, name in files_below(folder, place.image_suffixes, place.image_prefix))
-        return Pairs([_sample(root, folder / name, None) for name in names], [])
-    label_folder = root / place.labels
-    images, faults = _by_key(folder, place.image_suffixes, place.image_prefix, skip)
-    masks, more = _by_key(label_folder, (place.label_suffix,), place.label_prefix, skip)
-    unlabelled = [path for key, path in images.items() if key not in masks]
-    orphans = [path for key, path in masks.items() if key not in images]
+        return [sample(folder / name, None) for name in sorted(name for _, name in pattern.below(root))], []
+    label_folder = root / Pattern.parse(place.labels).folder
+    images, faults = _by_key(root, pattern, layout.skip)
+    masks, more = _by_key(root, Pattern.parse(place.labels), layout.skip)
     faults += more
-    faults += [
-        f"{path}: expected its label {place.label_prefix}*{place.label_suffix} in {label_folder}, found none"
-        f" ({len(unlabelled)} of {len(images)} images lack one); complete the labels"
-        for path in unlabelled
-    ]
-    faults += [
-        f"{path}: expected the image of this label in {folder}, found none"
-        f" ({len(orphans)} of {len(masks)} labels lack one); complete the images"
-        for path in orphans
-    ]
-    return Pairs([_sample(root, path, masks[key]) for key, path in images.items() if key in masks], faults)
+    for files, others, what, kind, other in (
+        (images, masks, f"its label {Path(place.labels).name} in {label_folder}", "images", "labels"),
+        (masks, images, f"the image of this label in {folder}", "labels", "images"),
+    ):
+        alone = [path for key, path in files.items() if key not in others]
+        many = f"({len(alone)} of {len(files)} {kind} lack one); complete the {other}"
+        faults += [f"{path}: expected {what}, found none {many}" for path in alone]
+    return [sample(path, masks[key]) for key, path in images.items() if key in masks], faults
 
 
-def pair(root: Path, place: Place, skip: str = "") -> list[Sample]:
-    """The samples of a place, as `list_pairs`.
-
-    Raises DatasetError if there are no images, an image has no label, a label has no image, or names collide.
-    """
-    samples, faults = list_pairs(root, place, skip)
+def pair(root: Path, place: Place, layout: Reader) -> list[Sample]:
+    """The samples of a place. Raises DatasetError with the first fault of `list_pairs`, or if there are no images."""
+    samples, faults = list_pairs(root, place, layout)
     if faults:
         raise DatasetError(faults[0])
     if not samples:
-        endings = " or ".join(f"{place.image_prefix}*{suffix}" for suffix in place.image_suffixes)
-        raise DatasetError(
-            f"{root / place.images}: expected images {endings}, found none, the split is empty; complete the download"
-        )
+        folder, names = root / place.folders[0], Path(place.images).name
+        raise DatasetError(f"{folder}: expected images {names}, found none, the split is empty; complete the download")
     return samples
 
 
-def _sample(root: Path, image: Path, label: Path | None) -> Sample:
-    return Sample(image.relative_to(root).as_posix(), image, label)
-
-
-def files_below(folder: Path, suffixes: tuple[str, ...], start: str = "") -> Iterator[tuple[str, str]]:
-    """(key, name) of the files at any depth that begin with `start` and end with a suffix (case of it ignored).
-
-    name is the posix path relative to `folder`, key is name without beginning and suffix. Hidden files are left out.
-    """
-    for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(where).relative_to(folder)
-        for name in names:
-            suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
-            if suffix is None or name.startswith(".") or not name.startswith(start):  # macOS leaves "._x.png" behind
-                continue
-            key = name[len(start) : len(name) - len(suffix)]
-            yield (prefix / key).as_posix(), (prefix / name).as_posix()
-
-
-def _by_key(folder: Path, suffixes: tuple[str, ...], start: str, skip: str) -> tuple[dict[str, Path], list[str]]:
+def _by_key(root: Path, pattern: Pattern, skip: str) -> tuple[dict[str, Path], list[str]]:
     """Key -> file, in the order of the keys, and a fault for each further file of a key."""
+    folder = root / pattern.folder
     found: dict[str, Path] = {}
     faults = []
-    for key, name in sorted(files_below(folder, suffixes, start)):
+    for key, name in sorted(pattern.below(root)):
         if skip and re.fullmatch(skip, key):
             continue
         if key in found:

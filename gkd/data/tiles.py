@@ -1,7 +1,7 @@
 """Datasets that are published as large tiles and read as windows of 512x512, cut as they are asked for.
 
-The windows are those that the published crops show (spec/datasets.md section 7.3). A window reads its own rows of the
-file, in any order, see gkd.data.mapped.
+The windows are those of the crops that mmsegmentation's converters write. A window reads its own rows of the file, in
+any order, see `gkd.data.reading.read_window`.
 """
 
 import re
@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from gkd.data.layout import Layout
-from gkd.data.pairing import Sample, files_below
-from gkd.data.reading import DatasetError, check_sizes
-from gkd.data.tiff import Window, read_bands, read_coloured_train_ids
+from gkd.data.pairing import Pattern, Sample
+from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_window
 from gkd.data.windows import window_starts
 
 WINDOW = 512
+TILES = Pattern.parse("*.tif")
 
 
-def windows(width: int, height: int, size: int = WINDOW) -> list[tuple[int, int, int, int]]:
-    """The windows (x0, y0, x1, y1) of a tile, row by row: 144 for 6000x6000. Smaller tiles are one window."""
+def windows(width: int, height: int, size: int = WINDOW) -> list[Window]:
+    """The windows of a tile, row by row: 144 for 6000x6000. Smaller tiles are one window."""
     return [
         (x, y, min(x + size, width), min(y + size, height))
         for y in window_starts(height, size, size)
@@ -52,15 +52,13 @@ class TileLayout(Layout):
     tiles: Mapping[str, tuple[str, ...]]  # the ids of the tiles of each split
     images: tuple[TileName, ...]  # best first, as `labels`; the first that any tile has is used for all
     labels: tuple[TileName, ...]
-    table: str  # label table of the colours
-    exact: bool = False  # how colours become ids, see gkd.data.tiff
+    colours: Encoding = "colours"  # how the colours of label tiles become ids
 
     def find(self, root: Path, split: str) -> list[Sample]:
         """The samples of a split, sorted; of tiles the headers are read, and image and label must agree in size."""
-        self.check_split(split)
-        if not root.is_dir() or any(not place.missing(root) for place in self.splits[split]):
+        if not root.is_dir() or any(not place.missing(root) for place in self.places_of(split)):
             return super().find(root, split)
-        images, labels = self._tiles(root, split, (name for _, name in files_below(root, (".tif",))))
+        images, labels = self._tiles(root, split, (name for _, name in TILES.below(root)))
         if not images and not labels:
             return super().find(root, split)  # raises: neither cut images nor tiles
         for found, other, names, kind in (
@@ -74,29 +72,26 @@ class TileLayout(Layout):
                     f"{found[alone[0]]}: expected its {kind} {names[0].file.replace('<tile>', alone[0])} below {root},"
                     f" found none ({len(alone)} of {len(found)} tiles lack one); {advice}"
                 )
-        return [sample for tile in images for sample in _cut(root, images[tile], labels[tile])]
+        return [sample for tile in images for sample in self._cut(root, images[tile], labels[tile])]
 
-    def read_image(self, path: Path, window: Window | None = None) -> np.ndarray:
-        """uint8 RGB (H, W, 3), of a tile or a window of it."""
-        if path.suffix.lower() != ".tif":
-            return super().read_image(path)
-        bands = next((name.bands for name in self.images if name.tile(path.name) is not None), None)
-        if bands is None:
-            expected = " or ".join(name.file for name in self.images)
-            raise DatasetError(f"{path}: expected a tile of {self.name}, {expected}; check the name")
-        return read_bands(path, bands, window)
+    @property
+    def tree(self) -> str:
+        """The expected files below the root, a line each: tiles, or images cut beforehand."""
+        names = (" or ".join(name.file for name in kind) for kind in (self.images, self.labels))
+        return "\nand ".join(names) + f"\nor, cut beforehand:\n{super().tree}"
 
-    def read_label(self, path: Path, window: Window | None = None) -> np.ndarray:
-        """uint8 train ids (H, W), 255 = ignored, of a tile or a window of it."""
-        if path.suffix.lower() != ".tif":
-            return super().read_label(path)
-        return read_coloured_train_ids(path, self.table, self.exact, window)
-
-    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image and label of a window of a tile, or of an image cut beforehand."""
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """uint8 RGB (H, W, 3), of a window of a tile or of an image cut beforehand."""
         if sample.window is None:
-            return super().read(sample)
-        return self.read_image(sample.image, sample.window), self.read_label(sample.label, sample.window)
+            return super().read_image(sample)
+        bands = next(name.bands for name in self.images if name.tile(sample.image.name) is not None)
+        return read_window(sample.image, sample.window, bands)
+
+    def read_label(self, sample: Sample) -> np.ndarray:
+        """uint8 train ids (H, W), 255 = ignored, of a window of a tile or of an image cut beforehand."""
+        if sample.window is None:
+            return super().read_label(sample)
+        return read_label(sample.label, sample.table, self.colours, sample.window)
 
     def _tiles(self, root: Path, split: str, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, Path]]:
         """Images and labels of a split by the id of the tile, in the order of `self.tiles`."""
@@ -104,6 +99,14 @@ class TileLayout(Layout):
         images, labels = _pick(root, below, self.images), _pick(root, below, self.labels)
         wanted = self.tiles[split]
         return {t: images[t] for t in wanted if t in images}, {t: labels[t] for t in wanted if t in labels}
+
+    def _cut(self, root: Path, image: Path, label: Path) -> list[Sample]:
+        """The windows of a tile. Raises DatasetError where image and label differ in size."""
+        below, table = image.relative_to(root), self.places[0].table
+        return [
+            Sample(below.with_stem("_".join(map(str, (below.stem, *box)))).as_posix(), image, label, self, table, box)
+            for box in windows(*check_sizes(image, label))
+        ]
 
     def _advice(self, root: Path, split: str, names: tuple[TileName, ...]) -> str:
         """What to do where no file has any of `names`: often the root is one of two folders that lie side by side."""
@@ -133,12 +136,3 @@ def _pick(root: Path, below: list[str], names: tuple[TileName, ...]) -> dict[str
         if found:
             return found
     return {}
-
-
-def _cut(root: Path, image: Path, label: Path) -> list[Sample]:
-    """The windows of a tile. Raises DatasetError where image and label differ in size."""
-    below = image.relative_to(root)
-    return [
-        Sample(below.with_stem("_".join(map(str, (below.stem, *window)))).as_posix(), image, label, window)
-        for window in windows(*check_sizes(image, label))
-    ]

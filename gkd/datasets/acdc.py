@@ -1,33 +1,25 @@
 """ACDC: Cityscapes classes at night, in snow, fog and rain. A split is condition and part: "night-val"."""
 
+from gkd.data.domains import Domain
 from gkd.data.layout import About, Layout
 from gkd.data.pairing import Place
 
-
-def _place(condition: str, part: str) -> Place:
-    return Place(
-        f"rgb_anon/{condition}/{part}",
-        ("_rgb_anon.png",),
-        f"gt/{condition}/{part}",
-        "_gt_labelTrainIds.png",
-        "cityscapes_train_ids",
-    )
-
+_CONDITIONS = ("night", "snow", "fog", "rain")
+TARGETS = tuple(Domain(f"acdc-{condition}", "acdc", f"{condition}-val") for condition in _CONDITIONS)
 
 ACDC = Layout(
     name="acdc",
-    folder="acdc",
-    label_space="cityscapes",
-    splits={
-        f"{condition}-{part}": (_place(condition, part),)
-        for condition in ("night", "snow", "fog", "rain")
-        for part in ("train", "val")
+    places=(Place("rgb_anon/{split}/*_rgb_anon.png", "gt/{split}/*_gt_labelTrainIds.png", "cityscapes_train_ids"),),
+    splits={f"{condition}-{part}": f"{condition}/{part}" for condition in _CONDITIONS for part in ("train", "val")},
+    published={
+        **{f"{condition}-train": 400 for condition in _CONDITIONS},
+        **{f"{condition}-val": 100 for condition in _CONDITIONS},
+        "night-val": 106,
     },
     about=About(
         url="https://acdc.vision.ee.ethz.ch (rgb_anon_trainvaltest.zip, gt_trainval.zip)",
         licence="non-commercial research, after registration",
         size="400 train images a condition; val: night 106, snow 100, fog 100, rain 100; all 1920x1080",
-        tree="rgb_anon/{night,snow,fog,rain}/{train,val}/<seq>/<seq>_frame_<n>_rgb_anon.png\n"
-        "gt/{night,snow,fog,rain}/{train,val}/<seq>/<seq>_frame_<n>_gt_labelTrainIds.png",
     ),
 )
+LAYOUTS = (ACDC,)

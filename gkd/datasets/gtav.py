@@ -4,16 +4,15 @@ The published code trains on every image ("all"); no official split is in use. W
 ("val") to choose learning rates and train on the others ("train").
 """
 
+from gkd.data.domains import Benchmark, Domain, Source
 from gkd.data.layout import About, Layout, every_tenth_held_out
 from gkd.data.pairing import Place
-
-_PLACE = Place("images", (".png",), "labels", ".png", "cityscapes")
+from gkd.datasets import acdc, bdd100k, cityscapes, mapillary, synthia, urbansyn
 
 GTAV = Layout(
     name="gtav",
-    folder="gtav",
-    label_space="cityscapes",
-    splits={"all": (_PLACE,), "train": (_PLACE,), "val": (_PLACE,)},
+    places=(Place("images/*.png", "labels/*.png", "cityscapes"),),
+    published={"all": 24_964},  # 24,966 less the two that are left out
     # 15188, 17705: image and label differ in size. *_labelTrainIds: written beside the labels by other tools.
     skip=r"15188|17705|.*_labelTrainIds",
     part=every_tenth_held_out,
@@ -21,6 +20,32 @@ GTAV = Layout(
         url="https://download.visinf.tu-darmstadt.de/data/from_games/",
         licence="research and educational use only, see the page; direct download",
         size="24,966 images of 1914x1052, about 57 GB (10 image zips and 10 label zips)",
-        tree="images/00001.png .. 24966.png\nlabels/00001.png .. 24966.png",
     ),
+)
+LAYOUTS = (GTAV,)
+
+_TRAIN, _ALL, _VAL = (Domain(f"gtav-{split}", "gtav", split) for split in ("train", "all", "val"))
+
+
+def _source(name: str, *others: Domain) -> Source:
+    """GTAV, and other rendered streets.
+
+    Learning rates are chosen on GTAV's validation part, so that all GTAV sources are judged on the same photos and
+    nothing is held out of the others. SYNTHIA has no terrain, truck and train: its labels simply lack them.
+    """
+    return Source(name, (_TRAIN, *others), _VAL, "cityscapes", full=(_ALL, *others))
+
+
+SOURCES = (
+    _source("gtav"),
+    _source("gtav-synthia", synthia.ALL),
+    _source("gtav-synthia-urbansyn", synthia.ALL, urbansyn.ALL),
+)
+_DRIVING = (cityscapes.TARGET, bdd100k.TARGET, mapillary.TARGET)
+BENCHMARKS = (
+    *(Benchmark(f"gtav-{target.name}", "gtav", (target,)) for target in _DRIVING),
+    # The paper prints one number for ACDC here (Table 6) and does not say how it joins the four conditions.
+    Benchmark("gtav-acdc", "gtav", acdc.TARGETS, on_request=True),
+    Benchmark("gtav-synthia-driving", "gtav-synthia", _DRIVING),
+    Benchmark("gtav-synthia-urbansyn-driving", "gtav-synthia-urbansyn", _DRIVING),
 )

@@ -4,13 +4,14 @@ The copy is made in memory: images bicubic to (w // 2, h // 2), then JPEG of qua
 """
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from gkd.data.domains import Domain
 from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place
+from gkd.data.pairing import Place, Sample
+from gkd.data.reading import read_photo
 
 
 def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:
@@ -21,34 +22,31 @@ def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:
 class HalfSize(Layout):
     """A layout whose images and labels are read at half their size."""
 
-    def read_image(self, path: Path) -> np.ndarray:
+    def read_image(self, sample: Sample) -> np.ndarray:
         """uint8 RGB (H // 2, W // 2, 3), with the losses of the published JPEG copy."""
         buffer = BytesIO()
-        _half(super().read_image(path), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=75)
-        return np.array(Image.open(buffer))
+        _half(super().read_image(sample), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=75)
+        return read_photo(sample.image, buffer)
 
-    def read_label(self, path: Path) -> np.ndarray:
+    def read_label(self, sample: Sample) -> np.ndarray:
         """uint8 train ids (H // 2, W // 2), 255 = ignored."""
-        return np.array(_half(super().read_label(path), Image.Resampling.NEAREST))
+        return np.array(_half(super().read_label(sample), Image.Resampling.NEAREST))
 
 
-def _places(folder: str) -> tuple[Place, ...]:
-    return tuple(
-        Place(f"{folder}/images", (".jpg",), f"{folder}/{labels}", ".png", "mapillary")
-        for labels in ("v1.2/labels", "labels")
-    )
-
+TARGET = Domain("mapillary", "mapillary", "val")
 
 MAPILLARY = HalfSize(
     name="mapillary",
-    folder="mapillary",
-    label_space="cityscapes",
-    splits={"train": _places("training"), "val": _places("validation")},
+    places=(
+        Place("{split}/images/*.jpg", "{split}/v1.2/labels/*.png", "mapillary"),
+        Place("{split}/images/*.jpg", "{split}/labels/*.png", "mapillary"),  # v1.1
+    ),
+    splits={"train": "training", "val": "validation"},
+    published={"train": 18_000, "val": 2_000},
     about=About(
         url="https://www.mapillary.com/dataset/vistas (v1.2)",
         licence="CC BY-NC-SA 4.0, after registration",
         size="18,000 train and 2,000 val images, up to more than 20 megapixels each",
-        tree="{training,validation}/images/<key>.jpg\n"
-        "{training,validation}/v1.2/labels/<key>.png, or {training,validation}/labels/<key>.png as in v1.1",
     ),
 )
+LAYOUTS = (MAPILLARY,)

@@ -6,9 +6,12 @@ The published code trains on all tiles of "train". The official "val" tiles are 
 their labels are those of the IRRG target. We hold out three train tiles ("hold-out") and train on the rest ("fit").
 """
 
+from gkd.data.domains import Benchmark, Domain, Source
 from gkd.data.layout import About
 from gkd.data.pairing import Place, Sample
+from gkd.data.reading import Encoding
 from gkd.data.tiles import TileLayout, TileName
+from gkd.datasets import rescuenet, vaihingen
 
 TRAIN = tuple(
     "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12"
@@ -30,16 +33,13 @@ def _part(split: str, samples: list[Sample]) -> list[Sample]:
     return [sample for sample, out in zip(samples, held, strict=True) if out == (split == "hold-out")]
 
 
-def _layout(channels: str, variant: str = "", table: str = "isprs", exact: bool = False) -> TileLayout:
-    def places(split: str) -> tuple[Place, ...]:
-        split = "val" if split == "val" else "train"
-        return (Place(f"{channels}/img_dir/{split}", (".png",), f"{channels}/ann_dir/{split}", ".png", table),)
-
+def _layout(channels: str, variant: str = "", table: str = "isprs", colours: Encoding = "colours") -> TileLayout:
     return TileLayout(
         name=f"potsdam-{channels.lower()}{variant}",
         folder="potsdam",
-        label_space="rescue" if table == "isprs_rescue" else "isprs",
-        splits={split: places(split) for split in ("train", "val", "fit", "hold-out")},
+        places=(Place(f"{channels}/img_dir/{{split}}/*.png", f"{channels}/ann_dir/{{split}}/*.png", table),),
+        splits={"train": "train", "val": "val", "fit": "train", "hold-out": "train"},
+        published={"train": 3_456, "val": 2_016},
         part=_part,
         tiles={
             "train": TRAIN,
@@ -49,26 +49,39 @@ def _layout(channels: str, variant: str = "", table: str = "isprs", exact: bool 
         },
         images=_IMAGES[channels],
         labels=(TileName("top_potsdam_<tile>_label_noBoundary.tif"), TileName("top_potsdam_<tile>_label.tif")),
-        table=table,
-        exact=exact,
+        colours=colours,
         about=About(
             url="https://www.isprs.org/education/benchmarks/UrbanSemLab/ (2_Ortho_RGB.zip, 3_Ortho_IRRG.zip,"
             " 5_Labels_all_noBoundary.zip)",
             licence="research use, no redistribution; by request form",
             size="38 tiles of 6000x6000, read as 3,456 train and 2,016 val windows of 512x512",
-            tree=f"top_potsdam_<r>_<c>_{channels}.tif (or _RGBIR.tif) in any folder\n"
-            "top_potsdam_<r>_<c>_label_noBoundary.tif (or _label.tif) in any folder\n"
-            "or, cut beforehand:\n"
-            f"{channels}/img_dir/{{train,val}}/<r>_<c>_<x0>_<y0>_<x1>_<y1>.png\n"
-            f"{channels}/ann_dir/{{train,val}}/<same name>.png (ids 0..6, 0 = boundary)",
         ),
     )
 
 
-POTSDAM_RGB = _layout("RGB")
-POTSDAM_IRRG = _layout("IRRG")
-# Colours of label tiles as mmsegmentation decodes them: tile 4_12 and most cars of 6_7 are lost.
-POTSDAM_RGB_EXACT = _layout("RGB", "-exact", exact=True)
-# With the five classes for transfer to RescueNet, which are our own (gkd.data.labels).
-POTSDAM_RGB_RESCUE = _layout("RGB", "-rescue", table="isprs_rescue")
-POTSDAM_IRRG_RESCUE = _layout("IRRG", "-rescue", table="isprs_rescue")
+LAYOUTS = (
+    _layout("RGB"),
+    _layout("IRRG"),
+    # Colours of label tiles as mmsegmentation decodes them: tile 4_12 and most cars of 6_7 are lost.
+    _layout("RGB", "-exact", colours="exact colours"),
+    # With the five classes for transfer to RescueNet, which are our own (gkd.data.labels).
+    _layout("RGB", "-rescue", table="isprs_rescue"),
+    _layout("IRRG", "-rescue", table="isprs_rescue"),
+)
+
+
+def _source(name: str, dataset: str, label_space: str) -> Source:
+    fit, hold_out, full = (Domain(f"{dataset}-{split}", dataset, split) for split in ("fit", "hold-out", "train"))
+    return Source(name, (fit,), hold_out, label_space, full=(full,))
+
+
+SOURCES = (
+    _source("potsdam", "potsdam-rgb", "isprs"),
+    _source("potsdam-rescue", "potsdam-rgb-rescue", "rescue"),
+    _source("potsdam-irrg-rescue", "potsdam-irrg-rescue", "rescue"),
+)
+BENCHMARKS = (
+    Benchmark("potsdam-isprs", "potsdam", (Domain("potsdam-irrg", "potsdam-irrg", "val"), vaihingen.TARGET)),
+    Benchmark("potsdam-rescuenet", "potsdam-rescue", (rescuenet.TARGET,)),
+    Benchmark("potsdam-irrg-rescuenet", "potsdam-irrg-rescue", (rescuenet.TARGET,)),
+)

@@ -1,6 +1,6 @@
 """The proxy set of task-agnostic distillation: any folder of images, at any depth, without labels.
 
-As in ImageNet, only train/ is read where the root has such a folder. Where there are no image files, tar shards are
+As in ImageNet, only train/ is read where the root has such a folder. Where there are no image files, tar files are
 read.
 """
 
@@ -10,42 +10,48 @@ from pathlib import Path
 import numpy as np
 
 from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place, Sample, files_below
+from gkd.data.pairing import Pattern, Place, Sample
 from gkd.data.reading import DatasetError
-from gkd.data.shards import images_in, read_member, shard_of, shards_below
+from gkd.data.tars import members, read_member
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_IMAGES = "*.{jpg,jpeg,png,bmp,webp,tif,tiff}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ProxyLayout(Layout):
-    """A folder of image files, or of tar shards with image files."""
+    """A folder of image files, or of tar files that hold some."""
 
     def find(self, root: Path, split: str) -> list[Sample]:
         """See `Layout.find`."""
-        self.check_split(split)
-        folder = next((root / place.images for place in self.splits[split] if not place.missing(root)), root)
-        if any(files_below(folder, _SUFFIXES)) or not (shards := shards_below(folder)):
+        place = next((place for place in self.places_of(split) if not place.missing(root)), self.places[-1])
+        pattern, folder = Pattern.parse(place.images), root / place.folders[0]
+        tars = [folder / name for _, name in Pattern.parse("*.tar").below(folder)]
+        if any(pattern.below(root)) or not tars:
             return super().find(root, split)
-        images = sorted(image for shard in shards for image in images_in(shard, _SUFFIXES))
+        images = sorted(image for tar in tars for image in members(tar, pattern.ends))
         if not images:
-            raise DatasetError(f"{folder}: expected images in its {len(shards)} tar shards, found none; check them")
-        return [Sample(image.relative_to(root).as_posix(), image, None) for image in images]
+            raise DatasetError(
+                f"{folder}: expected images in its {len(tars)} tar files, found none; check them, and unpack those that"
+                " hold further archives"
+            )
+        return [Sample(image.relative_to(root).as_posix(), image, None, self) for image in images]
 
-    def read_image(self, path: Path) -> np.ndarray:
+    def read_image(self, sample: Sample) -> np.ndarray:
         """uint8 RGB (H, W, 3)."""
-        return super().read_image(path) if shard_of(path) is None else read_member(path)
+        member = read_member(sample.image)
+        return super().read_image(sample) if member is None else member
 
 
 PROXY = ProxyLayout(
     name="proxy",
-    folder="proxy",
     label_space="",
-    splits={"train": (Place("train", _SUFFIXES), Place(".", _SUFFIXES))},
+    places=(Place(f"train/{_IMAGES}"), Place(_IMAGES)),
+    splits={"train": ""},
+    published={"train": 1_281_167},  # ImageNet-1k; any other folder of images serves as well
     about=About(
         url="https://www.image-net.org (ImageNet-1k, as in the paper), or any photographs",
         licence="ImageNet: non-commercial research, after registration",
-        size="ImageNet-1k train: 1,281,167 images, about 138 GB",
-        tree="train/<class>/<name>.JPEG, images in any folders below the root, or such images in *.tar",
+        size="ImageNet-1k train: 1,281,167 images, about 138 GB; the images may lie in *.tar",
     ),
 )
+LAYOUTS = (PROXY,)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from gkd.data.domains import SOURCES
 from gkd.data.labels import palette
+from gkd.datasets import catalogue
 from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
 from gkd.files import sha256
 from gkd.methods import NAMES, row
@@ -75,9 +75,10 @@ def describe(checkpoint: Path, name: str | None = None, member: str | None = Non
             f"and classes it has: --as {FORM}"
         )
     params = load(about["profile"])
-    if about["source"] not in SOURCES or about["method"] not in NAMES:
+    sources = catalogue(params).sources
+    if about["source"] not in sources or about["method"] not in NAMES:
         raise ExportError(f"{checkpoint}: unknown source {about['source']!r} or method {about['method']!r}")
-    source = SOURCES[about["source"]]
+    source = sources[about["source"]]
     encoder, options = any_size(spec := spec_of(params, about["setting"], row(about["method"])))
     protocol = params.evaluate
     bound = protocol.bounds.get(source.validation.name)

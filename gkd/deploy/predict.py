@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from gkd.data.reading import DatasetError, open_image
+from gkd.data import reading
 from gkd.deploy.config import Config, ExportError
 from gkd.report.overlay import overlay
 
@@ -43,8 +43,11 @@ def photos(inputs: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            known = {suffix for suffix in Image.registered_extensions() if suffix not in VIDEO}
-            inside = [file for file in path.iterdir() if file.suffix.lower() in known and not file.name.startswith(".")]
+            inside = [
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in reading.suffixes() and not file.name.startswith(".")
+            ]
             if not inside:
                 raise ExportError(f"{path}: no image in this folder (folders in it are not searched)")
             found += sorted(inside, key=_by_number)
@@ -59,16 +62,7 @@ def photos(inputs: Sequence[Path]) -> list[Path]:
 
 def read_photo(path: Path) -> np.ndarray:
     """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it."""
-
-    def load(image: Image.Image) -> None:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a JPEG with previews, as of phones
-            raise DatasetError(f"{path}: {image.n_frames} pictures in one file; {FRAMES}")
-        image.load()
-
-    image = open_image(path, load)
-    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
-        raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    return reading.read_photo(path, upright=True)
 
 
 def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[Job]:

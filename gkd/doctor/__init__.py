@@ -18,7 +18,6 @@ from gkd.data.labels import class_names
 from gkd.data.layout import Layout
 from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
-from gkd.doctor.published import COUNTS
 from gkd.doctor.reading import Seen, read_all
 from gkd.params import ROOT
 from gkd.workspace.manifests import write_manifest
@@ -132,7 +131,7 @@ Split = Mapping[str, Sequence[Sample]]  # samples by split
 
 
 def _counts(layout: Layout, samples: Split, chosen: Split, seen: Mapping[Sample, Seen]) -> pd.DataFrame:
-    known = COUNTS.get(layout.name, {})
+    known = layout.published
     rows = {
         split: {
             "images": len(samples.get(split, ())),

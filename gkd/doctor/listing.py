@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gkd.data.layout import Layout
-from gkd.data.pairing import files_below, list_pairs
-from gkd.data.tiles import TileLayout
+from gkd.data.pairing import list_pairs
+from gkd.data.tiles import TILES, TileLayout
 from gkd.datasets import DatasetError, Sample
 
 
@@ -30,10 +30,10 @@ def as_problem(error: Exception, path: Path) -> Problem:
 
 def is_there(layout: Layout, root: Path, split: str) -> bool:
     """Whether a split was begun: one of its image folders, or an image tile, exists."""
-    if any((root / place.images).is_dir() for place in layout.splits[split]):
+    if any((root / place.folders[0]).is_dir() for place in layout.places_of(split)):
         return True
     return isinstance(layout, TileLayout) and any(
-        name.tile(file) in layout.tiles[split] for _, file in files_below(root, (".tif",)) for name in layout.images
+        name.tile(file) in layout.tiles[split] for _, file in TILES.below(root) for name in layout.images
     )
 
 
@@ -43,10 +43,10 @@ def list_split(layout: Layout, root: Path, split: str) -> tuple[list[Sample], li
         return layout.find(root, split), []
     except DatasetError as error:
         first = as_problem(error, root)
-    present = [place for place in layout.splits[split] if not place.missing(root)]
+    present = [place for place in layout.places_of(split) if not place.missing(root)]
     place = next((place for place in present if place.has_labels(root)), present[0] if present else None)
     if place is not None and place.labels is not None:
-        samples, faults = list_pairs(root, place, layout.skip)
+        samples, faults = list_pairs(root, place, layout)
         return layout.part(split, samples), [as_problem(DatasetError(fault), root) for fault in faults] or [first]
     if place is None and isinstance(layout, TileLayout):
         samples, problems = _tile_by_tile(layout, root, split)
@@ -63,13 +63,14 @@ def evenly(items: Sequence, count: int) -> list:
 
 def _tile_by_tile(layout: TileLayout, root: Path, split: str) -> tuple[list[Sample], list[Problem]]:
     """What the layout finds of each tile that has any file."""
-    below = [file for _, file in files_below(root, (".tif",))]
+    below = [file for _, file in TILES.below(root)]
     there = {name.tile(file) for file in below for name in (*layout.images, *layout.labels)}
     samples, problems = [], []
     for tile in layout.tiles[split]:
         if tile in there:
             try:
-                samples += replace(layout, tiles={**layout.tiles, split: (tile,)}).find(root, split)
+                one = replace(layout, tiles={**layout.tiles, split: (tile,)})
+                samples += [sample._replace(layout=layout) for sample in one.find(root, split)]
             except DatasetError as error:
                 problems.append(as_problem(error, root))
     return samples, list(dict.fromkeys(problems))

@@ -49,9 +49,9 @@ def read(layout: Layout, sample: Sample) -> Seen:
         _, label = layout.read(sample)
     except Exception as error:  # a damaged file may raise anything: it is reported, and the walk goes on
         # What reading met; the other file of the pair may be damaged as well.
-        problems = [as_problem(error, sample.image), *_fault(lambda: layout.read_image(sample.image), sample.image)]
+        problems = [as_problem(error, sample.image), *_fault(lambda: layout.read_image(sample), sample.image)]
         if sample.label is not None:
-            problems += _fault(lambda: layout.read_label(sample.label), sample.label)
+            problems += _fault(lambda: layout.read_label(sample), sample.label)
         return Seen(list(dict.fromkeys(problems)), None)
     if label is None:
         return Seen([], None)

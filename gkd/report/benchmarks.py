@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from gkd.data.domains import BENCHMARKS, Benchmark, benchmarks_of, targets_of
+from gkd.data.catalogue import Catalogue
+from gkd.data.domains import Benchmark
 from gkd.methods import row
 from gkd.params import Plan
 
@@ -45,18 +46,18 @@ def label(method: str) -> str:
     return row(method).label
 
 
-def columns(source: str, plan: Plan) -> tuple[list[str], dict[str, list[str]]]:
+def columns(source: str, plan: Plan, known: Catalogue) -> tuple[list[str], dict[str, list[str]]]:
     """The planned target domains of a source, and the averages, with their members, that they make up in full."""
-    domains = [domain.name for domain in targets_of(source, plan.benchmarks)]
+    domains = [domain.name for domain in known.targets_of(source, plan.benchmarks)]
     averages: dict[str, list[str]] = {}
-    for benchmark in BENCHMARKS.values():
+    for benchmark in known.benchmarks.values():
         if benchmark.source == source and (average := names(benchmark).average):
             averages.setdefault(average, []).extend(target.name for target in benchmark.targets)
-    planned = {names(benchmark).average for benchmark in benchmarks_of(source, plan.benchmarks)}
+    planned = {names(benchmark).average for benchmark in known.benchmarks_of(source, plan.benchmarks)}
     return domains, {k: members for k, members in averages.items() if k in planned and {*members} <= {*domains}}
 
 
-def heading(column: str, source: str, plan: Plan) -> str:
+def heading(column: str, source: str, plan: Plan, known: Catalogue) -> str:
     """A column over several sources: "gtav: cityscapes" where another planned source has that column, too."""
-    sharing = [name for name in plan.sources if any(column in found for found in columns(name, plan))]
+    sharing = [name for name in plan.sources if any(column in found for found in columns(name, plan, known))]
     return f"{source}: {column}" if len(sharing) > 1 else column

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gkd.data.catalogue import Catalogue
 from gkd.params import Plan
 from gkd.report.benchmarks import columns, heading
 from gkd.report.tables import Table
@@ -59,13 +60,13 @@ def published(
     return table
 
 
-def paper_table(paper: pd.DataFrame, plan: Plan) -> Table | None:
+def paper_table(paper: pd.DataFrame, plan: Plan, known: Catalogue) -> Table | None:
     """Published F2L and no-KD rows (ViT-S) for the planned sources; None where the paper has none of them."""
     parts = []
     for source in (name for name in plan.sources if name in SOURCES):
-        domains, averages = columns(source, plan)
+        domains, averages = columns(source, plan, known)
         part = published(paper, [*domains, *averages], "F2L", SOURCES[source], "ViT-S", METHODS)
-        parts.append(part.rename(columns=lambda name, own=source: heading(name, own, plan)))
+        parts.append(part.rename(columns=lambda name, own=source: heading(name, own, plan, known)))
     if not parts:
         return None
     if "gtav-acdc" in plan.benchmarks:

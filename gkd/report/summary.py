@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gkd.data.domains import SOURCES, Benchmark, benchmarks_of
+from gkd.data.catalogue import Catalogue
+from gkd.data.domains import Benchmark
+from gkd.methods import row
 from gkd.params import Plan
 from gkd.report.benchmarks import AVERAGES, columns, heading, label, names
 from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
@@ -35,12 +37,12 @@ def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:
     }
 
 
-def benchmark_tables(rows: pd.DataFrame, plan: Plan) -> list[Table]:
+def benchmark_tables(rows: pd.DataFrame, plan: Plan, known: Catalogue) -> list[Table]:
     """One table per benchmark and setting: the source's validation part, the targets, and their average."""
     tables = []
     for setting in plan.settings:
-        for benchmark in _benchmarks(plan):
-            source, (title, average) = SOURCES[benchmark.source], names(benchmark)
+        for benchmark in _benchmarks(plan, known):
+            source, (title, average) = known.sources[benchmark.source], names(benchmark)
             targets = [domain.name for domain in benchmark.targets]
             averages = {average: targets} if average and len(targets) > 1 else {}
             own = rows[(rows["setting"] == setting) & (rows["source"] == benchmark.source)]
@@ -51,23 +53,23 @@ def benchmark_tables(rows: pd.DataFrame, plan: Plan) -> list[Table]:
     return tables
 
 
-def summary_table(rows: pd.DataFrame, plan: Plan, setting: str) -> Table:
+def summary_table(rows: pd.DataFrame, plan: Plan, known: Catalogue, setting: str) -> Table:
     """Methods x all planned target domains, with the domain averages as the paper forms them."""
     rows, parts = rows[rows["setting"] == setting], []
     for source in plan.sources:
-        domains, averages = columns(source, plan)
+        domains, averages = columns(source, plan, known)
         part = statistics(rows[rows["source"] == source], averages, plan.methods, domains)
-        parts.append(part.assign(column=[heading(name, source, plan) for name in part["column"]]))
-    pairs = [(b.source, domain.name) for b in _benchmarks(plan) for domain in b.targets]
+        parts.append(part.assign(column=[heading(name, source, plan, known) for name in part["column"]]))
+    pairs = [(b.source, domain.name) for b in _benchmarks(plan, known) for domain in b.targets]
     by_domain = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou").reindex(columns=pairs)
     unseen = by_domain.mean(axis=1, skipna=False).to_frame(UNSEEN)
     numbers = pd.concat([*parts, over_seeds(unseen, plan.methods)], ignore_index=True)
     return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, plan)
 
 
-def choices(rows: pd.DataFrame) -> pd.DataFrame:
+def choices(rows: pd.DataFrame, known: Catalogue) -> pd.DataFrame:
     """The learning rate of each trained decoder, with the mIoU on the source's validation part that chose it."""
-    validation = {name: source.validation.name for name, source in SOURCES.items()}
+    validation = {name: source.validation.name for name, source in known.sources.items()}
     own = rows[rows["domain"] == rows["source"].map(validation)]
     wanted = ["setting", "method", "source", "seed", "lr", "miou"]
     return own[wanted].rename(columns={"miou": "validation_miou"}).sort_values(wanted[:4], ignore_index=True)
@@ -88,9 +90,14 @@ def _table(name: str, title: str, numbers: pd.DataFrame, plan: Plan, more: str =
     numbers, count = numbers.assign(method=numbers["method"].map(label)), len(plan.seeds)
     seeds = "one seed" if count == 1 else f"mean ± sample standard deviation over {count} seeds"
     caption = f"{title}: mIoU in per cent, {seeds}.{more}"
-    return Table(name, caption, as_text(numbers), numbers, reference=(label("teacher"),))
+    return Table(
+        name,
+        caption,
+        as_text(numbers),
+        numbers,
+        reference=tuple(label(name) for name in plan.methods if row(name).encoder == "teacher"),
+    )
 
 
-def _benchmarks(plan: Plan) -> list[Benchmark]:
-    sources = [name for name in SOURCES if name in plan.sources]
-    return [benchmark for name in sources for benchmark in benchmarks_of(name, plan.benchmarks)]
+def _benchmarks(plan: Plan, known: Catalogue) -> list[Benchmark]:
+    return [benchmark for name in plan.sources for benchmark in known.benchmarks_of(name, plan.benchmarks)]

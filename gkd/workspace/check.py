@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from gkd.data.domains import PROXY, Domain, Source
-from gkd.datasets import catalogue
+from gkd.datasets import catalogue, official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import Fault, Params, ParamsError, at
+from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, sound
 
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen")
@@ -29,7 +29,14 @@ class Found(NamedTuple):
 
 def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Names in a profile, as it is written, that no room knows or that do not fit together: for `gkd.params.load`."""
-    known, heads = catalogue(Params.model_construct(roots={})), at(content, "heads", dict)
+    heads, declared = at(content, "heads", dict), {}
+    for key, kind in (("datasets", DeclaredDataset), ("benchmarks", DeclaredBenchmark)):
+        declared[key] = {name: kind(**item) for name, item in at(content, key, dict).items() if sound(kind, item)}
+    try:
+        known = catalogue(Params.model_construct(roots={}, **declared))
+    except ParamsError as error:  # each line names params.yaml and the key
+        yield from (Fault(*line.removeprefix("params.yaml: ").split(": ", 1)) for line in error.faults)
+        known = official()
     methods, sources, chosen = (_texts(at(content, f"plan.{k}", list)) for k in ("methods", "sources", "benchmarks"))
     yield from _unknown("plan.methods", methods, NAMES)
     yield from _unknown("plan.sources", sources, known.sources)

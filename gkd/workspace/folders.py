@@ -18,7 +18,7 @@ import numpy as np
 
 from gkd.data.domains import Domain, Source
 from gkd.data.reading import DatasetError
-from gkd.datasets import JoinedData, SegmentationData, catalogue, join
+from gkd.datasets import SegmentationData, catalogue, concatenate
 from gkd.files import write_whole
 from gkd.params import ROOT, Params
 from gkd.workspace import plan
@@ -139,6 +139,6 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     return known.open_split(domain.dataset, domain.split, params.in_memory)
 
 
-def open_training(params: Params, source: Source) -> SegmentationData | JoinedData:
+def open_training(params: Params, source: Source) -> SegmentationData:
     """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
-    return join([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
+    return concatenate([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])

@@ -13,14 +13,13 @@ from typing import Any
 
 import yaml
 
-from gkd.data import subsets
 from gkd.data.domains import PROXY, Domain
-from gkd.data.subsets import subset_file
 from gkd.datasets import catalogue
 from gkd.files import write_whole
 from gkd.methods import NAMES, Row, row
 from gkd.params import ROOT, EncoderSpec, Params, ParamsError, activate, load
 from gkd.workspace import check, manifests
+from gkd.workspace.subsets import subset_file, write_subsets
 
 FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
 REPORT_SLOTS = 24
@@ -240,7 +239,7 @@ def make(profile: str | None, skip_faulty: bool, say: Callable[[str], None]) -> 
     if reasons:
         raise ParamsError(*reasons)
     plan = build(params, found.sources, found.missing, manifests.dependency(params))
-    subsets.write(params, found.sources, ROOT)
+    write_subsets(params, found.sources, ROOT)
     changed = write(plan)
     activate(params.profile)
     listing = ", ".join(f"{len(plan[stage])} {stage}" for stage in STAGES) + ", 1 report"

@@ -5,11 +5,13 @@ from itertools import product
 
 import pytest
 
-from gkd.data.domains import BENCHMARKS, SOURCES, Domain, benchmarks_of, check_choice, targets_of
-from gkd.datasets import DATASETS, open_split
+from gkd.data.domains import Domain
+from gkd.datasets import official
 from gkd.methods import NAMES
 from gkd.workspace.plan import member
 
+KNOWN = official()
+SOURCES, BENCHMARKS = KNOWN.sources, KNOWN.benchmarks
 DOMAINS = list(
     dict.fromkeys(
         [d for source in SOURCES.values() for d in (*source.train, *source.full, source.validation)]
@@ -21,7 +23,7 @@ JOINED = ("gtav-synthia", "gtav-synthia-urbansyn")
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.name)
 def test_domains_are_splits_of_datasets(domain: Domain) -> None:
-    assert domain.split in DATASETS[domain.dataset].splits
+    assert domain.split in KNOWN.layouts[domain.dataset].splits
 
 
 def test_a_name_means_one_split_and_a_split_has_one_name() -> None:
@@ -33,7 +35,7 @@ def test_a_name_means_one_split_and_a_split_has_one_name() -> None:
 def test_source_and_targets_share_classes_but_no_images(benchmark) -> None:
     source = SOURCES[benchmark.source]
     for domain in (*source.train, *source.full, source.validation, *benchmark.targets):
-        assert DATASETS[domain.dataset].label_space == source.label_space
+        assert KNOWN.layouts[domain.dataset].label_space == source.label_space
     assert not {*source.train, *source.full, source.validation} & set(benchmark.targets)
     assert source.validation not in source.train
 
@@ -52,87 +54,27 @@ def test_classes_of_a_source() -> None:
 
 
 def test_targets_and_benchmarks_of_a_source() -> None:
-    assert [target.name for target in targets_of("gtav")] == ["cityscapes", "bdd100k", "mapillary"]
-    assert [target.split for target in targets_of("cityscapes")] == [
+    assert [target.name for target in KNOWN.targets_of("gtav")] == ["cityscapes", "bdd100k", "mapillary"]
+    assert [target.split for target in KNOWN.targets_of("cityscapes")] == [
         "night-val",
         "snow-val",
         "fog-val",
         "rain-val",
     ]
-    assert [benchmark.name for benchmark in benchmarks_of("camvid")] == ["camvid-dusk"]
-    assert sum(len(benchmarks_of(source, BENCHMARKS)) for source in SOURCES) == len(BENCHMARKS)
+    assert [benchmark.name for benchmark in KNOWN.benchmarks_of("camvid")] == ["camvid-dusk"]
+    assert sum(len(KNOWN.benchmarks_of(source, BENCHMARKS)) for source in SOURCES) == len(BENCHMARKS)
     with pytest.raises(ValueError, match="'gta'.*gtav"):
-        targets_of("gta")
+        KNOWN.targets_of("gta")
 
 
 def test_a_benchmark_on_request_adds_its_targets() -> None:
     (acdc,) = (benchmark for benchmark in BENCHMARKS.values() if benchmark.on_request)
-    assert acdc not in benchmarks_of("gtav") and benchmarks_of("gtav", ["gtav-acdc"]) == (acdc,)
-    names = [target.name for target in targets_of("gtav", ["gtav-acdc", "gtav-bdd100k"])]
+    assert acdc not in KNOWN.benchmarks_of("gtav") and KNOWN.benchmarks_of("gtav", ["gtav-acdc"]) == (acdc,)
+    names = [target.name for target in KNOWN.targets_of("gtav", ["gtav-acdc", "gtav-bdd100k"])]
     assert names == ["bdd100k", "acdc-night", "acdc-snow", "acdc-fog", "acdc-rain"]
-
-
-@pytest.mark.parametrize(
-    ("sources", "chosen", "message"),
-    [
-        (["gta5"], [], "here.sources: unknown name 'gta5'; known: gtav, cityscapes"),
-        (["gtav"], ["gta-acdc"], "here.benchmarks: unknown name 'gta-acdc'; known: gtav-cityscapes, .*gtav-acdc"),
-        (["gtav"], ["camvid-dusk"], "camvid-dusk is trained on camvid, which here.sources lacks"),
-        (["gtav", "potsdam"], ["gtav-acdc"], "none is trained on potsdam of here.sources: add one of potsdam-isprs"),
-    ],
-)
-def test_choices_that_do_not_fit_are_refused(sources: list[str], chosen: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_choice(sources, chosen, "here")
 
 
 def test_names_serve_as_file_names_and_members_stay_distinct() -> None:
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in (*SOURCES, *BENCHMARKS))
     names = [member("f2l", *parts) for parts in product(NAMES, SOURCES, (0, 10))]
     assert len(set(names)) == len(names)
-
-
-def test_the_paper_trains_on_all_of_gtav_and_potsdam():
-    assert [SOURCES[name].training(hold_out=True) for name in SOURCES] == [SOURCES[name].train for name in SOURCES]
-    splits = {name: [d.split for d in source.training(hold_out=False)] for name, source in SOURCES.items()}
-    assert splits == {
-        "gtav": ["all"],
-        "cityscapes": ["train"],
-        "potsdam": ["train"],
-        "camvid": ["day"],
-        "gtav-synthia": ["all", "all"],
-        "gtav-synthia-urbansyn": ["all", "all", "all"],
-        "potsdam-rescue": ["train"],
-        "potsdam-irrg-rescue": ["train"],
-    }
-
-
-@pytest.mark.parametrize("name", JOINED)
-def test_joined_sources_are_gtav_and_others_and_choose_on_gtav(name: str) -> None:
-    gtav, source = SOURCES["gtav"], SOURCES[name]
-    for hold_out in (True, False):
-        first, *others = source.training(hold_out)
-        assert (first,) == gtav.training(hold_out)
-        assert ["gtav", *(other.dataset for other in others)] == name.split("-")
-        assert {other.split for other in others} == {"all"}
-    assert source.validation == gtav.validation
-    assert targets_of(name) == targets_of("gtav")
-
-
-def test_learning_rates_are_chosen_on_no_ground_that_a_target_shows(tmp_path):
-    names = [f"{tile}_{x}_0_{x + 64}_64.png" for tile in ("2_10", "3_11", "5_12", "6_7", "7_8") for x in (0, 64)]
-    for channels in ("RGB", "IRRG"):
-        for folder in ("img_dir/train", "ann_dir/train", "img_dir/val", "ann_dir/val"):
-            (tmp_path / channels / folder).mkdir(parents=True)
-            for name in names if folder.endswith("train") else ["2_13_0_0_64_64.png"]:
-                (tmp_path / channels / folder / name).touch()
-    roots = {"potsdam": str(tmp_path)}
-
-    def crops(domain):
-        return {sample.image.name for sample in open_split(domain.dataset, domain.split, roots).samples}
-
-    source = SOURCES["potsdam"]
-    target = next(domain for domain in targets_of("potsdam") if domain.name == "potsdam-irrg")
-    assert crops(source.validation) == {name for name in names if name.startswith(("3_11", "5_12", "7_8"))}
-    assert not crops(source.validation) & crops(*source.train)
-    assert not (crops(source.validation) | crops(*source.train)) & crops(target)

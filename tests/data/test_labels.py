@@ -1,4 +1,7 @@
-"""Class tables and id maps: known entries, and the look-up over all 256 values."""
+"""Class tables and id maps: known entries, the look-up over all 256 values, and tables of one's own."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,75 +42,37 @@ def test_known_classes(space: str, train_id: int, name: str, colour: tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("table", "ids", "train_ids"),
+    ("table", "count", "ids", "train_ids"),
     [
-        ("cityscapes", [0, 7, 8, 11, 19, 23, 29, 31, 33, 34], [255, 0, 1, 2, 6, 10, 255, 16, 18, 255]),
+        ("cityscapes", 35, [0, 7, 8, 11, 19, 23, 29, 31, 33, 34], [255, 0, 1, 2, 6, 10, 255, 16, 18, 255]),
         # parking, curb and lane marking count as road or sidewalk; sign frames and backs as traffic sign
-        ("mapillary", [2, 10, 23, 24, 44, 46, 49, 52, 56, 65], [1, 0, 0, 0, 5, 7, 7, 18, 255, 255]),
-        ("isprs", [0, 1, 2, 3, 4, 5, 6], [255, 0, 1, 2, 3, 4, 5]),
-        ("camvid", [0, 10, 11], [0, 10, 255]),
-        ("cityscapes_train_ids", [0, 18, 255], [0, 18, 255]),
-        ("urbansyn", [0, 18, 19, 255], [0, 18, 255, 255]),
+        ("mapillary", 66, [2, 10, 23, 24, 44, 46, 49, 52, 56, 65], [1, 0, 0, 0, 5, 7, 7, 18, 255, 255]),
+        ("isprs", 7, [0, 1, 2, 3, 4, 5, 6], [255, 0, 1, 2, 3, 4, 5]),
+        ("camvid", 12, [0, 10, 11], [0, 10, 255]),
+        ("cityscapes_train_ids", 20, [0, 18, 255], [0, 18, 255]),
+        ("urbansyn", 21, [0, 18, 19, 255], [0, 18, 255, 255]),
         # parking slot, road work and lane marking are ignored
-        ("synthia", [0, 1, 3, 13, 14, 16, 21, 22], [255, 10, 0, 255, 255, 9, 3, 255]),
-        ("rescuenet", list(range(11)), [255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4]),
-        ("isprs_rescue", list(range(7)), [255, 0, 1, 2, 2, 3, 4]),
+        ("synthia", 23, [0, 1, 3, 13, 14, 16, 21, 22], [255, 10, 0, 255, 255, 9, 3, 255]),
+        ("rescue", 6, [0, 1, 5], [255, 0, 4]),
+        ("rescuenet", 11, list(range(11)), [255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4]),
+        ("isprs_rescue", 7, list(range(7)), [255, 0, 1, 2, 2, 3, 4]),
     ],
 )
-def test_known_ids_map_to_their_train_ids(table: str, ids: list[int], train_ids: list[int]) -> None:
+def test_known_ids_map_to_their_train_ids(table: str, count: int, ids: list[int], train_ids: list[int]) -> None:
     assert labels.lut(table)[ids].tolist() == train_ids
+    assert len(labels.known_ids(table)) == count and table in labels.TABLES
 
 
 def test_published_cityscapes_lut() -> None:
-    expected = [255] * 7 + [
-        0,
-        1,
-        255,
-        255,
-        2,
-        3,
-        4,
-        255,
-        255,
-        255,
-        5,
-        255,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-    ]
-    expected += [255, 255, 16, 17, 18, 255]
+    classes = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+    expected = [classes.index(i) if i in classes else 255 for i in range(35)]
     assert labels.lut("cityscapes")[:35].tolist() == expected
-
-
-def test_id_ranges_of_the_tables() -> None:
-    lengths = {table: len(labels.known_ids(table)) for table in labels.TABLES}
-    assert lengths == {
-        "cityscapes": 35,
-        "isprs": 7,
-        "camvid": 12,
-        "cityscapes_train_ids": 20,
-        "mapillary": 66,
-        "rescue": 6,
-        "synthia": 23,
-        "urbansyn": 21,
-        "rescuenet": 11,
-        "isprs_rescue": 7,
-    }
 
 
 def test_synthia_has_16_of_the_19_classes() -> None:
     absent = {16, 18, 20}  # terrain, truck and train are listed and never drawn
-    names = {
-        labels.class_names("cityscapes")[i] for i in labels.lut("synthia")[sorted({*range(22)} - absent)] if i < 255
-    }
+    drawn = labels.lut("synthia")[sorted({*range(22)} - absent)]
+    names = {labels.class_names("cityscapes")[i] for i in drawn if i < 255}
     assert {*labels.class_names("cityscapes")} - names == {"terrain", "truck", "train"}
 
 
@@ -124,7 +89,7 @@ def test_only_ids_outside_the_table_are_reported(table: str, data: st.DataObject
     assert labels.unknown_ids(raw, table) == tuple(sorted(set(values) - set(labels.known_ids(table))))
 
 
-@given(space=st.sampled_from(labels.SPACES), data=st.data())
+@given(space=st.sampled_from(sorted(SIZES)), data=st.data())
 def test_every_train_id_survives_the_round_trip_through_raw_ids(space: str, data: st.DataObject) -> None:
     scored = {labels.lut(space)[i]: i for i in labels.known_ids(space) if labels.lut(space)[i] != labels.IGNORE}
     train = np.array(data.draw(st.lists(st.sampled_from(sorted(scored)), min_size=1)), dtype=np.uint8)
@@ -139,11 +104,44 @@ def test_luts_cannot_be_changed_by_accident() -> None:
 
 
 @pytest.mark.parametrize("call", [labels.class_names, labels.palette, labels.lut, labels.known_ids, labels.colours])
-def test_unknown_table_is_named(call) -> None:
-    with pytest.raises(ValueError, match="'ade20k'.*cityscapes, isprs, camvid"):
+def test_unknown_tables_and_tables_without_classes_of_their_own(call) -> None:
+    with pytest.raises(ValueError, match="'ade20k'.*camvid, cityscapes, .*or the path of a CSV"):
         call("ade20k")
-
-
-def test_id_map_alone_is_no_label_space() -> None:
-    with pytest.raises(ValueError, match="mapillary"):
+    with pytest.raises(ValueError, match="unknown label table '/nowhere/a.csv'"):
+        call("/nowhere/a.csv")
+    assert labels.space_of("mapillary") == "cityscapes" and labels.space_of("isprs") == "isprs"
+    with pytest.raises(ValueError, match="'mapillary' names no classes of its own, they are those of 'cityscapes'"):
         labels.class_names("mapillary")
+
+
+OWN = "id,name,train_id,r,g,b\n9,quay,1,1,2,3\n4,water,0,0,0,255\n5,dock water,0,0,0,200\n0,void,255,0,0,0\n"
+
+
+def test_a_table_of_ones_own_names_its_classes_and_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "harbour.csv"
+    file.write_text("\ufeff" + OWN)  # as a spreadsheet program saves it
+    table = str(file)
+    assert labels.class_names(table) == ("water", "quay")  # merged ids: the first row of a class names it
+    assert labels.palette(table).tolist() == [[0, 0, 255], [1, 2, 3]] and labels.known_ids(table) == (0, 4, 5, 9)
+    assert labels.lut(table)[[0, 4, 5, 9]].tolist() == [255, 0, 0, 1] and labels.space_of(table) == table
+    file.write_text(OWN.replace("quay", "pier"))
+    os.utime(file, ns=(1, 1))
+    assert labels.class_names(table) == ("water", "pier")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("train_id,r", "trainid,r", "line 2: expected id,name,train_id"),
+        ("4,water,0,0", "4,water,,0", "line 3: expected"),
+        ("9,quay", "256,quay", "line 2: expected .* numbers 0 to 255"),
+        ("5,dock", "4,dock", "line 4: expected .* each id once"),
+        ("quay,1", "quay,2", r"expected the train ids 0, 1, 2, .* found \[0, 2\]"),
+        (OWN, "id,name,train_id,r,g,b\n", r"expected the train ids .* found \[\]"),
+    ],
+)
+def test_a_faulty_table_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "harbour.csv"
+    file.write_text(OWN.replace(old, new))
+    with pytest.raises(ValueError, match=f"{file}.*{message}"):
+        labels.lut(str(file))

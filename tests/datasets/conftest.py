@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layout_files import CASES, SIZE, Case, image_array, save
 
-from gkd.datasets import DATASETS, variable
+from gkd.datasets import official, variable
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case.name}-{case.split}-{case.label.split('/')[0]}")
@@ -31,7 +31,7 @@ def vaihingen(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for layout in DATASETS.values():
+    for layout in official().layouts.values():
         monkeypatch.delenv(variable(layout.folder), raising=False)
 
 
@@ -39,5 +39,5 @@ def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def copies_of_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where uncompressed copies of tiles go, away from the checkout."""
     root = tmp_path_factory.mktemp("copies")
-    monkeypatch.setattr("gkd.data.kept.ROOT", root)
+    monkeypatch.setattr("gkd.data.reading.ROOT", root)
     return root / ".scratch/tiles"

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from gkd import datasets, doctor
+from gkd import doctor
 from gkd.cli import app
-from gkd.data import kept
-from gkd.datasets import DATASETS, DatasetError, catalogue, variable
+from gkd.data import catalogue as catalogues
+from gkd.data import reading as images
+from gkd.datasets import DatasetError, catalogue, official, variable
 from gkd.doctor import Report, reading
 from gkd.doctor import examine as examine_known
 from gkd.doctor.listing import evenly
@@ -27,7 +28,7 @@ IMAGE, LABEL = "img_dir/val/area{}_0_0_512_512.png", "ann_dir/val/area{}_0_0_512
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """data/ and manifests/ are those of a folder of the test."""
-    for module in (manifests, datasets, doctor, kept):
+    for module in (manifests, catalogues, doctor, images):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.setattr("gkd.params.ROOT", tmp_path)
@@ -145,7 +146,7 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     assert report.counts.loc["val"].tolist() == [4, 398, 4, 0]
     assert report.notes == ["val has 4 images, 398 were published"]
     assert list(report.missing) == ["train"] and "img_dir/train" in report.missing["train"]
-    about = DATASETS["vaihingen"].about
+    about = official().layouts["vaihingen"].about
     assert all(part in report.remedy for part in (about.url, about.licence, about.size, about.tree))
 
 
@@ -232,7 +233,7 @@ def test_command_names_every_defect_and_fails(tmp_path: Path, monkeypatch: pytes
     for number in range(9, 12):  # of one dataset's problems ten are spelt out
         cut(tmp_path / "vaihingen" / IMAGE.format(number))
     assert "  ... and 3 more problems\n" in gkd("vaihingen").stdout
-    assert DATASETS["gtav"].about.tree.splitlines()[0] in result.stdout
+    assert official().layouts["gtav"].tree.splitlines()[0] in result.stdout
 
 
 def test_command_on_a_sound_set_writes_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ def test_command_on_a_sound_set_writes_its_manifest(tmp_path: Path, monkeypatch:
 def test_absent_datasets_are_reported_and_no_failure() -> None:
     result = gkd()
     assert (result.exit_code, result.stderr) == (0, "")
-    for name, layout in DATASETS.items():
+    for name, layout in official().layouts.items():
         assert f"{name}: absent\n" in result.stdout
         for text in (layout.about.url, layout.about.licence, layout.about.size, variable(layout.folder)):
             assert text in result.stdout

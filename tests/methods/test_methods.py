@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from killing import Photos
-from tiny_models import tiny_vit
+from tiny_models import photos, tiny_vit
 
 from gkd import methods
 from gkd.distillation import distil
@@ -126,7 +125,7 @@ def test_a_method_is_one_file(tmp_path, monkeypatch) -> None:
     assert row("cwd-own").distils and row("cwd-own").label == "CWD"
     section = Distillation(steps=25, batch_size=4, lr=1e-2, image_size=[32, 32], scale=[1.0, 1.0])
     student, module = tiny_vit(24, depth=1, seed=1), heads("cwd-own", temperature=2.0)
-    history = distil(student, TEACHER, module, Photos(), section, Run("cwd"))
+    history = distil(student, TEACHER, module, photos(), section, Run("cwd"))
     assert history["loss"].tail(5).mean() < 0.9 * history["loss"].head(2).mean()
     with pytest.raises(ValueError, match="heads.cwd-own.tau: unknown option; cwd-own has temperature"):
         check_options("cwd-own", {"tau": 1.0})

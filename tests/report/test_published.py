@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from gkd.datasets import official
 from gkd.params import ROOT, load
 from gkd.report.published import paper_rows, paper_table, published
 from gkd.report.tables import write
@@ -40,16 +41,16 @@ def test_unknown_origins_and_lacking_columns_are_refused(tmp_path: Path):
 
 def test_columns_are_those_of_our_tables(paper, tmp_path: Path):
     plan = load("mini").plan
-    table = paper_table(paper, plan)
+    table = paper_table(paper, plan, official())
     assert list(table.text.index) == ["No KD (paper)", "Vanilla KD (paper)", "GKD (paper)"]
     assert list(table.text.columns)[:4] == COLUMNS and table.text.columns[-1] == "origin"
     assert [path.name for path in write(table, tmp_path)] == ["published.csv", "published.tex", "published.md"]
-    assert paper_table(paper, plan.model_copy(update={"sources": ["camvid"]})) is None
+    assert paper_table(paper, plan.model_copy(update={"sources": ["camvid"]}), official()) is None
 
 
 def test_acdc_after_gtav_has_one_published_number(paper):
     chosen = {"sources": ["gtav"], "benchmarks": ["gtav-bdd100k", "gtav-acdc"]}
-    text = paper_table(paper, load("mini").plan.model_copy(update=chosen)).text
+    text = paper_table(paper, load("mini").plan.model_copy(update=chosen), official()).text
     assert list(text["ACDC (all, trained on GTAV)"]) == ["-", "-", "46.5"]
     ours = [name for name in text if name.lower().startswith("acdc-")] + ["Avg(ACDC 4) (ours)"]
     assert len(ours) == 5 and (text[ours] == "-").all(axis=None)

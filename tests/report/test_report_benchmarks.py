@@ -3,13 +3,25 @@
 import pandas as pd
 import pytest
 
-from gkd.data.domains import BENCHMARKS, SOURCES, Benchmark, Domain, benchmarks_of, targets_of
+from gkd.data.domains import Benchmark, Domain
+from gkd.datasets import official
 from gkd.params import ROOT, Plan
 from gkd.report.benchmarks import AVERAGES, NAMES, columns, names
 
+KNOWN = official()
+SOURCES, BENCHMARKS = KNOWN.sources, KNOWN.benchmarks
+
 
 def plan(source: str, *benchmarks: str) -> Plan:
-    return Plan(settings=["f2l"], methods=["gkd"], sources=[source], benchmarks=list(benchmarks), seeds=[0])
+    return Plan(
+        settings=["f2l"],
+        methods=["gkd"],
+        sources=[source],
+        benchmarks=list(benchmarks),
+        seeds=[0],
+        label_divisor=1,
+        hold_out=True,
+    )
 
 
 def test_every_benchmark_has_a_title_and_one_of_your_own_is_named_after_its_domains() -> None:
@@ -20,14 +32,14 @@ def test_every_benchmark_has_a_title_and_one_of_your_own_is_named_after_its_doma
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_averages_run_over_the_targets_of_their_source(source: str) -> None:
-    domains, averages = columns(source, plan(source))
-    assert domains == [target.name for target in targets_of(source)]
-    assert averages == {names(b).average: domains for b in benchmarks_of(source) if names(b).average}
+    domains, averages = columns(source, plan(source), KNOWN)
+    assert domains == [target.name for target in KNOWN.targets_of(source)]
+    assert averages == {names(b).average: domains for b in KNOWN.benchmarks_of(source) if names(b).average}
 
 
 def test_an_average_needs_all_of_its_members() -> None:
     weather = [target.name for target in BENCHMARKS["gtav-acdc"].targets]
-    domains, averages = columns("gtav", plan("gtav", "gtav-bdd100k", "gtav-acdc"))
+    domains, averages = columns("gtav", plan("gtav", "gtav-bdd100k", "gtav-acdc"), KNOWN)
     assert domains == ["bdd100k", *weather] and averages == {"Avg(ACDC 4) (ours)": weather}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gkd.data.domains import SOURCES, targets_of
+from gkd.datasets import official
 from gkd.methods import NAMES, row
 from gkd.params import Plan, load
 from gkd.report.benchmarks import AVERAGES
@@ -22,6 +22,8 @@ from gkd.report.summary import (
 DRIVING = ["cityscapes", "bdd100k", "mapillary"]
 PRINTED = {name for name in AVERAGES if not name.endswith(" (ours)")}
 
+KNOWN = official()
+
 
 def with_plan(**changes: object) -> Plan:
     return load("mini").plan.model_copy(update=changes)
@@ -37,7 +39,7 @@ def rows(plan: Plan, without: tuple[str, ...] = ()) -> pd.DataFrame:
     """Score rows of a whole run of the plan, without some sources or domains."""
     records = []
     for source in [s for s in plan.sources if s not in without]:
-        for domain in [SOURCES[source].validation, *targets_of(source, plan.benchmarks)]:
+        for domain in [KNOWN.sources[source].validation, *KNOWN.targets_of(source, plan.benchmarks)]:
             for method in plan.methods if domain.name not in without else ():
                 for seed in plan.seeds:
                     value, names = score(method, domain.name, seed), {"method": method, "source": source, "seed": seed}
@@ -51,7 +53,7 @@ def missing(text: pd.DataFrame) -> set[str]:
 
 def test_a_table_for_each_benchmark_and_setting() -> None:
     plan = with_plan(settings=["f2l", "f2f"])
-    tables = {table.name: table for table in benchmark_tables(rows(plan), plan)}
+    tables = {table.name: table for table in benchmark_tables(rows(plan), plan, KNOWN)}
     names = ["gtav-cityscapes", "gtav-bdd100k", "gtav-mapillary", "cityscapes-acdc", "potsdam-isprs"]
     assert list(tables) == [f"{name}-{setting}" for setting in ("f2l", "f2f") for name in names]
     table = tables["gtav-bdd100k-f2l"]
@@ -61,13 +63,13 @@ def test_a_table_for_each_benchmark_and_setting() -> None:
     assert "GTAV to BDD100K, F2L" in table.caption and "one seed" in table.caption
     assert "Avg(ACDC 4)" in tables["cityscapes-acdc-f2l"].text.columns
     only = rows(plan).query("setting == 'f2l'")
-    assert (summary_table(only, plan, "f2f").text == "missing").all(axis=None)
+    assert (summary_table(only, plan, KNOWN, "f2f").text == "missing").all(axis=None)
 
 
 def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
     plan = load("mini").plan
-    table = summary_table(rows(plan), plan, "f2l")
-    unseen = [domain.name for source in plan.sources for domain in targets_of(source)]
+    table = summary_table(rows(plan), plan, KNOWN, "f2l")
+    unseen = [domain.name for source in plan.sources for domain in KNOWN.targets_of(source)]
     assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
     assert set(table.text.columns) & AVERAGES == PRINTED and "gtav-val" not in table.text.columns
     expected = {UNSEEN: unseen, "Avg(Citys,BDD,Map)": DRIVING}
@@ -79,7 +81,7 @@ def test_targets_that_sources_share_are_told_apart() -> None:
     plan = with_plan(sources=["gtav", "gtav-synthia", "potsdam"])
     measured = rows(plan)
     measured.loc[measured["source"] == "gtav-synthia", "miou"] += 40
-    table = summary_table(measured, plan, "f2l")
+    table = summary_table(measured, plan, KNOWN, "f2l")
     average = "Avg(Citys,BDD,Map)"
     shared = [*(f"gtav: {name}" for name in DRIVING), average]
     joined = [*(f"gtav-synthia: {name}" for name in DRIVING), f"{average} (ours)"]
@@ -91,23 +93,23 @@ def test_targets_that_sources_share_are_told_apart() -> None:
     expected = np.mean([*driving, *(value + 40 for value in driving), *2 * [score("gkd", "potsdam-irrg")]])
     assert table.text.loc["GKD", UNSEEN] == f"{expected:.1f}"
     assert list(radar_values(table).columns) == [*shared[:3], *joined[:3], *overhead[:2]]
-    assert missing(summary_table(rows(plan, without=("gtav-synthia",)), plan, "f2l").text) == {*joined, UNSEEN}
+    assert missing(summary_table(rows(plan, without=("gtav-synthia",)), plan, KNOWN, "f2l").text) == {*joined, UNSEEN}
 
 
 def test_means_of_one_name_are_told_apart() -> None:
     plan = with_plan(sources=["gtav-synthia", "gtav-synthia-urbansyn"])
-    table = summary_table(rows(plan), plan, "f2l")
+    table = summary_table(rows(plan), plan, KNOWN, "f2l")
     assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in plan.sources} <= set(table.text.columns)
     assert radar_values(table).shape[1] == 6
 
 
 def test_a_benchmark_on_request_is_reported_where_it_is_chosen() -> None:
     plan = with_plan(sources=["gtav"], benchmarks=["gtav-bdd100k", "gtav-acdc"])
-    tables = {table.name: table for table in benchmark_tables(rows(plan), plan)}
+    tables = {table.name: table for table in benchmark_tables(rows(plan), plan, KNOWN)}
     assert list(tables) == ["gtav-bdd100k-f2l", "gtav-acdc-f2l"]
     assert "Avg(ACDC 4) (ours)" in tables["gtav-acdc-f2l"].text.columns
     weather = [f"acdc-{name}" for name in ("night", "snow", "fog", "rain")]
-    summary = summary_table(rows(plan), plan, "f2l")
+    summary = summary_table(rows(plan), plan, KNOWN, "f2l")
     # No mean over Cityscapes, BDD100K and Mapillary: two of them are not scored.
     assert list(summary.text.columns) == ["bdd100k", *weather, "Avg(ACDC 4) (ours)", UNSEEN]
     assert list(radar_values(summary).columns) == ["bdd100k", *weather]
@@ -115,7 +117,7 @@ def test_a_benchmark_on_request_is_reported_where_it_is_chosen() -> None:
 
 def test_several_seeds_are_a_mean_with_its_spread() -> None:
     plan = with_plan(seeds=[0, 1])
-    table = summary_table(rows(plan), plan, "f2l")
+    table = summary_table(rows(plan), plan, KNOWN, "f2l")
     values = [score("gkd", "bdd100k", seed) for seed in (0, 1)]
     assert table.text.loc["GKD", "bdd100k"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     assert "over 2 seeds" in table.caption
@@ -131,16 +133,16 @@ def test_several_seeds_are_a_mean_with_its_spread() -> None:
 def test_what_was_not_measured_is_missing_and_the_rest_stands(absent: str, columns: set[str]) -> None:
     plan = load("mini").plan
     measured = rows(plan, without=(absent,))
-    table = summary_table(measured, plan, "f2l")
+    table = summary_table(measured, plan, KNOWN, "f2l")
     assert missing(table.text) == columns and unseen_mean(table).isna().all()
     assert not (table.text.drop(columns=list(columns)) == "missing").any(axis=None)
-    tables = benchmark_tables(measured, plan)
+    tables = benchmark_tables(measured, plan, KNOWN)
     assert len(tables) == 5 and set.union(*(missing(t.text) for t in tables)) & columns
 
 
 def test_radar_and_mean_show_what_was_measured() -> None:
     plan = with_plan(sources=["gtav"])
-    table = summary_table(rows(plan), plan, "f2l")
+    table = summary_table(rows(plan), plan, KNOWN, "f2l")
     values = radar_values(table)
     assert list(values.columns) == DRIVING
     assert list(values.index) == [row(name).label for name in plan.methods]
@@ -178,7 +180,9 @@ def test_pictures_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_choices_name_the_rate_and_the_score_that_chose_it() -> None:
     who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "macc": 0.0, "aacc": 0.0, "lr": 3.0e-3}
-    domains = {SOURCES["gtav"].validation.name: 41.5, "bdd100k": 9.0}
-    table = choices(pd.DataFrame([{**who, "domain": domain, "miou": value} for domain, value in domains.items()]))
+    domains = {KNOWN.sources["gtav"].validation.name: 41.5, "bdd100k": 9.0}
+    table = choices(
+        pd.DataFrame([{**who, "domain": domain, "miou": value} for domain, value in domains.items()]), KNOWN
+    )
     kept = {key: who[key] for key in ("setting", "method", "source", "seed", "lr")}
     assert table.to_dict("records") == [{**kept, "validation_miou": 41.5}]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from tiny_models import tiny_vit
 
-from gkd.data.domains import SOURCES
 from gkd.data.labels import IGNORE
+from gkd.datasets import official
 from gkd.params import Evaluate, Mask2FormerOptions, TaskLearning
 from gkd.params import load as load_params
 from gkd.segmentation import task_learning as task
@@ -30,7 +30,7 @@ from gkd.train.resume import Resume
 from gkd.train.run import Run
 from gkd.weights.checkpoints import CheckpointError, save
 
-CLASSES = len(SOURCES["potsdam"].classes)
+CLASSES = len(official().sources["potsdam"].classes)
 PROTOCOL = Evaluate(window=32, stride=32, batch_size=4)
 RUN = Run("run")
 

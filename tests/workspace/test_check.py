@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from dataset_names import plan, touch
 
-from gkd.data.domains import SOURCES
-from gkd.datasets import DATASETS
+from gkd.datasets import official
 from gkd.mini.suite import WRITERS
 from gkd.params import ParamsError, load
 from gkd.workspace.check import EMBEDDED, check, names_and_encoders
@@ -19,7 +18,7 @@ DRIVING = ("cityscapes", "bdd100k", "mapillary")
     [
         ("plan.methods", ["teacher", "gdk", "nome"], "unknown names 'gdk', 'nome'; known: .*gkd"),
         ("plan.methods", ["none", "kd"], "kd needs the row 'teacher', whose segmentor it follows"),
-        ("plan.sources", ["gta5"], f"unknown name 'gta5'; known: {', '.join(SOURCES)}"),
+        ("plan.sources", ["gta5"], f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
         ("plan.benchmarks", ["gtav-acd"], "unknown name 'gtav-acd'; known: .*gtav-acdc"),
         ("plan.benchmarks", ["camvid-dusk"], "camvid-dusk is trained on camvid, which plan.sources lacks: add it"),
         ("plan.benchmarks", ["gtav-acdc", "potsdam-isprs"], "none is trained on cityscapes .*add one of"),
@@ -55,7 +54,7 @@ def test_an_absent_target_is_named_with_the_remedy(tmp_path: Path) -> None:
     found = check(plan(tmp_path))
     assert (found.sources, found.missing, found.faults) == (["gtav"], ["bdd100k"], [])
     (message,) = found.messages
-    about = DATASETS["bdd100k"].about
+    about = official().layouts["bdd100k"].about
     for text in ("target bdd100k is left out", str(tmp_path / "bdd100k"), about.url, about.licence, about.size):
         assert text in message
 
@@ -115,7 +114,7 @@ def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
     for message, name, lacking in zip(found.messages, sources[1:], (["synthia"], ["synthia", "urbansyn"]), strict=True):
         assert message.startswith(f"source {name} is left out.\n")
         for folder in ("gtav", "synthia", "urbansyn"):
-            assert (DATASETS[folder].about.url in message) == (folder in lacking)
+            assert (official().layouts[folder].about.url in message) == (folder in lacking)
     touch(tmp_path, "synthia", "urbansyn")
     assert check(plan(tmp_path, sources=sources)) == (sources, [], [], [])
     (tmp_path / "bdd100k").rename(tmp_path / "elsewhere")  # a target that they share is named once

@@ -8,8 +8,7 @@ import pytest
 from dataset_names import touch
 from torch import nn
 
-from gkd.data.domains import SOURCES
-from gkd.datasets import DatasetError, SegmentationData
+from gkd.datasets import DatasetError, SegmentationData, official
 from gkd.params import load
 from gkd.workspace import folders
 from gkd.workspace.folders import SCRATCH_RESULTS, Workspace, open_domain, open_training, run_notebook
@@ -150,22 +149,22 @@ def test_training_images_are_those_of_all_datasets_of_a_source(root: Path) -> No
     names = ("gtav", "synthia", "camvid")
     params = load("tiny").model_copy(update={"roots": {name: str(root / name) for name in names}})
     with pytest.raises(DatasetError, match=f"(?s){root / 'camvid'}.*`make data`"):
-        open_domain(params, SOURCES["camvid"].validation)
-    assert len(open_domain(params, SOURCES["gtav"].validation)) == 1
-    alone = open_training(params, SOURCES["gtav"])
+        open_domain(params, official().sources["camvid"].validation)
+    assert len(open_domain(params, official().sources["gtav"].validation)) == 1
+    alone = open_training(params, official().sources["gtav"])
     assert isinstance(alone, SegmentationData) and alone.in_memory and len(alone) == 1
-    names = [sample.name for sample in open_training(params, SOURCES["gtav-synthia"]).samples]
+    names = [sample.name for sample in open_training(params, official().sources["gtav-synthia"]).samples]
     assert names == ["gtav/images/00002.png", "synthia/RGB/0000000.png"]
     (root / "synthia/RGB/0000000.png").unlink()
     with pytest.raises(DatasetError, match="synthia/GT/LABELS/0000000.png: expected the image of this label"):
-        open_training(params, SOURCES["gtav-synthia"])
+        open_training(params, official().sources["gtav-synthia"])
 
 
 def test_under_dvc_a_root_elsewhere_must_be_planned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC would have hashed data/ and the stage would read other files."""
     touch(root, "gtav")
     params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
-    (domain,) = SOURCES["gtav"].train
+    (domain,) = official().sources["gtav"].train
     assert len(open_domain(params, domain)) == 1
     monkeypatch.setenv("DVC_STAGE", "task_learning@f2l-none-gtav-0")
     monkeypatch.setattr("gkd.workspace.plan.read", lambda: {"data": "manifests"})

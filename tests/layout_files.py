@@ -1,4 +1,4 @@
-"""Tiny datasets in their official layouts, and how to write them."""
+"""Tiny datasets in their official layouts, how to write and to open them."""
 
 import struct
 import zlib
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from gkd.datasets import SegmentationData, official
 
 SIZE = (6, 8)  # height, width
 
@@ -17,9 +19,13 @@ def image_array(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
     """Saves an array as PNG, JPEG or TIFF; mode "P" attaches a palette whose colours differ from the indices,
-    mode "RGB16" gives a 16-bit PNG with the array in red and instance ids in green, as SYNTHIA has it.
+    mode "RGB16" gives a 16-bit PNG with the array in red and instance ids in green, as SYNTHIA has it, mode "16 bits"
+    one of an array of three channels.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "16 bits":
+        path.write_bytes(png16(array))
+        return path
     if mode == "RGB16":
         channels = np.stack([array, np.full_like(array, 77), np.zeros_like(array)], axis=-1)
         path.write_bytes(png16(channels.astype(np.uint16)))
@@ -191,3 +197,9 @@ def write_case(root: Path, case: Case, size: tuple[int, int] = SIZE) -> tuple[np
     raw = np.resize(np.array(case.ids, dtype=np.uint8), size)
     save(root / case.label, raw, case.mode)
     return raw, np.resize(np.array(case.train_ids, dtype=np.uint8), size)
+
+
+def open_split(name: str, split: str, root: Path | str, in_memory: bool = False) -> SegmentationData:
+    """A split of an official dataset that lies in `root`."""
+    known = official()
+    return official({known.layout(name).folder: str(root)}).open_split(name, split, in_memory)
