@@ -9,7 +9,7 @@ with compiled([student, targets]):               # blocks by torch.compile, whil
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,6 +70,7 @@ class Reduced(nn.Module):
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module, self.dtype = module, dtype
+        self._used: dict[str, torch.Tensor] = {}  # weights of the last call, as it had them
 
     def forward(self, *arguments: Any) -> Any:
         if self.dtype == torch.float32:
@@ -77,8 +78,28 @@ class Reduced(nn.Module):
         weights = dict(self.module.named_parameters())
         device = next(iter(weights.values())).device
         weights |= {name: weight.to(self.dtype) for name, weight in _cast(self.module, weights).items()}
+        self._used = weights
         with torch.autocast(device.type, self.dtype):
             return functional_call(self.module, weights, arguments)
+
+    def backward(self, run: Callable[[], object]) -> None:
+        """`run()`, the backward pass of the last call, while `module` has the weights of that call.
+
+        Gradient checkpointing runs blocks again in it, and compares what they compute with what they did.
+        """
+        used, self._used = self._used, {}
+        functional_call(_Run(self.module), {f"module.{name}": weight for name, weight in used.items()}, (run,))
+
+
+class _Run(nn.Module):
+    """Holds a module while something else is called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, run: Callable[[], object]) -> None:
+        run()
 
 
 def _cast(module: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:

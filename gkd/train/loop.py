@@ -175,7 +175,7 @@ def _backward(
         last = start == chunks[-1]
         with nullcontext() if last else accelerator.no_sync(model):
             loss, metrics = model(number, slice_tensors(batch, slice(start, start + length)), share)
-            accelerator.backward(loss / len(chunks))
+            accelerator.unwrap_model(model).backward(partial(accelerator.backward, loss / len(chunks)))
         for key, value in {"_loss": loss.detach(), **metrics}.items():
             sums[key] = sums[key] + value if key in sums else value
     if processes > 1:

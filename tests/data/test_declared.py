@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from gkd.workspace.availability import check, dependency
 from layout_files import SIZE, image_array, save
 
 from gkd.datasets import catalogue, official
 from gkd.params import Params, ParamsError, load
+from gkd.workspace.check import check
 from gkd.workspace.folders import open_domain, open_training
+from gkd.workspace.manifests import dependency
 from gkd.workspace.plan import build
 
 TABLE = "id,name,train_id,r,g,b\n1,water,0,0,0,255\n2,quay,1,9,9,9\n0,void,255,0,0,0\n"
@@ -25,7 +26,7 @@ def harbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             save(tmp_path / f"harbour/images/{split}/quay/{i}.jpg", image_array(i))
             save(tmp_path / f"harbour/labels/{split}/quay/{i}_ids.png", np.full(SIZE, i + 1, dtype=np.uint8))
     (tmp_path / "harbour.csv").write_text(TABLE)
-    monkeypatch.setattr("gkd.workspace.availability.ROOT", tmp_path)
+    monkeypatch.setattr("gkd.workspace.manifests.ROOT", tmp_path)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from layout_files import image_array, open_split, save
 
 from gkd.datasets import DatasetError, official
 from gkd.doctor import examine
-from gkd.workspace import availability
+from gkd.workspace import manifests
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_doctor_names_a_damaged_image_and_the_manifest_lists_the_tars(
     assert [problem.path for problem in report.problems] == [str(tar / "b/2.png")]
     tar.write_bytes(content[:2000])
     assert [problem.path for problem in examine("proxy", known, jobs=1).problems] == [str(tar)]
-    monkeypatch.setattr(availability, "ROOT", tmp_path)
-    lines = availability.write_manifest("proxy", packed).read_text().splitlines()
+    monkeypatch.setattr(manifests, "ROOT", tmp_path)
+    lines = manifests.write_manifest("proxy", packed).read_text().splitlines()
     size = (packed / "train/sub/001.tar").stat().st_size
     assert lines == ["name,size", "train/000.tar,2000", f"train/sub/001.tar,{size}"]

@@ -147,7 +147,7 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     assert report.notes == ["val has 4 images, 398 were published"]
     assert list(report.missing) == ["train"] and "img_dir/train" in report.missing["train"]
     about = official().layouts["vaihingen"].about
-    assert all(part in report.remedy for part in (about.url, about.licence, about.size, about.tree))
+    assert all(part in report.remedy for part in (about.url, about.licence, about.size))
 
 
 def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> None:
@@ -268,6 +268,6 @@ def test_absent_datasets_are_reported_and_no_failure() -> None:
 def test_command_refuses_an_unknown_name_before_it_starts() -> None:
     result = gkd("vaihingen", "city")
     assert result.exit_code == 1 and result.stdout == ""
-    assert result.stderr.startswith("gkd doctor: unknown dataset 'city', expected one of proxy, ")
+    assert result.stderr.startswith("gkd doctor: unknown dataset 'city', expected one of acdc, ")
     with pytest.raises(DatasetError, match="roots.city: no dataset has this folder"):
         examine("cityscapes", {"city": "x"})
