@@ -64,131 +64,45 @@ class Case:
     train_ids: tuple[int, ...]
 
 
-CITY_IDS = ((0, 7, 8, 11, 24, 33, 3, 29), (255, 0, 1, 2, 11, 18, 255, 255))
-TRAIN_IDS = ((0, 1, 2, 18, 255, 11), (0, 1, 2, 18, 255, 11))
-VISTAS_IDS = ((0, 2, 13, 24, 52, 65), (255, 1, 0, 0, 18, 255))
-ISPRS_IDS = ((0, 1, 2, 3, 4, 5, 6), (255, 0, 1, 2, 3, 4, 5))
-RESCUE_OF_ISPRS = (ISPRS_IDS[0], (255, 0, 1, 2, 2, 3, 4))
-
-CASES = [
-    Case("gtav", "all", "images/00001.png", "labels/00001.png", "P", (*CITY_IDS[0], 34), (*CITY_IDS[1], 255)),
-    Case(
-        "cityscapes",
-        "val",
-        "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png",
-        "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png",
-        "L",
-        *CITY_IDS,
-    ),
-    Case(
-        "cityscapes",
-        "train",
-        "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png",
-        "gtFine/train/ulm/ulm_000000_000019_gtFine_labelTrainIds.png",
-        "L",
-        *TRAIN_IDS,
-    ),
-    Case("bdd100k", "val", "images/10k/val/a1-b2.jpg", "labels/sem_seg/masks/val/a1-b2.png", "L", *TRAIN_IDS),
-    Case("bdd100k", "val", "seg/images/val/a1-b2.jpg", "seg/labels/val/a1-b2_train_id.png", "L", *TRAIN_IDS),
-    Case("mapillary", "val", "validation/images/k_-1.jpg", "validation/v1.2/labels/k_-1.png", "P", *VISTAS_IDS),
-    Case("mapillary", "val", "validation/images/k_-1.jpg", "validation/labels/k_-1.png", "P", *VISTAS_IDS),
-    *(
-        Case(
-            "acdc",
-            f"{weather}-val",
-            f"rgb_anon/{weather}/val/GOPR0356/GOPR0356_frame_000321_rgb_anon.png",
-            f"gt/{weather}/val/GOPR0356/GOPR0356_frame_000321_gt_labelTrainIds.png",
-            "L",
-            *TRAIN_IDS,
-        )
-        for weather in ("night", "snow", "fog", "rain")
-    ),
-    Case(
-        "potsdam-rgb",
-        "train",
-        "RGB/img_dir/train/2_10_0_0_512_512.png",
-        "RGB/ann_dir/train/2_10_0_0_512_512.png",
-        "L",
-        *ISPRS_IDS,
-    ),
-    Case(
-        "potsdam-irrg",
-        "val",
-        "IRRG/img_dir/val/2_13_0_0_512_512.png",
-        "IRRG/ann_dir/val/2_13_0_0_512_512.png",
-        "P",
-        *ISPRS_IDS,
-    ),
-    Case(
-        "vaihingen",
-        "val",
-        "img_dir/val/area2_0_0_512_512.png",
-        "ann_dir/val/area2_0_0_512_512.png",
-        "L",
-        *ISPRS_IDS,
-    ),
-    *(
-        Case(
-            f"potsdam-{variant}",
-            "fit",
-            f"{variant.split('-')[0].upper()}/img_dir/train/2_10_0_0_512_512.png",
-            f"{variant.split('-')[0].upper()}/ann_dir/train/2_10_0_0_512_512.png",
-            "L",
-            *ids,
-        )
-        for variant, ids in (
-            ("rgb-exact", ISPRS_IDS),
-            ("rgb-rescue", RESCUE_OF_ISPRS),
-            ("irrg-rescue", RESCUE_OF_ISPRS),
-        )
-    ),
-    Case(
-        "rescuenet",
-        "test",
-        "test/test-org-img/10778.jpg",
-        "test/test-label-img/10778_lab.png",
-        "L",
-        tuple(range(11)),
-        (255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4),
-    ),
-    Case(
-        "synthia",
-        "all",
-        "RGB/0000001.png",
-        "GT/LABELS/0000001.png",
-        "RGB16",
-        (0, 1, 3, 10, 13, 17, 21, 22),
-        (255, 10, 0, 11, 255, 12, 3, 255),
-    ),
-    Case("urbansyn", "all", "rgb/rgb_0001.png", "ss/ss_0001.png", "L", (0, 11, 18, 19, 255), (0, 11, 18, 255, 255)),
-    Case(
-        "camvid",
-        "day",
-        "train/images/0006R0_f00930.jpg",
-        "train/labels/0006R0_f00930.png",
-        "L",
-        (0, 5, 10, 11),
-        (0, 5, 10, 255),
-    ),
-    Case(
-        "camvid",
-        "dusk",
-        "train/images/0001TP_006690.png",
-        "train/labels/0001TP_006690.png",
-        "L",
-        (3, 11),
-        (3, 255),
-    ),
-    Case(  # as in the SegNet tutorial
-        "camvid",
-        "val",
-        "val/0016E5_07959.png",
-        "valannot/0016E5_07959.png",
-        "L",
-        (0, 8, 11),
-        (0, 8, 255),
-    ),
-]
+# Stored ids and the train ids that they become.
+IDS = {
+    "city": ((0, 7, 8, 11, 24, 33, 3, 29, 34), (255, 0, 1, 2, 11, 18, 255, 255, 255)),
+    "train": ((0, 1, 2, 18, 255, 11), (0, 1, 2, 18, 255, 11)),
+    "vistas": ((0, 2, 13, 24, 52, 65), (255, 1, 0, 0, 18, 255)),
+    "isprs": ((0, 1, 2, 3, 4, 5, 6), (255, 0, 1, 2, 3, 4, 5)),
+    "isprs-rescue": ((0, 1, 2, 3, 4, 5, 6), (255, 0, 1, 2, 2, 3, 4)),
+    "rescuenet": (tuple(range(11)), (255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4)),
+    "synthia": ((0, 1, 3, 10, 13, 17, 21, 22), (255, 10, 0, 11, 255, 12, 3, 255)),
+    "urbansyn": ((0, 11, 18, 19, 255), (0, 11, 18, 255, 255)),
+    "camvid": ((0, 3, 5, 8, 10, 11), (0, 3, 5, 8, 10, 255)),
+}
+# Dataset, split, image, label, mode of the label, ids.
+TABLE = """
+gtav all images/00001.png labels/00001.png P city
+cityscapes val leftImg8bit/val/ulm/ulm_0_19_leftImg8bit.png gtFine/val/ulm/ulm_0_19_gtFine_labelIds.png L city
+cityscapes train leftImg8bit/train/ulm/ulm_0_1_leftImg8bit.png gtFine/train/ulm/ulm_0_1_gtFine_labelTrainIds.png L train
+bdd100k val images/10k/val/a1-b2.jpg labels/sem_seg/masks/val/a1-b2.png L train
+bdd100k val seg/images/val/a1-b2.jpg seg/labels/val/a1-b2_train_id.png L train
+mapillary val validation/images/k_-1.jpg validation/v1.2/labels/k_-1.png P vistas
+mapillary val validation/images/k_-1.jpg validation/labels/k_-1.png P vistas
+acdc night-val rgb_anon/night/val/GO/GO_frame_1_rgb_anon.png gt/night/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc snow-val rgb_anon/snow/val/GO/GO_frame_1_rgb_anon.png gt/snow/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc fog-val rgb_anon/fog/val/GO/GO_frame_1_rgb_anon.png gt/fog/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc rain-val rgb_anon/rain/val/GO/GO_frame_1_rgb_anon.png gt/rain/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+potsdam-rgb train RGB/img_dir/train/2_10_0_0_512_512.png RGB/ann_dir/train/2_10_0_0_512_512.png L isprs
+potsdam-irrg val IRRG/img_dir/val/2_13_0_0_512_512.png IRRG/ann_dir/val/2_13_0_0_512_512.png P isprs
+potsdam-rgb-exact fit RGB/img_dir/train/2_10_0_0_512_512.png RGB/ann_dir/train/2_10_0_0_512_512.png L isprs
+potsdam-rgb-rescue fit RGB/img_dir/train/2_10_0_0_512_512.png RGB/ann_dir/train/2_10_0_0_512_512.png L isprs-rescue
+potsdam-irrg-rescue fit IRRG/img_dir/train/2_10_0_0_512_512.png IRRG/ann_dir/train/2_10_0_0_512_512.png L isprs-rescue
+vaihingen val img_dir/val/area2_0_0_512_512.png ann_dir/val/area2_0_0_512_512.png L isprs
+rescuenet test test/test-org-img/10778.jpg test/test-label-img/10778_lab.png L rescuenet
+synthia all RGB/0000001.png GT/LABELS/0000001.png RGB16 synthia
+urbansyn all rgb/rgb_0001.png ss/ss_0001.png L urbansyn
+camvid day train/images/0006R0_f00930.jpg train/labels/0006R0_f00930.png L camvid
+camvid dusk train/images/0001TP_006690.png train/labels/0001TP_006690.png L camvid
+camvid val val/0016E5_07959.png valannot/0016E5_07959.png L camvid
+"""
+CASES = [Case(*words[:5], *IDS[words[5]]) for words in map(str.split, TABLE.strip().splitlines())]
 
 
 def write_case(root: Path, case: Case, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,11 @@ read_label(path, "cityscapes")                  # uint8 train ids (H, W), 255 = 
 read_window(path, (512, 0, 1024, 512))          # uint8 RGB (512, 512, 3) of a large TIFF
 
 Pillow reads photos and labels, tifffile the tiles. An uncompressed tile is mapped where it lies; of a compressed one an
-uncompressed copy is written to .scratch/tiles/ when first asked for, and mapped from then on. A window of 512x512 in
-random order from RGB tiles of 6000x6000, in ms:
+uncompressed copy is written to .scratch/tiles/ when first asked for (two to four seconds), and mapped from then on. A
+window of 512x512 in random order from RGB tiles of 6000x6000, in ms:
 
                                   uncompressed     LZW strips     deflate in tiles of 256     installed
-    mapped, as here                        0.2            0.2                         0.2     83 MB with imagecodecs
+    mapped, as here                        1.2            1.0                         0.9     83 MB with imagecodecs
     tifffile, decoding its parts             -             60                         2.8
     rasterio, opened each time              16             33                         7.4     112 MB and six packages
 

@@ -44,7 +44,7 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 class DistillationView:
-    """timm's training augmentation as published: crop, flip, RandAugment, erasing (protocol section 2).
+    """timm's training augmentation as published: crop, flip, RandAugment, erasing (of the paper's distillation).
 
     Built from timm's parts: `create_transform(normalize=False)` would return uint8 and drop the erasing. The erased
     noise is standard normal in ImageNet-normalised space, mapped back, so it may leave [0, 1].
@@ -111,8 +111,8 @@ class LabelledView:
     """Task-learning augmentation: short-edge choice, crop with a class cap, flip, photometric distortion.
 
     The short edge is one of 16 even steps between `scale` times the crop's (256 ... 1024 for 512), less where the long
-    edge would exceed `max_long_edge`; a crop in which one
-    class holds more than `max_class_share` of the labelled pixels is redrawn up to ten times (protocol section 3).
+    edge would exceed `max_long_edge`; a crop in which one class holds more than `max_class_share` of the labelled
+    pixels is redrawn up to ten times, as in mmsegmentation.
     """
 
     def __init__(self, section: TaskLearning) -> None:

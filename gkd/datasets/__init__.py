@@ -1,4 +1,4 @@
-"""The datasets, one file a layout. A file lists what it brings: LAYOUTS, and SOURCES and BENCHMARKS if it has some.
+"""The datasets, one file a layout, with the sources and benchmarks that start from it. Nothing registers a file.
 
 known = catalogue(params)                        # with what params.yaml declares; official(roots) is without
 data = known.open_split("cityscapes", "val")
@@ -7,11 +7,12 @@ image, label = data[0]                           # uint8 RGB (H, W, 3) and uint8
 
 from collections.abc import Mapping
 from importlib import import_module
-from itertools import chain
 from pkgutil import iter_modules
 
 from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
+from gkd.data.domains import Benchmark, Source
+from gkd.data.layout import Layout
 from gkd.data.pairing import Sample
 from gkd.data.reading import DatasetError
 from gkd.data.samples import SegmentationData, concatenate
@@ -38,10 +39,9 @@ def catalogue(params: Params) -> Catalogue:
 
 
 def official(roots: Mapping[str, str] | None = None) -> Catalogue:
-    """The official datasets, sources and benchmarks: those of the files beside this one."""
+    """Every `Layout`, `Source` and `Benchmark` that the files beside this one define, alone or in tuples, by name."""
     files = [import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)]
-    layouts, sources, benchmarks = (
-        {item.name: item for item in chain.from_iterable(getattr(file, kind, ()) for file in files)}
-        for kind in ("LAYOUTS", "SOURCES", "BENCHMARKS")
-    )
-    return Catalogue(layouts, sources, benchmarks, roots or {})
+    values = [value for file in files for value in vars(file).values()]
+    items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+    kinds = ({item.name: item for item in items if isinstance(item, kind)} for kind in (Layout, Source, Benchmark))
+    return Catalogue(*kinds, roots or {})

@@ -22,4 +22,3 @@ ACDC = Layout(
         size="400 train images a condition; val: night 106, snow 100, fog 100, rain 100; all 1920x1080",
     ),
 )
-LAYOUTS = (ACDC,)

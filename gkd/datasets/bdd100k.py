@@ -20,4 +20,3 @@ BDD100K = Layout(
         size="7,000 train and 1,000 val images of 1280x720",
     ),
 )
-LAYOUTS = (BDD100K,)

@@ -30,6 +30,5 @@ CAMVID = Layout(
         size="367 train and 101 val images of 480x360, names <drive>_<frame>, ids 0..11 (11 = void)",
     ),
 )
-LAYOUTS = (CAMVID,)
 SOURCES = (Source("camvid", (Domain("camvid-day", "camvid", "day"),), Domain("camvid-val", "camvid", "val"), "camvid"),)
 BENCHMARKS = (Benchmark("camvid-dusk", "camvid", (Domain("camvid-dusk", "camvid", "dusk"),)),)

@@ -22,6 +22,6 @@ CITYSCAPES = Layout(
         size="2,975 train and 500 val images of 2048x1024, 11 GB and 241 MB",
     ),
 )
-LAYOUTS = (CITYSCAPES,)
-SOURCES = (Source("cityscapes", (Domain("cityscapes-train", "cityscapes", "train"),), TARGET, "cityscapes"),)
-BENCHMARKS = (Benchmark("cityscapes-acdc", "cityscapes", acdc.TARGETS),)
+
+SOURCE = Source("cityscapes", (Domain("cityscapes-train", "cityscapes", "train"),), TARGET, "cityscapes")
+BENCHMARK = Benchmark("cityscapes-acdc", "cityscapes", acdc.TARGETS)

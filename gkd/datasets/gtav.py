@@ -22,7 +22,6 @@ GTAV = Layout(
         size="24,966 images of 1914x1052, about 57 GB (10 image zips and 10 label zips)",
     ),
 )
-LAYOUTS = (GTAV,)
 
 _TRAIN, _ALL, _VAL = (Domain(f"gtav-{split}", "gtav", split) for split in ("train", "all", "val"))
 

@@ -49,4 +49,3 @@ MAPILLARY = HalfSize(
         size="18,000 train and 2,000 val images, up to more than 20 megapixels each",
     ),
 )
-LAYOUTS = (MAPILLARY,)

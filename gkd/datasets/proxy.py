@@ -54,4 +54,3 @@ PROXY = ProxyLayout(
         size="ImageNet-1k train: 1,281,167 images, about 138 GB; the images may lie in *.tar",
     ),
 )
-LAYOUTS = (PROXY,)

@@ -22,4 +22,3 @@ RESCUENET = Layout(
         size="3,595 train, 449 val and 450 test images of 4000x3000",
     ),
 )
-LAYOUTS = (RESCUENET,)

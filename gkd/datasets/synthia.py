@@ -25,4 +25,3 @@ SYNTHIA = Layout(
         size="9,400 images of 1280x760",
     ),
 )
-LAYOUTS = (SYNTHIA,)

@@ -23,4 +23,3 @@ URBANSYN = Layout(
         size="7,539 images of 2048x1024; rgb 21 GB, ss 385 MB",
     ),
 )
-LAYOUTS = (URBANSYN,)

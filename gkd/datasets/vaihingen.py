@@ -32,4 +32,3 @@ VAIHINGEN = TileLayout(
         size="33 tiles of about 1900x2500, read as 344 train and 398 val windows of 512x512",
     ),
 )
-LAYOUTS = (VAIHINGEN,)

@@ -25,8 +25,7 @@ KITTI = Layout(
         size="200 training images of about 1242x375",
     ),
 )
-LAYOUTS = (KITTI,)
-BENCHMARKS = (Benchmark("gtav-kitti", "gtav", (Domain("kitti", "kitti", "all"),)),)
+GTAV_KITTI = Benchmark("gtav-kitti", "gtav", (Domain("kitti", "kitti", "all"),))
 '''
 CASE = Case("kitti", "all", "training/image_2/0_10.png", "training/semantic/0_10.png", "L", (7, 33, 3), (0, 18, 255))
 
