@@ -29,7 +29,7 @@ def plan(
     from gkd.data import subsets
     from gkd.models import check_name
     from gkd.params import ROOT, load
-    from gkd.weights.checkpoints import check_file
+    from gkd.weights import check_file
     from gkd.workspace import availability
     from gkd.workspace.plan import build, write
 
@@ -136,24 +136,15 @@ def export(
     force: bool = typer.Option(False, "--force", help="Replace the model folder where it is there."),
 ) -> None:
     """Write a trained segmentor as a folder that describes itself: config.json, weights, ONNX files if asked."""
+    from gkd.deploy import Graphs
     from gkd.deploy import export as write_folder
     from gkd.deploy.predict import photos, read_photo
 
     try:
         files = None if calibration is None else photos([calibration])
         images = None if files is None else (read_photo(file) for file in files)
-        config = write_folder(
-            checkpoint,
-            folder,
-            onnx=onnx,
-            int8=int8,
-            photos=images,
-            name=name,
-            member=member,
-            tolerance=tolerance,
-            fixed_size=fixed_size,
-            force=force,
-        )
+        graphs = Graphs(onnx=onnx, int8=int8, photos=images, tolerance=tolerance, fixed_size=fixed_size)
+        config = write_folder(checkpoint, folder, graphs, name=name, member=member, force=force)
     except (ValueError, OSError) as error:
         _stop("export", error)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

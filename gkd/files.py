@@ -6,6 +6,7 @@ write_whole(path, lambda aside: save_file(tensors, aside))     # for libraries t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -39,6 +40,12 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
     finally:
         aside.unlink(missing_ok=True)
     return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

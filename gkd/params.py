@@ -49,7 +49,6 @@ class EncoderSpec(_Section):
     name: str
     options: dict[str, Any] = {}
     weights: str = "none"  # "none", "hub", "package:<name>" or a file, relative to the root (docs/weights.md)
-    resample: Literal["timm", "bicubic"] = "timm"  # of patch and position embeddings; bicubic = the published code's
     blocks: list[int] = []  # that the mask2former decoder reads; [] = the published ones, or the last four stages
 
     @field_validator("weights")

@@ -35,7 +35,7 @@ from gkd.qsd import distillation_step, teach
 from gkd.token_store import FORMATS, TokenStore
 from gkd.train.loop import fit, parameter_groups
 from gkd.train.precision import autocast, frozen_copy, resolve
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 from gkd.workspace.availability import PROXY
 from gkd.workspace.folders import open_domain
 

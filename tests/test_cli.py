@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from gkd import datasets, params
 from gkd.cli import app
 from gkd.datasets import DATASETS, variable
-from gkd.weights import checkpoints
+from gkd.weights import origin
 from gkd.workspace import availability, plan
 from gkd.workspace import folders as workspace
 
@@ -27,7 +27,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     for module in (params, plan, availability, datasets, workspace):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
+    monkeypatch.setattr(origin, "ROOT", ROOT)  # the committed weights are there
     # Defaults of arguments are bound when the functions are made.
     monkeypatch.setattr(params.load, "__defaults__", (None, tmp_path / "params.yaml"))
     monkeypatch.setattr(plan.write, "__defaults__", (tmp_path / "plan.yaml",))

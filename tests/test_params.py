@@ -226,7 +226,6 @@ def test_any_misspelt_key_is_named(tmp_path_factory: pytest.TempPathFactory, sec
 def test_weights_name_a_known_source(weights):
     spec = EncoderSpec(name="vit_tiny_patch16_224", weights=weights)
     assert spec.file == (weights if "." in weights else None)
-    assert spec.resample == "timm"
 
 
 @pytest.mark.parametrize("weights", ["hubb", "https://a/b.pth", "weights/a", "package", "a.npz", ""])

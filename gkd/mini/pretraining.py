@@ -20,7 +20,7 @@ from gkd.mini.styles import Style
 from gkd.params import EncoderSpec, Pretrain
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, cosine, fit, parameter_groups
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 
 CROP = 64
 STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))

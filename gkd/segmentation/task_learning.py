@@ -26,7 +26,7 @@ from gkd.segmentation.windows import Inference, predict
 from gkd.train.loop import Progress, Schedule, Share, engine, finished, fit, parameter_groups, poly
 from gkd.train.processes import launch
 from gkd.train.resume import Resume, Slot
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from gkd.data.domains import PROXY, SOURCES, Domain, Source, check_choice, targets_of
 from gkd.datasets import DATASETS, problem, root_of
+from gkd.files import sha256
 from gkd.methods.table import method
 from gkd.mini.suite import WRITERS
 from gkd.params import ROOT, Params
@@ -113,12 +113,6 @@ def _has_hashes(manifest: Path) -> bool:
         return False
     with manifest.open() as file:
         return file.readline() == "name,size,sha256\n"
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _needs_proxy(params: Params) -> bool:
