@@ -149,7 +149,7 @@ class Record(_Said):
         """The record of a file with the parts `modules`."""
         encoder, decoder = modules.get("encoder"), self.decoder if "decoder" in modules else None
         if decoder is not None:
-            decoder = decoder.model_copy(update={"blocks": tuple(modules["decoder"].blocks)})
+            decoder = decoder.model_copy(update={"blocks": tuple(getattr(modules["decoder"], "blocks", ()))})
         info = EncoderInfo.of(encoder) if isinstance(encoder, Encoder) else None
         return self.model_copy(update={"encoder": info, "decoder": decoder, "digests": digests})
 
