@@ -1,4 +1,4 @@
-"""Writing a file that matters: whole or not at all.
+"""Files that matter: written whole or not at all, and their hash.
 
 write_whole(path, "text")
 write_whole(path, lambda aside: save_file(tensors, aside))     # for libraries that write to a path
@@ -43,7 +43,7 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
+    """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

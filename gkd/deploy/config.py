@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,12 +22,9 @@ class InferenceConfig(InferenceInfo):
 
     multiple: int = Field(gt=0)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_older_export(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Such files say of two options, which are gone, that they are off."""
-        off = {"flip": False, "scales": [1.0]}
-        return {key: value for key, value in given.items() if key not in off or value != off[key]}
+    # Options that are gone: older exports may say that they are off.
+    flip: Literal[False] = Field(False, exclude=True)
+    scales: tuple[Annotated[float, Field(ge=1, le=1)]] = Field((1.0,), exclude=True)
 
 
 class Config(BaseModel):

@@ -219,13 +219,10 @@ def test_an_unknown_name_lists_the_nearest():
         Encoder.create("§§§§")
 
 
-def test_missing_hub_weights_say_what_to_download(monkeypatch):
-    def offline(*_args, **_options):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(OSError, match="resnet10t.*ConnectionError.*huggingface.co/timm/resnet10t"):
-        Encoder.create("resnet10t", pretrained=True)
+@pytest.mark.parametrize("option", ["pretrained", "checkpoint_path"])
+def test_options_that_have_timm_read_weights_are_refused(option):
+    with pytest.raises(ValueError, match=f"resnet10t: {option} is no option of an encoder: `weights` says"):
+        Encoder.create("resnet10t", **{option: "x"})
 
 
 @pytest.mark.parametrize(
