@@ -30,7 +30,7 @@ class _Part(NamedTuple):
     source: Mapping[str, Tensor] | None = None
 
 
-def save(path: Path, modules: Mapping[str, nn.Module], record: Record) -> Path:
+def save(path: Path | str, modules: Mapping[str, nn.Module], record: Record) -> Path:
     """Write the state of `modules`, each under its name as a prefix, and `record`, completed by what they say.
 
     The file appears whole or not at all, and equal content gives equal bytes.
@@ -38,6 +38,7 @@ def save(path: Path, modules: Mapping[str, nn.Module], record: Record) -> Path:
     Raises:
         CheckpointError: a weight is NaN or infinite, or the disk is full; what was there stays.
     """
+    path = Path(path)
     states = {name: module.state_dict() for name, module in modules.items()}
     tensors = {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
     if bad := not_finite(tensors):
@@ -46,7 +47,7 @@ def save(path: Path, modules: Mapping[str, nn.Module], record: Record) -> Path:
     return write_tensors(path, tensors, record.completed(modules, digests).text())
 
 
-def load(path: Path, modules: Mapping[str, nn.Module]) -> Record:
+def load(path: Path | str, modules: Mapping[str, nn.Module]) -> Record:
     """Load `modules` strictly from a file; parts of it that are not asked for are left alone.
 
     A file of `save` holds each module below its name. Others are told by their keys (gkd.weights.layouts), and
@@ -62,6 +63,7 @@ def load(path: Path, modules: Mapping[str, nn.Module]) -> Record:
     Raises:
         CheckpointError: the file is missing, torn, damaged or unsafe, or does not fit.
     """
+    path = Path(path)
     content, text = (read_pickle(path), None) if path.suffix in (".pth", ".pt") else read_tensors(path)
     notes, record = [], Record()
     if text is None and (path.suffix != ".safetensors" or not any(k.startswith("encoder.backbone.") for k in content)):

@@ -26,7 +26,6 @@ from gkd.weights import Record, read_record, save
 from gkd.weights.tensors import read_tensors
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
-CONV = {"output_stride": 16}
 PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam-rgb-hold-out": [48, 40]}}
 K = 6  # classes of Potsdam
 STAGE = "task_learning"
@@ -185,6 +184,8 @@ def test_without_matrix_products_int8_needs_photos(tmp_path):
     images = torch.from_numpy(windows[1][None])
     exact, rounded = (OnnxModel(tmp_path / name)(images) for name in ("conv.onnx", "int8.onnx"))
     assert 0 < (exact - rounded).abs().mean() < 0.05 * exact.std()
+    with pytest.raises(ExportError, match="at least one calibration photo"):
+        list(calibration_windows([], InferenceConfig(window=32, stride=32, multiple=8)))
     with pytest.raises(ExportError, match="40x7 pixels is smaller than 8"):
         next(calibration_windows([photo(7, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
 
@@ -268,11 +269,6 @@ def test_what_cannot_be_traced_is_said_in_one_line_with_a_way_out(tmp_path):
         onnx_file.write_onnx(Undecided().eval(), tmp_path / "model.onnx", how.model_copy(update={"multiple": 32}))
 
 
-def test_static_int8_needs_a_photo():
-    with pytest.raises(ExportError, match="at least one calibration photo"):
-        list(calibration_windows([], InferenceConfig(window=32, stride=32, multiple=8)))
-
-
 def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "gkd.deploy.onnx_runtime")
@@ -281,20 +277,13 @@ def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch)
     assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam-0"
 
 
-def test_a_convolutional_encoder_keeps_its_options(member, tmp_path):
-    file, model = member("linear", "tf_efficientnet_lite0", CONV)
-    config = export(file, tmp_path / "m")
-    assert config.encoder.options == CONV and config.inference.multiple == 16 and config.int8 is None
-    images = torch.rand(1, 3, 32, 48)
-    with torch.inference_mode():
-        assert torch.equal(load_folder(tmp_path / "m").model(images), model(images))
-
-
 def test_encoders_of_one_size_are_told_from_the_others():
     assert build.fixed_size(Encoder.create("vit_tiny_patch16_224", **VIT))
     encoder = build.any_size("vit_tiny_patch16_224", VIT)
     assert encoder.options["dynamic_img_size"] and not build.fixed_size(encoder)
-    assert not build.fixed_size(Encoder.create("tf_efficientnet_lite0"))
+    encoder = build.any_size("tf_efficientnet_lite0", {"output_stride": 16})
+    assert encoder.options == {"output_stride": 16} and not build.fixed_size(encoder)
+    assert build.multiple_of(encoder, load("tiny").models) == 16
 
 
 def test_a_graph_that_differs_is_refused_and_nothing_is_left(made, member, monkeypatch, tmp_path):

@@ -10,10 +10,10 @@ from typer.testing import CliRunner, Result
 
 from gkd.cli import app
 from gkd.data.domains import SOURCES
-from gkd.deploy import ExportError, load_folder
+from gkd.deploy import load_folder
 from gkd.deploy.build import build, describe
 from gkd.deploy.config import Config, InferenceConfig, write_config
-from gkd.deploy.predict import photos, plan_outputs, read_photo
+from gkd.deploy.predict import read_photo
 from gkd.params import load
 from gkd.segmentation.decoders import Segmentor
 from gkd.segmentation.task_learning import build_segmentor
@@ -89,6 +89,7 @@ def test_outputs_are_kept_unless_forced(folder: Path, tmp_path: Path) -> None:
     refused(gkd("predict", folder, file, "--out", out), "a_label.png and 1 more there already")
     assert (out / "a_label.png").read_bytes() == b"mine"
     assert gkd("predict", folder, file, "--out", out, "--force").exit_code == 0
+    refused(gkd("predict", folder, file, draw(tmp_path / "b" / "a.jpg"), "--out", out), "would both write")
     assert (out / "a_label.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -112,12 +113,6 @@ def test_bad_input_is_one_line_and_exit_code_1(folder: Path, tmp_path: Path) -> 
     refused(gkd("predict", folder, photo, "--out", out, "--engine", "gpu"), "unknown engine 'gpu'")
     refused(gkd("predict", folder, photo, "--out", out, "--engine", "int8"), "no model.int8.onnx in it")
     assert not out.exists()
-
-
-def test_two_photos_of_one_stem_are_refused(tmp_path: Path) -> None:
-    files = [draw(tmp_path / "a.png"), draw(tmp_path / "b" / "a.jpg")]
-    with pytest.raises(ExportError, match="would both write"):
-        plan_outputs(photos(files), tmp_path / "out")
 
 
 def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) -> None:

@@ -28,14 +28,6 @@ def same_bits(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) and a[key].dtype == b[key].dtype for key in a)
 
 
-def flipped(path, where=-4001):
-    """The file with one bit of a weight changed."""
-    content = bytearray(path.read_bytes())
-    content[where] ^= 1
-    path.write_bytes(content)
-    return path
-
-
 def as_before(path, said='{"stage": "pretrain", "lr": 0.003, "steps": 400}'):
     """The file as earlier versions wrote it: metadata without a format, or none."""
     state = read_tensors(path)[0]
@@ -143,18 +135,17 @@ def test_weights_that_are_no_numbers_are_neither_written_nor_read(tmp_path, monk
     save(tmp_path / "y.safetensors", {"encoder": sound}, RECORD)
 
 
-def test_a_flipped_bit_is_noticed_in_the_part_that_is_read(tmp_path):
+def test_another_number_format_and_a_flipped_bit_are_refused_in_the_part_that_is_read(tmp_path):
     modules = {"decoder": LinearDecoder(24, 5), "encoder": tiny_vit()}
-    path = flipped(save(tmp_path / "x.safetensors", modules, RECORD))
+    path = save(tmp_path / "x.safetensors", modules, RECORD)
+    with pytest.raises(CheckpointError, match=r"mask_token: torch.float32 in the file, torch.float64 in the model"):
+        load(path, {"encoder": tiny_vit().double()})
+    content = bytearray(path.read_bytes())
+    content[-4001] ^= 1
+    path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x.safetensors \(encoder\) is damaged: its weights are not those that"):
         load(path, modules)
     load(path, {"decoder": modules["decoder"]})
-
-
-def test_another_number_format_is_refused(tmp_path):
-    path = save(tmp_path / "x.safetensors", {"encoder": tiny_vit().double()}, RECORD)
-    with pytest.raises(CheckpointError, match=r"mask_token: torch.float64 in the file, torch.float32 in the model"):
-        load(path, {"encoder": tiny_vit()})
 
 
 def vit(**options):
@@ -231,7 +222,7 @@ def test_what_a_decoder_reads_is_refused_by_name(tmp_path):
 def test_files_of_earlier_versions_load_without_a_word(tmp_path, capsys, said):
     encoder, fresh = tiny_vit(seed=1), tiny_vit(seed=2)
     path = as_before(save(tmp_path / "x.safetensors", {"encoder": encoder}, RECORD), said)
-    assert load(path, {"encoder": fresh}) == Record() and same_bits(fresh.state_dict(), encoder.state_dict())
+    assert load(str(path), {"encoder": fresh}) == Record() and same_bits(fresh.state_dict(), encoder.state_dict())
     assert capsys.readouterr().out == ""
 
 
@@ -251,12 +242,3 @@ def test_a_record_that_is_not_understood_is_named(tmp_path, said, message):
     path = as_before(save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, RECORD), said)
     with pytest.raises(CheckpointError, match=message):
         read_record(path)
-
-
-def test_our_files_keep_layer_scale(tmp_path):
-    path = save(tmp_path / "x.safetensors", {"encoder": tiny_vit(seed=1, init_values=0.5)}, RECORD)
-    fresh = tiny_vit(init_values=1.0)
-    load(path, {"encoder": fresh})
-    assert same_bits(fresh.state_dict(), tiny_vit(seed=1, init_values=0.5).state_dict())
-    with pytest.raises(CheckpointError, match="carries LayerScale .*set `init_values: 1.0`"):
-        load(path, {"encoder": tiny_vit()})

@@ -77,16 +77,6 @@ def test_positions_in_rows_and_columns():
     np.testing.assert_allclose(found[0], plane(published.pos_embed[0].detach().double().numpy(), (3, 5)), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "prefix"), [({"class_token": False, "global_pool": "avg"}, 0), ({}, 1), ({"reg_tokens": 4}, 5)]
-)
-def test_prefix_rows_stay(options, prefix):
-    state, model = vit(64, 16, **options).state_dict(), vit(32, 16, **options)
-    found = resample_bicubic(state, model)["pos_embed"]
-    assert found.shape == (1, prefix + 4, 6)
-    assert torch.equal(found[:, :prefix], state["pos_embed"][:, :prefix])
-
-
 @pytest.mark.parametrize("grid", [(2, 2), (2, 3), (3, 8), (1, 5)])
 def test_what_fits_and_what_is_unknown_passes(grid):
     model = vit((16 * grid[0], 16 * grid[1]), 16)  # 3 x 8 and a class token: as many rows as a square of 5
