@@ -116,23 +116,14 @@ def export(
     force: bool = typer.Option(False, "--force", help="Replace the model folder where it is there."),
 ) -> None:
     """Write a trained segmentor as a folder that describes itself: config.json, weights, ONNX files if asked."""
+    from gkd.deploy import Graphs
     from gkd.deploy import export as write_folder
     from gkd.deploy.predict import photos, read_photo
 
     files = None if calibration is None else photos([calibration])
     images = None if files is None else (read_photo(file) for file in files)
-    config = write_folder(
-        checkpoint,
-        folder,
-        onnx=onnx,
-        int8=int8,
-        photos=images,
-        name=name,
-        member=member,
-        tolerance=tolerance,
-        fixed_size=fixed_size,
-        force=force,
-    )
+    graphs = Graphs(onnx=onnx, int8=int8, photos=images, tolerance=tolerance, fixed_size=fixed_size)
+    config = write_folder(checkpoint, folder, graphs, name=name, member=member, force=force)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder} written: {config.name}, {len(config.classes)} classes, {size:.1f} MB")
 

@@ -32,15 +32,16 @@ from table import arguments, finish, line, show
 from torch import nn
 
 from gkd.datasets import official
-from gkd.deploy import ExportError, export, load_folder
+from gkd.deploy import ExportError, Graphs, export, load_folder
 from gkd.deploy.build import any_size, multiple_of
-from gkd.deploy.config import DecoderConfig, InferenceConfig
+from gkd.deploy.config import InferenceConfig
 from gkd.deploy.onnx_file import write_onnx
 from gkd.deploy.onnx_runtime import OnnxModel
 from gkd.deploy.quantise import calibration_windows, quantise
 from gkd.params import EncoderSpec, load
 from gkd.segmentation.decoders import Segmentor, build_decoder
 from gkd.segmentation.evaluation import evaluate, scores
+from gkd.weights.record import DecoderInfo
 
 SIZES = {"512x512": (512, 512), "1024x512": (512, 1024)}  # name width x height: (rows, columns)
 MOST_LOST = 1.0  # points of mIoU
@@ -69,11 +70,11 @@ def models() -> Iterator[tuple[str, Segmentor, InferenceConfig]]:
     torch.manual_seed(0)
     small = EncoderSpec(name="vit_small_patch16_224", options={"img_size": 512})
     mini = load("mini").models.students["f2l"]
-    conv = [DecoderConfig(decoder="conv", decoder_width=width) for width in (64, 128)]
-    m2f = DecoderConfig(decoder="mask2former")
+    conv = [DecoderInfo(decoder="conv", decoder_width=width) for width in (64, 128)]
+    m2f = DecoderInfo(decoder="mask2former")
     parts = ((mini, conv[0], 64), (small, conv[1], 512), (small, m2f, 512))
     for name, (spec, sizes, window) in zip(EXPECTED, parts, strict=True):
-        encoder, _ = any_size(spec)
+        encoder = any_size(spec.name, spec.options)
         decoder = build_decoder(sizes, encoder, CLASSES)
         how = InferenceConfig(window=window, stride=window, multiple=multiple_of(encoder, sizes))
         yield name, Segmentor(encoder, decoder, frozen=True).eval(), how
@@ -135,8 +136,8 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
     for file in checkpoints:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "model"
-            config = export(file, folder, onnx=True, int8=True)
-            member = config.provenance["member"]
+            config = export(file, folder, Graphs(onnx=True, int8=True))
+            member = config.provenance["record"]
             known = official(roots)
             source, params = known.sources[member["source"]], load(member["profile"])
             training = known.open_split(source.train[0].dataset, source.train[0].split)

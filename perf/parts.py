@@ -29,7 +29,7 @@ from gkd.methods import objective as build_objective
 from gkd.params import ROOT, load
 from gkd.report.style import save
 from gkd.train.loop import fix_threads
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 from gkd.workspace.folders import open_training
 
 WARMUP = 2

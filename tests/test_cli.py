@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from gkd import params
 from gkd.cli import app
 from gkd.data import catalogue
-from gkd.weights import checkpoints
+from gkd.weights import origin
 from gkd.workspace import folders, manifests, plan
 
 ROOT = params.ROOT
@@ -27,7 +27,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     for module in (params, plan, manifests, catalogue, folders):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(checkpoints, "ROOT", ROOT)  # the committed weights are there
+    monkeypatch.setattr(origin, "ROOT", ROOT)  # the committed weights are there
     return tmp_path
 
 

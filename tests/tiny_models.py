@@ -1,11 +1,14 @@
-"""Encoders small enough for a test, and a few images for them."""
+"""Models small enough for a test, and files of their weights as others write them."""
 
 import numpy as np
 import torch
 from torch import nn
 
 from gkd.models import Encoder
+from gkd.params import EncoderSpec
+from gkd.weights import build_encoder
 
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 4), "window_size": 2, "img_size": 64}
 
 
@@ -13,6 +16,15 @@ def photos(count=5):
     """Images of noise without labels, as datasets give them."""
     rng = np.random.default_rng(0)
     return [(image, None) for image in rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)]
+
+
+def randomised(module, seed=1):
+    """The module with random values in all its parameters, so that none is at a start value that hides an error."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return module
 
 
 def tiny_vit(dim=24, patch=8, size=32, depth=2, seed=0, **options):
@@ -24,6 +36,26 @@ def tiny_vit(dim=24, patch=8, size=32, depth=2, seed=0, **options):
         for parameter in encoder.parameters():
             parameter += 0.1 * torch.randn(parameter.shape)
     return encoder
+
+
+def state_of(encoder, prefix=""):
+    """The weights of an encoder's timm model, with a prefix to their names."""
+    return {f"{prefix}{key}": value for key, value in encoder.backbone.state_dict().items()}
+
+
+def encoder_of(file, name="vit_tiny_patch16_224", **options):
+    """The encoder that params.yaml asks for by `weights: file`, as small as `tiny_vit`."""
+    return build_encoder(EncoderSpec(name=name, options={**VIT, **options}, weights=str(file)))
+
+
+def mmseg_file(segmentor):
+    """What mmseg saves of a segmentor: its head under mmseg's own names where it is a linear one."""
+    names = {"layers.0.": "bn.", "layers.1.": "conv_seg."} if len(segmentor.decoder.layers) == 2 else {"": ""}
+    state = state_of(segmentor.encoder, "backbone.")
+    for key, value in segmentor.decoder.state_dict().items():
+        ours, theirs = next(pair for pair in names.items() if key.startswith(pair[0]))
+        state[f"decode_head.{theirs}{key.removeprefix(ours)}"] = value
+    return {"meta": {"epoch": 1, "classes": ("road", "car")}, "state_dict": state}
 
 
 class Average(nn.Module):

@@ -1,33 +1,32 @@
-"""A segmentor from its config, and the config of a checkpoint of task learning."""
+"""A segmentor from its config, and the config of a file of weights, from what the file says of itself."""
 
 from __future__ import annotations
 
 import math
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gkd.data.labels import palette
 from gkd.datasets import catalogue
-from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, ExportError, InferenceConfig
+from gkd.deploy.config import Config, ExportError, InferenceConfig
 from gkd.files import sha256
 from gkd.methods import NAMES, row
 from gkd.models import Encoder
-from gkd.params import ROOT, EncoderSpec, Params, load
+from gkd.params import ROOT, load
 from gkd.segmentation.decoders import DecoderSizes, Segmentor, build_decoder
-from gkd.weights.checkpoints import read
-from gkd.workspace.plan import spec_of
+from gkd.weights import Record, read_record
+from gkd.weights.record import EncoderInfo
 
-WHO = ("setting", "method", "source", "profile")
 FORM = "PROFILE/SETTING/METHOD/SOURCE"
 
 
 def build(config: Config) -> Segmentor:
     """The segmentor of `config` in eval mode, with random weights: no weights are fetched or read."""
-    encoder = Encoder.create(config.encoder.name, **config.encoder.options)
+    encoder = Encoder.create(config.encoder.name, **(config.encoder.options or {}))
     for buffer, values in ((encoder.mean, config.encoder.mean), (encoder.std, config.encoder.std)):
         buffer.copy_(torch.tensor(values).view_as(buffer))
     decoder = build_decoder(config.decoder, encoder, len(config.classes), config.decoder.blocks)
@@ -48,104 +47,89 @@ def multiple_of(encoder: Encoder, sizes: DecoderSizes) -> int:
     return math.lcm(encoder.stride, 8 * sizes.mask2former.stride if sizes.decoder == "mask2former" else 1)
 
 
-def any_size(spec: EncoderSpec) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder of `spec` that takes any image size where the architecture can, and its timm options.
+def any_size(name: str, options: Mapping[str, Any]) -> Encoder:
+    """The encoder of these timm options that takes any image size where the architecture can.
 
     At the size that it was trained at its position embedding is not resampled, so its tokens stay bit-equal.
     """
-    encoder = Encoder.create(spec.name, **spec.options)
-    if not (fixed_size(encoder) and hasattr(encoder.backbone, "dynamic_img_size")):
-        return encoder, dict(spec.options)
-    options = {**spec.options, "dynamic_img_size": True}
-    return Encoder.create(spec.name, **options), options
+    encoder = Encoder.create(name, **options)
+    if fixed_size(encoder) and hasattr(encoder.backbone, "dynamic_img_size"):
+        return Encoder.create(name, **{**options, "dynamic_img_size": True})
+    return encoder
 
 
-def describe(checkpoint: Path, name: str | None = None, member: str | None = None) -> Config:
-    """The config of a model.safetensors that task learning wrote; what it leaves open comes from params.yaml.
+def record_of(checkpoint: Path, member: str | None = None) -> Record:
+    """What is known of a segmentor: its own record, or for files without one what `member` says.
 
-    `member`, as PROFILE/SETTING/METHOD/SOURCE, says it of a segmentor that others trained, whose file does not.
+    `member` is PROFILE/SETTING/METHOD/SOURCE: the encoder, decoder and classes of params.yaml that the file is of.
     """
-    about = said = _metadata(checkpoint)
-    if member is not None:
-        about = _named(checkpoint, member, said)
-    elif said.get("stage") not in ("task_learning", "foreign") or any(key not in said for key in WHO):
-        raise ExportError(
-            f"{checkpoint}: expected model.safetensors of a member of task_learning, whose metadata name "
-            f"{', '.join(WHO)}; found {said or 'no metadata'}. Of a segmentor that others trained, say whose encoder "
-            f"and classes it has: --as {FORM}"
-        )
-    params = load(about["profile"])
-    sources = catalogue(params).sources
-    if about["source"] not in sources or about["method"] not in NAMES:
-        raise ExportError(f"{checkpoint}: unknown source {about['source']!r} or method {about['method']!r}")
-    source = sources[about["source"]]
-    encoder, options = any_size(spec := spec_of(params, about["setting"], row(about["method"])))
-    protocol = params.evaluate
-    bound = protocol.bounds.get(source.validation.name)
-    return Config(
-        name=name or (checkpoint.stem if foreign(about) else checkpoint.resolve().parent.name),
-        encoder=EncoderConfig(
-            name=spec.name,
-            options=options,
-            mean=tuple(encoder.mean.flatten().tolist()),
-            std=tuple(encoder.std.flatten().tolist()),
-        ),
-        decoder=DecoderConfig(
-            decoder=params.models.decoder,
-            decoder_width=params.models.decoder_width,
-            mask2former=params.models.mask2former,
-            blocks=tuple(spec.blocks),
-        ),
-        classes=source.classes,
-        palette=tuple(tuple(map(int, colour)) for colour in palette(source.label_space)),
-        inference=InferenceConfig(
-            window=protocol.window,
-            stride=protocol.stride,
-            bound=None if bound is None else tuple(bound),
-            # Where only one size fits, slide() pads every window to it.
-            multiple=protocol.window if fixed_size(encoder) else multiple_of(encoder, params.models),
-            batch_size=protocol.batch_size,
-        ),
-        provenance=provenance(checkpoint, about, params),
-    )
-
-
-def foreign(about: dict[str, Any]) -> bool:
-    """Whether metadata, as `describe` gives them in `provenance`, are of a segmentor that others trained."""
-    return about["stage"] == "foreign"
-
-
-def _metadata(checkpoint: Path) -> dict[str, Any]:
-    if checkpoint.suffix not in (".pth", ".pt"):
-        return read(checkpoint)[1]
     if not checkpoint.is_file():
         raise ExportError(f"checkpoint {checkpoint} is missing")
-    return {}
+    record = Record() if checkpoint.suffix in (".pth", ".pt") else read_record(checkpoint)
+    found = " ".join(filter(None, (record.stage, record.setting, record.method, record.source)))
+    if member is not None and found:
+        raise ExportError(f"{checkpoint} says itself what it is ({found}): leave out --as {member}")
+    if member is not None:
+        return _named(checkpoint, member)
+    if record.encoder is None or record.decoder is None or record.inference is None:
+        raise ExportError(
+            f"{checkpoint}: expected model.safetensors of a member of task_learning, whose record names encoder, "
+            f"decoder and classes; found {found or 'no record'}. Of a segmentor that others trained, say whose encoder "
+            f"and classes it has: --as {FORM}"
+        )
+    return record
 
 
-def _named(checkpoint: Path, member: str, said: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a foreign segmentor from what the user says of it."""
-    if said:
-        raise ExportError(f"{checkpoint} says itself what it is ({said}): leave out --as {member}")
+def _named(checkpoint: Path, member: str) -> Record:
     words = member.split("/")
     if len(words) != 4 or not all(words):
         raise ExportError(f"--as {member}: expected {FORM}, such as paper/f2l/gkd/gtav")
     profile, setting, method, source = words
-    return {"stage": "foreign", "profile": profile, "setting": setting, "method": method, "source": source}
+    params = load(profile)
+    sources = catalogue(params).sources
+    if source not in sources or method not in NAMES:
+        raise ExportError(f"{checkpoint}: unknown source {source!r} or method {method!r}")
+    teacher = row(method).encoder == "teacher"
+    spec = params.models.teacher if teacher else params.models.students.get(setting)
+    if spec is None:
+        known = ", ".join(params.models.students)
+        raise ExportError(f"profiles.{profile}.models.students has no {setting!r} (only: {known})")
+    who = {"stage": "foreign", "setting": setting, "method": method, "source": source}
+    record = Record.of(params, who, segments=sources[source])
+    decoder = record.decoder.model_copy(update={"blocks": tuple(spec.blocks)})
+    encoder = EncoderInfo.of(Encoder.create(spec.name, **spec.options))
+    return record.model_copy(update={"encoder": encoder, "decoder": decoder})
 
 
-def provenance(checkpoint: Path, about: dict[str, Any], params: Params) -> dict[str, Any]:
-    """Where a model comes from. Folders of this machine (`roots`, paths outside the checkout) are left out."""
+def describe(checkpoint: Path, record: Record, name: str | None = None) -> Config:
+    """The config of a segmentor in `checkpoint`, of which `record` says what it is."""
+    if record.encoder.options is None:
+        raise ExportError(f"{checkpoint}: the timm options of its encoder are not known: Encoder.create keeps them")
+    encoder, how = any_size(record.encoder.name, record.encoder.options), record.inference
+    # Where only one size fits, slide() pads every window to it.
+    multiple = how.window if fixed_size(encoder) else multiple_of(encoder, record.decoder)
+    return Config(
+        name=name or (checkpoint.stem if record.stage == "foreign" else checkpoint.resolve().parent.name),
+        encoder=record.encoder.model_copy(update={"options": EncoderInfo.of(encoder).options}),
+        decoder=record.decoder,
+        classes=record.classes,
+        palette=record.palette,
+        inference=InferenceConfig(**how.model_dump(), multiple=multiple),
+        provenance=provenance(checkpoint, record),
+    )
+
+
+def provenance(checkpoint: Path, record: Record) -> dict[str, Any]:
+    """Where a model comes from. Paths outside the checkout are left out."""
     file = checkpoint.resolve()
     commit = _git("rev-parse", "HEAD")
     return {
         "checkpoint": file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name,
         "checkpoint_sha256": sha256(file),
-        "member": about,
+        "record": record.model_dump(mode="json"),
         "git_commit": commit,
         "git_changed": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
         "dvc_lock_sha256": sha256(ROOT / "dvc.lock") if (ROOT / "dvc.lock").is_file() else None,
-        "params": params.model_dump(mode="json", exclude={"roots"}),
         "versions": {package: version(package) for package in ("gkd", "torch", "timm")},
     }
 

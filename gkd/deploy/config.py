@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gkd.params import Mask2FormerOptions
+from gkd.files import write_whole
+from gkd.weights.record import DecoderInfo, EncoderInfo, InferenceInfo
 
 FILE = "config.json"
 
@@ -16,39 +17,17 @@ class ExportError(ValueError):
     """A model folder that cannot be written or read, or a photo that it cannot take."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class EncoderConfig(_Section):
-    """timm name and options of `timm.create_model`, and the pixel statistics for images in [0, 1]."""
-
-    name: str
-    options: dict[str, Any] = {}
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-class DecoderConfig(_Section):
-    """What `build_decoder` asks for: name and sizes as under `models` of params.yaml, and the blocks."""
-
-    decoder: str
-    decoder_width: int = 128
-    mask2former: Mask2FormerOptions = Mask2FormerOptions()
-    blocks: tuple[int, ...] = ()
-
-
-class InferenceConfig(_Section):
+class InferenceConfig(InferenceInfo):
     """The fields of `gkd.segmentation.windows.Inference`, which says what they mean."""
 
-    window: int = Field(gt=0)
-    stride: int = Field(gt=0)
-    bound: tuple[int, int] | None = None
     multiple: int = Field(gt=0)
-    batch_size: int = Field(1, gt=0)
+
+    # Options that are gone: older exports may say that they are off.
+    flip: Literal[False] = Field(False, exclude=True)
+    scales: tuple[Annotated[float, Field(ge=1, le=1)]] = Field((1.0,), exclude=True)
 
 
-class Config(_Section):
+class Config(BaseModel):
     """The whole of config.json.
 
     Attributes:
@@ -57,13 +36,15 @@ class Config(_Section):
         classes: names in the order of the train ids.
         palette: colour (r, g, b) of each class.
         int8: how the int8 file was made, None where there is none.
-        provenance: of the weights: checkpoint and its metadata, git commit, dvc.lock, parameters, versions.
+        provenance: of the weights: checkpoint and its record, git commit, dvc.lock, versions.
     """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: Literal["gkd-segmentor-1"] = "gkd-segmentor-1"
     name: str
-    encoder: EncoderConfig
-    decoder: DecoderConfig
+    encoder: EncoderInfo
+    decoder: DecoderInfo
     classes: tuple[str, ...] = Field(min_length=1, max_length=255)
     palette: tuple[tuple[int, int, int], ...]
     inference: InferenceConfig
@@ -79,7 +60,7 @@ class Config(_Section):
 
 def write_config(config: Config, folder: Path) -> None:
     """Write config.json into `folder`; equal content gives equal bytes."""
-    (folder / FILE).write_text(config.model_dump_json(indent=2) + "\n")
+    write_whole(folder / FILE, config.model_dump_json(indent=2) + "\n")
 
 
 def read_config(folder: Path) -> Config:

@@ -11,7 +11,7 @@ from torch import nn
 from gkd.deploy.build import build
 from gkd.deploy.config import Config, ExportError, read_config
 from gkd.segmentation.windows import Inference, keep_ratio_size, predict
-from gkd.weights.checkpoints import CheckpointError, load
+from gkd.weights import CheckpointError, load
 
 WEIGHTS = "model.safetensors"
 ENGINES = {"torch": WEIGHTS, "onnx": "model.onnx", "int8": "model.int8.onnx"}
@@ -37,29 +37,19 @@ class Exported:
         Windows are padded to multiples of the patch, so photos may have any size of at least one patch.
         """
         height, width = photo.shape[:2]
-        self._check_size(width, height)
-        return predict(self.model, photo, (height, width), self.inference).astype(np.uint8)
-
-    def _check_size(self, width: int, height: int) -> None:
-        patch = self.config.inference.multiple
-        if patch == self.config.inference.window:  # one size fits, and windows are padded to it
-            return
-        bound = self.inference.bound
+        patch, bound = self.inference.multiple, self.inference.bound
         resized = (width, height) if bound is None else keep_ratio_size(width, height, bound)
         for sides, where in (((width, height), ""), (resized, f" after fitting it into {bound}")):
-            if min(sides) < patch:
+            # Where one size fits, windows are padded to it.
+            if min(sides) < patch != self.inference.window:
                 raise ExportError(f"a photo of {sides[0]}x{sides[1]} pixels{where} is smaller than a patch ({patch})")
+        return predict(self.model, photo, (height, width), self.inference).astype(np.uint8)
 
 
 def load_folder(folder: Path, engine: str = "torch") -> Exported:
-    """Read a folder that `export` wrote.
+    """Read a folder that `export` wrote, for the engine "torch", "onnx" or "int8".
 
-    Args:
-        folder: with config.json and the engine's file.
-        engine: "torch", "onnx" or "int8".
-
-    Raises:
-        ExportError: no such folder, engine or file, or files that contradict config.json.
+    Raises ExportError where there is no such folder, engine or file, or files contradict config.json.
     """
     config = read_config(folder)
     if engine not in ENGINES:
@@ -69,8 +59,7 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
         option = {"torch": "", "onnx": " --onnx", "int8": " --int8"}[engine]
         raise ExportError(f"{folder}: no {file.name} in it; export it again by `gkd export CHECKPOINT FOLDER{option}`")
     model = _torch(config, file) if engine == "torch" else _onnx(config, file)
-    section = config.inference.model_dump()
-    return Exported(config, model, Inference(fill=config.encoder.mean, **section))
+    return Exported(config, model, Inference(fill=config.encoder.mean, **config.inference.model_dump()))
 
 
 def _torch(config: Config, file: Path) -> nn.Module:

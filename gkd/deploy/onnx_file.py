@@ -1,15 +1,13 @@
 """Segmentors as ONNX files of any batch, height and width, checked against PyTorch.
 
-torch.onnx.export(dynamo=True) traces the model with symbolic sizes, and timm resamples the position embedding in
-the graph (`dynamic_img_size`). What no such graph can hold gives an ExportError. Input `images`: float32 RGB
-(batch, 3, H, W) in [0, 1], sides multiples of `multiple` in config.json (normalisation is in the graph); output
-`logits` (batch, K, h, w) at the decoder's size.
+timm resamples the position embedding in the graph (`dynamic_img_size`). Input `images`: float32 RGB (batch, 3, H, W) in
+[0, 1], sides multiples of `multiple` in config.json; output `logits` (batch, K, h, w) at the decoder's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf
 from pathlib import Path
 
 import torch
@@ -105,23 +103,18 @@ def difference(model: nn.Module, file: Path, sizes: Sequence[tuple[int, int]]) -
             shapes = f"{tuple(found.shape)}, PyTorch's {tuple(expected.shape)}"
             raise ExportError(f"{file.name}: at {height}x{width} its logits have the shape {shapes}")
         gap = (expected - found).abs().max().item()
-        worst = max(worst, gap if gap == gap else float("inf"))  # NaN is no agreement
+        worst = max(worst, gap if gap == gap else inf)  # NaN is no agreement
     return worst
 
 
-def runs(model: nn.Module, file: Path, how: InferenceConfig) -> None:
-    """Raises ExportError where a rounded graph does not load, run and give finite logits of the right shape.
+def check(model: nn.Module, file: Path, how: InferenceConfig, tolerance: float = inf) -> float:
+    """`difference` on five sizes; raises ExportError where it exceeds `tolerance` or is no number.
 
-    How near they come to PyTorch's has no bound that fits all models: docs/deployment.md has measurements.
+    How near a rounded graph comes has no bound that fits all models: docs/deployment.md has measurements.
     """
     gap = difference(model, file, check_sizes(how))
-    if not isfinite(gap):
+    if gap == inf:
         raise ExportError(f"{file.name} gives logits that are no numbers: leave out int8, or calibrate on other photos")
-
-
-def check(model: nn.Module, file: Path, how: InferenceConfig, tolerance: float) -> float:
-    """`difference` on five sizes; raises ExportError where it exceeds `tolerance`."""
-    gap = difference(model, file, check_sizes(how))
     if gap > tolerance:
         raise ExportError(f"{file.name} differs from PyTorch by {gap:.1e} in logits, allowed are {tolerance:.0e}")
     return gap

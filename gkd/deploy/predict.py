@@ -8,10 +8,10 @@ for job in jobs:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 
 from gkd.data import reading
 from gkd.deploy.config import Config, ExportError
+from gkd.files import write_whole
 from gkd.report.overlay import overlay
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -100,11 +101,8 @@ def overlay_image(photo: np.ndarray, label: np.ndarray, config: Config) -> Image
 
 def write(job: Job, photo: np.ndarray, label: np.ndarray, config: Config) -> None:
     """Write both files of `job`; a file appears whole or not at all."""
-    job.label.parent.mkdir(parents=True, exist_ok=True)
     for path, image in ((job.label, label_image(label, config)), (job.overlay, overlay_image(photo, label, config))):
-        partial = path.with_suffix(".partial")
-        image.save(partial, format="PNG")
-        os.replace(partial, path)
+        write_whole(path, partial(image.save, format="PNG"))
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:

@@ -1,11 +1,9 @@
 """int8 graphs for CPUs, by onnxruntime's own quantisation, from an fp32 ONNX file.
 
-dynamic: weights of the matrix products as int8 with a scale a channel, activations quantised as they come. Needs no
-    photos, fits transformers, leaves convolutions in float.
+dynamic: weights of the matrix products as int8, activations as they come; for transformers, and without photos.
 static: convolutions as well, with ranges of the activations from calibration photos; for convolutional encoders.
-
-docs/deployment.md has the measurements that the choice was made by. Weights take 7 of the 8 bits (`reduce_range`):
-the 8-bit products of CPUs without VNNI saturate, and results would depend on the machine.
+Weights take 7 of the 8 bits (`reduce_range`): the 8-bit products of CPUs without VNNI saturate, and results would
+depend on the machine. docs/deployment.md has measurements.
 """
 
 from __future__ import annotations

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from gkd.deploy.build import build, describe, foreign
+from gkd.deploy.build import build, describe, record_of
 from gkd.deploy.config import Config, ExportError, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
-from gkd.weights.checkpoints import load, save
+from gkd.files import write_whole
+from gkd.weights import load, save
 
-TOLERANCE = 1e-4  # largest difference of ONNX and PyTorch, in logits
+
+@dataclass(frozen=True)
+class Graphs:
+    """Which ONNX files are written.
+
+    Attributes:
+        onnx: model.onnx, whose logits must equal PyTorch's to `tolerance` on five sizes.
+        int8: model.int8.onnx.
+        photos: (H, W, 3) uint8, of the source's training images: calibrate int8 on them. None = dynamic quantisation.
+        tolerance: the largest difference of ONNX and PyTorch, in logits.
+        fixed_size: graphs of one size, the window, which windows are padded to: for models without open sides.
+    """
+
+    onnx: bool = False
+    int8: bool = False
+    photos: Iterable[np.ndarray] | None = None
+    tolerance: float = 1e-4
+    fixed_size: bool = False
 
 
 def export(
     checkpoint: Path,
     folder: Path,
+    graphs: Graphs = Graphs(),  # noqa: B008 - immutable
     *,
-    onnx: bool = False,
-    int8: bool = False,
-    photos: Iterable[np.ndarray] | None = None,
     name: str | None = None,
     member: str | None = None,
-    tolerance: float = TOLERANCE,
-    fixed_size: bool = False,
     force: bool = False,
 ) -> Config:
     """Write `folder` from a model.safetensors of task learning, or a segmentor of others; returns its config.
@@ -35,31 +50,28 @@ def export(
     Args:
         checkpoint: `results/task_learning/<profile>/<member>/model.safetensors`, or a file as in docs/weights.md.
         folder: to be made; the weights in it are the checkpoint's bytes, those of others in our names.
-        onnx: also model.onnx, whose logits must equal PyTorch's to `tolerance` on five sizes.
-        int8: also model.int8.onnx.
-        photos: (H, W, 3) uint8, of the source's training images: calibrate int8 on them. None = dynamic quantisation.
+        graphs: ONNX files beside the weights.
         name: of the model; the member's name by default, the file's for others' segmentors.
-        member: of others' segmentors, PROFILE/SETTING/METHOD/SOURCE: the encoder and decoder of params.yaml that the
-            file is of, and its classes.
-        fixed_size: graphs of one size, the window, which windows are padded to: for models without open sides.
+        member: of others' segmentors, see `gkd.deploy.build.record_of`.
         force: replace `folder` where it is a model folder.
 
     Raises:
         ExportError: `folder` is there, the checkpoint is none of task learning, the model cannot be written as ONNX,
             or the ONNX file differs.
-        CheckpointError: the weights do not fit the architecture that params.yaml names.
+        CheckpointError: the weights do not fit what is said of them.
     """
     _check_free(folder, force)
-    if photos is not None and not int8:
+    if graphs.photos is not None and not graphs.int8:
         raise ExportError("calibration photos are for int8: ask for it as well")
-    if fixed_size and not (onnx or int8):
+    if graphs.fixed_size and not (graphs.onnx or graphs.int8):
         raise ExportError("a fixed size is one of ONNX and int8 files: ask for them as well")
-    config = describe(checkpoint, name, member)
-    if fixed_size:
+    record = record_of(checkpoint, member)
+    config = describe(checkpoint, record, name)
+    if graphs.fixed_size:
         one_size = config.inference.model_copy(update={"multiple": config.inference.window})
         config = config.model_copy(update={"inference": one_size})
-    if int8:
-        config = config.model_copy(update={"int8": "dynamic" if photos is None else "static"})
+    if graphs.int8:
+        config = config.model_copy(update={"int8": "dynamic" if graphs.photos is None else "static"})
     model = build(config)
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     load(checkpoint, parts)
@@ -67,14 +79,12 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        if foreign(about := config.provenance["member"]):
-            save(partial / WEIGHTS, parts, about)
+        if member is not None:
+            save(partial / WEIGHTS, parts, record)
         else:
-            shutil.copyfile(checkpoint, partial / WEIGHTS)
-        if onnx or int8:
-            _write_graphs(model, config, partial, photos, tolerance)
-            if not onnx:
-                (partial / ENGINES["onnx"]).unlink()
+            write_whole(partial / WEIGHTS, lambda aside: shutil.copyfile(checkpoint, aside))
+        if graphs.onnx or graphs.int8:
+            _write_graphs(model, config, partial, graphs)
         write_config(config, partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -93,15 +103,16 @@ def _check_free(folder: Path, force: bool) -> None:
         raise ExportError(f"{folder} is no model folder (no config.json in it), so --force does not replace it")
 
 
-def _write_graphs(
-    model: nn.Module, config: Config, folder: Path, photos: Iterable[np.ndarray] | None, tolerance: float
-) -> None:
-    from gkd.deploy.onnx_file import check, runs, write_onnx  # the extra `deploy`
+def _write_graphs(model: nn.Module, config: Config, folder: Path, graphs: Graphs) -> None:
+    from gkd.deploy.onnx_file import check, write_onnx  # the extra `deploy`
 
     file = write_onnx(model, folder / ENGINES["onnx"], config.inference)
-    check(model, file, config.inference, tolerance)
-    if config.int8 is not None:
+    check(model, file, config.inference, graphs.tolerance)
+    if graphs.int8:
         from gkd.deploy.quantise import calibration_windows, quantise
 
-        windows = None if photos is None else calibration_windows(photos, config.inference, config.encoder.mean)
-        runs(model, quantise(file, folder / ENGINES["int8"], windows), config.inference)
+        photos, fill = graphs.photos, config.encoder.mean
+        windows = None if photos is None else calibration_windows(photos, config.inference, fill)
+        check(model, quantise(file, folder / ENGINES["int8"], windows), config.inference)
+    if not graphs.onnx:
+        file.unlink()

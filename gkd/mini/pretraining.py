@@ -22,7 +22,7 @@ from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, Training, fit
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 
 CROP = 64
 STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))

@@ -44,6 +44,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.dim: int = backbone.num_features
+        config = getattr(backbone, "pretrained_cfg", None) or {}
+        self.name: str = config.get("architecture") or type(backbone).__name__
+        self.options: dict[str, object] | None = None  # of timm, where they are known
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         # Zeros, as published: a masked patch starts as its position alone.
@@ -54,24 +57,27 @@ class Encoder(nn.Module):
         self._grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the image sizes that were asked for
 
     @classmethod
-    def create(cls, name: str, pretrained: bool = False, **options: object) -> Encoder:
-        """Build an encoder by timm name, with that model's own pixel statistics.
+    def create(cls, name: str, **options: object) -> Encoder:
+        """Build an encoder by timm name, with that model's own pixel statistics and random weights.
+
+        Weights come through `gkd.weights`, which resamples them as published; timm would do it otherwise.
 
         Args:
             name: timm model name, such as "deit_small_patch16_224.fb_in1k".
-            pretrained: load the hub weights of that name (needs the network once).
             options: passed to `timm.create_model` (`img_size`, `patch_size`, `embed_dim`, ...).
+
+        Raises:
+            ValueError: timm has no such model, or an option has timm read weights.
         """
         check_name(name)
-        try:
-            backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-        except OSError as error:
-            raise OSError(
-                f"the weights of {name} could not be fetched ({type(error).__name__}). Without a network, download "
-                f"model.safetensors of https://huggingface.co/timm/{name} elsewhere and name the file as `weights`"
-            ) from error
+        reading = sorted({"pretrained", "checkpoint_path"} & options.keys())
+        if reading:
+            raise ValueError(f"{name}: {reading[0]} is no option of an encoder: `weights` says where weights come from")
+        backbone = timm.create_model(name, num_classes=0, **options)
         statistics = timm.data.resolve_data_config({}, model=backbone)
-        return cls(backbone, statistics["mean"], statistics["std"])
+        encoder = cls(backbone, statistics["mean"], statistics["std"])
+        encoder.name, encoder.options = name, options
+        return encoder
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
         """Images (B, 3, H, W), un-normalised; mask (B, N) boolean on this encoder's grid, True = replaced.

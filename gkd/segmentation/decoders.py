@@ -22,7 +22,7 @@ class Decoder(Protocol):
 
     `features` are the final-norm tokens as one map (B, C, rows, columns), or a map of each of `blocks` where the
     decoder names some. A prediction is whatever the decoder needs to compute the other things from, once a batch.
-    `class_layer` names the layer that has an output for each class, for `gkd.weights.strict.check_classes`.
+    `class_layer` names the layer that has an output for each class, for `gkd.weights.matching.check_classes`.
     """
 
     blocks: tuple[int, ...]

@@ -29,7 +29,7 @@ from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.processes import launch
 from gkd.train.run import Run
 from gkd.train.schedules import Schedule, parameter_groups, poly
-from gkd.weights.checkpoints import build_encoder
+from gkd.weights import build_encoder
 
 
 @dataclass(frozen=True)

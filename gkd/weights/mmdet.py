@@ -14,6 +14,7 @@ from torch import Tensor
 
 _LAYER = re.compile(r"(pixel_decoder\.encoder|transformer_decoder)\.layers\.(\d+)\.(.+)\.([a-z_]+)")
 
+_CONV = (("conv", 0), ("gn", 1))  # a convolution and its group norm
 # Modules of a layer, in the order in which the forward pass goes through the norms.
 _PIXEL_LAYER = {
     "norms.0": "self_attn_layer_norm",  # after deformable attention, whose names are the same
@@ -36,10 +37,8 @@ _OTHERS = {
     **{f"pixel_decoder.input_convs.{i}.conv": f"pixel_decoder.input_projections.{i}.0" for i in range(3)},
     **{f"pixel_decoder.input_convs.{i}.gn": f"pixel_decoder.input_projections.{i}.1" for i in range(3)},
     # The finest level, which is added on top.
-    "pixel_decoder.lateral_convs.0.conv": "pixel_decoder.adapter_1.0",
-    "pixel_decoder.lateral_convs.0.gn": "pixel_decoder.adapter_1.1",
-    "pixel_decoder.output_convs.0.conv": "pixel_decoder.layer_1.0",
-    "pixel_decoder.output_convs.0.gn": "pixel_decoder.layer_1.1",
+    **{f"pixel_decoder.lateral_convs.0.{a}": f"pixel_decoder.adapter_1.{b}" for a, b in _CONV},
+    **{f"pixel_decoder.output_convs.0.{a}": f"pixel_decoder.layer_1.{b}" for a, b in _CONV},
     "pixel_decoder.mask_feature": "pixel_decoder.mask_projection",
     "transformer_decoder.post_norm": "transformer.decoder.layernorm",
     "query_embed": "transformer.queries_embedder",

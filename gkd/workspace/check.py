@@ -93,7 +93,7 @@ def refuse(params: Params) -> None:
 
 def missing_weights(params: Params) -> list[str]:
     """A line for each encoder whose file of weights is not there: what to fetch, and to where."""
-    from gkd.weights.checkpoints import CheckpointError, check_file  # imports torch
+    from gkd.weights import CheckpointError, check_file  # imports torch
 
     lines = []
     for spec in params.models.encoders:

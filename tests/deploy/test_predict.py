@@ -9,16 +9,16 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
-from gkd.deploy import ExportError, load_folder
+from gkd.datasets import official
+from gkd.deploy import load_folder
 from gkd.deploy.build import build, describe
-from gkd.deploy.config import Config, DecoderConfig, EncoderConfig, InferenceConfig, write_config
-from gkd.deploy.predict import photos, plan_outputs, read_photo
-from gkd.methods import row
+from gkd.deploy.config import Config, InferenceConfig, write_config
+from gkd.deploy.predict import read_photo
 from gkd.params import load
 from gkd.segmentation.decoders import Segmentor
 from gkd.segmentation.task_learning import build_segmentor
-from gkd.weights.checkpoints import save
-from gkd.workspace.plan import spec_of
+from gkd.weights import Record, read_record, save
+from gkd.weights.record import DecoderInfo, EncoderInfo
 
 PALETTE = ((10, 20, 30), (200, 100, 0), (0, 255, 0))
 
@@ -29,15 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3, "dynamic_img_size": True}
     config = Config(
         name="three",
-        encoder=EncoderConfig(name="vit_tiny_patch16_224", options=options, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        decoder=DecoderConfig(decoder="linear"),
+        encoder=EncoderInfo(name="vit_tiny_patch16_224", options=options, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        decoder=DecoderInfo(decoder="linear"),
         classes=("sky", "road", "tree"),
         palette=PALETTE,
         inference=InferenceConfig(window=32, stride=24, multiple=8),
     )
     path = tmp_path_factory.mktemp("models") / "three"
     model: Segmentor = build(config)
-    save(path / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, {})
+    save(path / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, Record())
     write_config(config, path)
     return path
 
@@ -89,6 +89,7 @@ def test_outputs_are_kept_unless_forced(folder: Path, tmp_path: Path) -> None:
     refused(gkd("predict", folder, file, "--out", out), "a_label.png and 1 more there already")
     assert (out / "a_label.png").read_bytes() == b"mine"
     assert gkd("predict", folder, file, "--out", out, "--force").exit_code == 0
+    refused(gkd("predict", folder, file, draw(tmp_path / "b" / "a.jpg"), "--out", out), "would both write")
     assert (out / "a_label.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -114,12 +115,6 @@ def test_bad_input_is_one_line_and_exit_code_1(folder: Path, tmp_path: Path) -> 
     assert not out.exists()
 
 
-def test_two_photos_of_one_stem_are_refused(tmp_path: Path) -> None:
-    files = [draw(tmp_path / "a.png"), draw(tmp_path / "b" / "a.jpg")]
-    with pytest.raises(ExportError, match="would both write"):
-        plan_outputs(photos(files), tmp_path / "out")
-
-
 def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise
@@ -137,15 +132,16 @@ def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) 
         read_photo(tmp_path / "two.tif")
 
 
-def test_export_reads_the_architecture_of_the_profile(tmp_path: Path) -> None:
+def test_export_reads_what_the_checkpoint_says(tmp_path: Path) -> None:
     params = load("tiny")
-    spec = spec_of(params, "f2l", row("gkd")).model_copy(update={"weights": "none"})
+    spec = params.models.students["f2l"].model_copy(update={"weights": "none"})
     model = build_segmentor(params, spec, 19, True, 0).eval()
-    who = {"stage": "task_learning", "profile": "tiny", "setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
-    file = save(tmp_path / "m" / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, who)
+    who = {"stage": "task_learning", "setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
+    record = Record.of(params, who, segments=official().sources["gtav"])
+    file = save(tmp_path / "m" / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, record)
     result = gkd("export", file, tmp_path / "street", "--name", "street")
     assert result.exit_code == 0 and "street written: street, 19 classes" in result.stdout, result.output
-    config = describe(file, "street")
+    config = describe(file, read_record(file), "street")
     exported = load_folder(tmp_path / "street")
     assert exported.config == config and config.inference.bound == (128, 64)
     assert exported.predict(read_photo(draw(tmp_path / "a.png", (128, 64)))).shape == (64, 128)

@@ -1,15 +1,12 @@
 """One masked distillation step of each architecture as teacher and as student, at reduced size and without weights."""
 
-import math
 from typing import NamedTuple
 
 import pytest
 import timm
 import torch
-from tiny_models import Average, Spy
 
 from gkd.models import Encoder
-from gkd.params import ROOT
 from gkd.qsd import Objective, distillation_step
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -170,109 +167,3 @@ def test_what_is_masked_changes_most_at_its_own_place(built):
         for cell in range(rows * columns):
             mask = torch.arange(rows * columns)[None] == cell
             assert (encoder(images, mask).patches - plain).norm(dim=-1).argmax() == cell
-
-
-def test_the_page_lists_what_is_tested():
-    lines = (ROOT / "docs" / "encoders.md").read_text().splitlines()
-    table = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
-    listed = {row[0]: (row[1], row[2]) for row in table if row[0] in CASES}
-    assert listed == {key: (c.name, "token" if c.token else "pixels") for key, c in CASES.items()}
-    assert len(CASES) >= 25
-
-
-def colours(patch):
-    """An encoder whose tokens are the mean colours of its patches: a ViT without blocks, or a map of stride 32."""
-    if patch == 32:
-        return Encoder(Average(32))
-    options = {"img_size": 224, "patch_size": patch, "embed_dim": 3, "depth": 0, "num_heads": 1}
-    encoder = Encoder(timm.create_model("vit_tiny_patch16_224", num_classes=0, **options)).eval()
-    encoder.backbone.norm = torch.nn.Sequential()
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.zero_()
-        for channel in range(3):
-            encoder.backbone.patch_embed.proj.weight[channel, channel] = 1 / patch**2
-    return encoder
-
-
-def centre(values, grid):
-    """Centre of mass in pixels of the 224-pixel image."""
-    values = values.view(grid)
-    places = (torch.arange(grid[0]) + 0.5) * 224 / grid[0]
-    return torch.stack([values.sum(1) @ places, values.sum(0) @ places]) / values.sum()
-
-
-@pytest.mark.parametrize(("own", "other"), [(14, 16), (16, 14), (14, 32), (32, 14), (16, 32), (32, 16)])
-def test_a_planted_square_arrives_at_its_place_with_the_mask_on_the_students_grid(own, other):
-    student, teacher = colours(own), colours(other)
-    objective, size = Objective(3, 3, head=Spy), (224, 224)
-    rows, columns = student.grid(size)
-    assert (rows, columns) == (224 // own, 224 // own) and teacher.grid(size) == (224 // other, 224 // other)
-    images = torch.full((1, 3, *size), 0.1)
-    images[..., 64:128, 128:192] = 1
-    row, column = 96 // own, 160 // own  # the student's cell at the middle of the square
-    mask = torch.zeros(1, rows * columns, dtype=torch.bool)
-    mask[0, row * columns + column] = True
-    distillation_step(student, teacher, objective, images, mask)
-    plain, masked = (getattr(objective, head).seen[0, :, 0].detach() for head in ("fea_head", "patch_head"))
-
-    grid, close = teacher.grid(size), {"rtol": 0, "atol": 0.1 * max(own, other)}
-    assert plain.shape == masked.shape == (grid[0] * grid[1],)
-    torch.testing.assert_close(centre(plain - 0.1, grid), torch.tensor([96.0, 160.0]), **close)
-    where = torch.tensor([(row + 0.5) * own, (column + 0.5) * own])
-    torch.testing.assert_close(centre(plain - masked, grid), where, **close)
-    # What the mask took is one patch of the square, on whichever grid it is counted.
-    assert (plain - masked).sum() * other**2 == pytest.approx(own**2, rel=0.1)
-
-
-def attend(head, s, t):
-    """softmax(q(s) t^T) v(s), row by row, in float64."""
-    norm, linear = zip(*(head.proj_q, head.proj_v), strict=True)
-    centred = (s - s.mean(-1, keepdim=True)) / (s.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-    q, v = (
-        (centred * n.weight.double() + n.bias.double()) @ m.weight.double().T + m.bias.double()
-        for n, m in zip(norm, linear, strict=True)
-    )
-    out = torch.empty_like(t)
-    for i in range(len(s)):
-        logits = (t * q[i]).sum(-1)  # (M,)
-        weights = (logits - logits.max()).exp()
-        out[i] = (weights[:, None] * v).sum(0) / weights.sum()
-    return out
-
-
-@pytest.mark.slow
-def test_the_step_of_dinov2_b_at_512_pixels_is_the_literal_formula():
-    torch.manual_seed(0)
-    options = {"img_size": 512, "patch_size": 16}
-    teacher = Encoder.create("vit_base_patch14_dinov2", **options).eval()
-    student = Encoder.create("vit_small_patch16_224", img_size=512, depth=2).eval()
-    objective = Objective(student.dim, teacher.dim)
-    torch.nn.init.normal_(student.mask_token)
-    images, mask = torch.rand(1, 3, 512, 512), torch.rand(1, 1024) < 0.5
-
-    def walk(encoder, mask=None):  # the ViT step by step
-        vit = encoder.backbone
-        x = vit.patch_embed((images - encoder.mean) / encoder.std)
-        if mask is not None:
-            x[mask] = encoder.mask_token
-        x = vit.norm(vit.blocks(torch.cat([vit.cls_token, x], dim=1) + vit.pos_embed))
-        return x[0, 0].double(), x[0, 1:].double()
-
-    with torch.no_grad():
-        loss, metrics = distillation_step(student, teacher, objective, images, mask)
-        (cls_t, t), (cls_s, s), (_, hidden) = walk(teacher), walk(student), walk(student, mask)
-        assert t.shape == (1024, 768) and s.shape == (1024, 384)
-        cls = attend(objective.token_head, cls_s[None], cls_t[None])[0]
-        cls_error = ((cls - cls_t) ** 2).sum()
-        fea_error = ((attend(objective.fea_head, s, t) - t) ** 2).sum()
-        patch_error = ((attend(objective.patch_head, hidden, t) - t) ** 2).sum()
-    expected = {
-        "patch_loss": patch_error / (1024 * 768),
-        "fea_loss": (cls_error + fea_error) / (1025 * 768),
-        "token_loss": cls_error / 768,
-    }
-    expected["loss"] = sum(expected.values())
-    for name, value in expected.items():
-        assert metrics[name].item() == pytest.approx(value.item(), rel=1e-4), name
-    assert loss.item() == metrics["loss"].item() and math.isfinite(loss.item())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gkd.models.masking import check_mask, hide_pixels, masked_embedding
+from gkd.models.masking import masked_embedding
 
 
 class Embed(torch.nn.Module):
@@ -34,19 +34,3 @@ def test_the_embedding_is_free_again_after_an_error():
     with pytest.raises(KeyError), masked_embedding(embed, torch.zeros(1, 4), torch.ones(2, 6, dtype=torch.bool)):
         raise KeyError
     assert embed(torch.ones(2, 6, 4)).all()
-
-
-def test_hidden_pixels_are_those_of_the_cell():
-    mask = torch.zeros(2, 6, dtype=torch.bool)
-    mask[1, 5] = True
-    images = torch.rand(2, 3, 8, 12) + 0.5
-    hidden = hide_pixels(images, mask, (2, 3))
-    assert not hidden[1, :, 4:, 8:].any()
-    hidden[1, :, 4:, 8:] = images[1, :, 4:, 8:]
-    assert torch.equal(hidden, images)
-
-
-def test_a_mask_of_another_shape_is_named():
-    check_mask(torch.zeros(2, 6), 2, (2, 3))
-    with pytest.raises(ValueError, match=r"shape \(2, 4\) does not fit 2 images .* grid of 2 x 3: expected \(2, 6\)"):
-        check_mask(torch.zeros(2, 4), 2, (2, 3))

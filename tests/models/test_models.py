@@ -38,6 +38,9 @@ def test_tokens_and_grid(case):
     assert tokens.cls.shape == (2, dim) and tokens.patches.shape == (2, grid[0] * grid[1], dim)
     assert encoder.dim == dim and encoder.grid(images.shape[-2:]) == grid
     assert encoder.mask_token.shape[0] == 1 and not encoder.mask_token.any()
+    assert set(encoder.state_dict()) == {"mask_token", *(f"backbone.{key}" for key in encoder.backbone.state_dict())}
+    found = encoder.final_map(images)
+    assert found.shape == (2, dim, *grid) and torch.equal(found.flatten(2).transpose(1, 2), tokens.patches)
 
 
 def test_a_mask_changes_its_own_sample_alone_and_nothing_is_left_behind(case):
@@ -67,13 +70,6 @@ def test_the_cells_of_a_map_become_patches_row_by_row(key):
         for column in range(grid[1]):
             torch.testing.assert_close(patches[:, row * grid[1] + column], features[:, row, column])
     torch.testing.assert_close(cls, features.mean(dim=(1, 2)))
-
-
-def test_the_final_map_is_the_patches_on_their_grid(case):
-    encoder, images, grid, dim = case
-    found = encoder.final_map(images)
-    assert found.shape == (2, dim, *grid)
-    torch.testing.assert_close(found.flatten(2).transpose(1, 2), encoder(images).patches, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
@@ -182,12 +178,6 @@ def test_the_encoder_normalises_with_the_statistics_of_its_model():
     torch.testing.assert_close(encoder(images), raw((images - encoder.mean) / encoder.std))
 
 
-def test_the_state_is_the_backbone_and_the_mask_token():
-    encoder = Encoder.create("vit_tiny_patch16_224", **VIT)
-    assert set(encoder.state_dict()) == {"mask_token", *(f"backbone.{key}" for key in encoder.backbone.state_dict())}
-    assert encoder.mask_token.shape == (1, 24)
-
-
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed size", "any size"])
 def test_the_mask_token_replaces_the_embedding_before_positions(dynamic):
     encoder = tiny_vit(24, depth=1, dynamic_img_size=dynamic)
@@ -219,13 +209,10 @@ def test_an_unknown_name_lists_the_nearest():
         Encoder.create("§§§§")
 
 
-def test_missing_hub_weights_say_what_to_download(monkeypatch):
-    def offline(*_args, **_options):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(OSError, match="resnet10t.*ConnectionError.*huggingface.co/timm/resnet10t"):
-        Encoder.create("resnet10t", pretrained=True)
+@pytest.mark.parametrize("option", ["pretrained", "checkpoint_path"])
+def test_options_that_have_timm_read_weights_are_refused(option):
+    with pytest.raises(ValueError, match=f"resnet10t: {option} is no option of an encoder: `weights` says"):
+        Encoder.create("resnet10t", **{option: "x"})
 
 
 @pytest.mark.parametrize(
@@ -247,11 +234,6 @@ def tokens_of(maps):
     return Tokens(torch.zeros(len(maps), maps.shape[1]), maps.flatten(2).transpose(1, 2))
 
 
-def test_equal_grids_are_left_alone():
-    tokens = tokens_of(torch.rand(1, 2, 3, 4))
-    assert resample_tokens(tokens, (3, 4), (3, 4)).patches is tokens.patches
-
-
 @settings(max_examples=30)
 @given(st.tuples(*[st.integers(1, 9)] * 4), st.floats(-2, 2, width=32))
 def test_resampling_keeps_constants_and_cls(sizes, value):
@@ -259,7 +241,7 @@ def test_resampling_keeps_constants_and_cls(sizes, value):
     cls = torch.rand(2, 3)
     tokens = Tokens(cls, torch.full((2, grid[0] * grid[1], 3), value))
     out = resample_tokens(tokens, grid, target)
-    assert out.cls is cls
+    assert out.cls is cls and (out.patches is tokens.patches) == (grid == target)
     torch.testing.assert_close(out.patches, torch.full((2, target[0] * target[1], 3), value))
 
 

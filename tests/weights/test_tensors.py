@@ -1,0 +1,131 @@
+"""Files read as they are: torn ones, pickles that hold code, and digests."""
+
+import argparse
+import importlib
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import encoder_of, mmseg_file, randomised, state_of, tiny_vit
+
+from gkd.segmentation.decoders import LinearDecoder, Segmentor
+from gkd.weights import CheckpointError, load
+from gkd.weights.tensors import digest, read_pickle, read_tensors
+
+
+def test_a_digest_follows_from_names_types_shapes_and_values_alone():
+    state = {"b": torch.ones(2, 3), "a": torch.arange(4)}
+    found = digest(state)
+    assert digest(dict(reversed(state.items()))) == found == digest({**state, "b": torch.ones(3, 2).T})
+    others = ({"c": state["b"]}, {"b": torch.ones(3, 2)}, {"b": torch.ones(2, 3).int()}, {"b": -state["b"]})
+    assert found not in [digest(state | other) for other in others]
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_safetensors_file_is_named(tmp_path, kept):
+    path = tmp_path / "x.safetensors"
+    save_file({"w": torch.ones(64)}, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match="x.safetensors is not a whole safetensors file.*delete it and rerun"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.01, 0.5, 0.999])
+def test_a_truncated_pickle_is_named(tmp_path, kept, zipped):
+    path = tmp_path / "x.pth"
+    torch.save({"w": torch.ones(500)}, path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(
+        CheckpointError, match=r"x.pth is not a whole file of torch.save \(.+\); fetch or write it again"
+    ):
+        read_pickle(path)
+
+
+def test_missing_files_and_web_pages_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="checkpoint .*absent.safetensors is missing: run the stage"):
+        read_tensors(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="checkpoint .*absent.pth is missing"):
+        read_pickle(tmp_path / "absent.pth")
+    (tmp_path / "x.pth").write_text("<html>404 Not Found</html>")
+    with pytest.raises(CheckpointError, match="not a whole file of torch.save"):
+        read_pickle(tmp_path / "x.pth")
+
+
+class Command:
+    """A pickle of it runs a command when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
+    path = tmp_path / "evil.pth"
+    content = {"model": {"w": torch.ones(1)}, "args": Command(tmp_path / "ran")}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError) as error:
+        encoder_of(path)
+    assert not (tmp_path / "ran").exists()
+    for part in (str(path), "was refused", "posix.system", "can run code", "trust its maker", "torch.save("):
+        assert part in str(error.value)
+
+
+def test_namespaces_are_read_and_other_objects_are_not(tmp_path):
+    torch.save({"args": argparse.Namespace(lr=1.0), "model": {"w": torch.ones(1)}}, tmp_path / "a.pth")
+    assert read_pickle(tmp_path / "a.pth")["args"].lr == 1.0
+    torch.save({"args": argparse.Namespace(path=tmp_path)}, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="b.pth was refused: besides weights it holds pathlib.PosixPath"):
+        read_pickle(tmp_path / "b.pth")
+
+
+HISTORY_BUFFER = """
+import numpy
+
+class HistoryBuffer:
+    def __init__(self, values):
+        self._log_history, self._count_history = numpy.array(values), numpy.ones(len(values))
+"""
+
+
+def test_a_file_straight_from_mmengine_is_refused_and_the_line_of_the_message_strips_it(tmp_path, monkeypatch):
+    """A stand-in for mmengine's class: its training files keep the loss curves as objects."""
+    package = tmp_path / "elsewhere" / "mmengine" / "logging"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "history_buffer.py").write_text(HISTORY_BUFFER)
+    original = Segmentor(tiny_vit(seed=1), randomised(LinearDecoder(24, 5)), frozen=True)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "elsewhere")
+        buffer = importlib.import_module("mmengine.logging.history_buffer").HistoryBuffer([0.5, 0.25])
+        history = {
+            "message_hub": {"log_scalars": {"train/loss": buffer}},
+            "optimizer": {"param_groups": [{"lr": 1e-4}]},
+        }
+        torch.save(mmseg_file(original) | history, tmp_path / "iter_40000.pth")
+        for name in [name for name in sys.modules if name.split(".")[0] == "mmengine"]:
+            del sys.modules[name]
+    with pytest.raises(CheckpointError) as error:
+        encoder_of(tmp_path / "iter_40000.pth")
+    message, line = str(error.value).splitlines()
+    assert "besides weights it holds mmengine.logging.history_buffer.HistoryBuffer, and" in message
+    assert message.endswith("write one where such code may run and mmengine is installed:")
+
+    _, *arguments = shlex.split(line)
+    elsewhere = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=elsewhere, check=True)
+    encoder, decoder = tiny_vit(), LinearDecoder(24, 5)
+    load(tmp_path / "weights_only.pth", {"encoder": encoder, "decoder": decoder})
+    for found, wanted in (
+        (state_of(encoder), state_of(original.encoder)),
+        (decoder.state_dict(), original.decoder.state_dict()),
+    ):
+        assert all(torch.equal(value, wanted[key]) for key, value in found.items())
