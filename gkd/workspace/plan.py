@@ -22,6 +22,7 @@ from gkd.workspace import check, manifests
 from gkd.workspace.subsets import subset_file, write_subsets
 
 FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
+MODEL_SLOTS = 12
 REPORT_SLOTS = 24
 PICTURE_SLOTS = 3
 RESULTS = "results"
@@ -112,9 +113,7 @@ def build(
             for m in methods:
                 _add_training(plan, params, setting, m, sources, seed)
             for source in sources:
-                models = {name.replace("-", "_"): FILLER for name in NAMES}
-                for m in methods:
-                    models[m.name.replace("-", "_")] = segmentor(params, RESULTS, setting, m.name, source, seed)
+                models = [segmentor(params, RESULTS, setting, m.name, source, seed) for m in methods]
                 name = member(setting, source, seed)
                 unseen = known.targets_of(source, params.plan.benchmarks)
                 targets = ",".join(domain.name for domain in unseen if domain.name not in missing)
@@ -125,18 +124,13 @@ def build(
                     "targets": targets,
                     "methods": ",".join(params.plan.methods),
                 }
-                plan["evaluate"][name] = {**who, **models}
+                plan["evaluate"][name] = {**who, "models": _filled(models, MODEL_SLOTS, "methods")}
     plan["report"] = _report_inputs(params, list(plan["evaluate"]))
     return plan
 
 
 def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
     scores = [output(RESULTS, "evaluate", params.profile, name, "scores.csv") for name in evaluations]
-    if len(scores) > REPORT_SLOTS:
-        raise ValueError(
-            f"the plan has {len(scores)} evaluations and dvc.yaml's report stage reads {REPORT_SLOTS}: "
-            "use fewer seeds, settings or sources, or add slots there and in gkd/workspace/plan.py"
-        )
     # The pictures show the first setting and seed, for at most as many sources as there are slots.
     setting, seed = params.plan.settings[0], params.plan.seeds[0]
     first = [name for name in evaluations if name.startswith(f"{setting}-") and name.endswith(f"-{seed}")]
@@ -147,8 +141,18 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
     return {
         "attention": attention,
         "predictions": (pictures + [FILLER] * PICTURE_SLOTS)[:PICTURE_SLOTS],
-        "scores": scores + [FILLER] * (REPORT_SLOTS - len(scores)),
+        "scores": _filled(scores, REPORT_SLOTS, "evaluations (seeds, settings, sources)"),
     }
+
+
+def _filled(files: list[str], slots: int, what: str) -> list[str]:
+    """As many files as a stage of dvc.yaml reads; raises ValueError where there are more."""
+    if len(files) > slots:
+        raise ValueError(
+            f"the plan has {len(files)} {what} and dvc.yaml reads {slots}: use fewer, or add slots there and in "
+            "gkd/workspace/plan.py"
+        )
+    return files + [FILLER] * (slots - len(files))
 
 
 def _add_training(plan: dict[str, Any], params: Params, setting: str, m: Row, sources: list[str], seed: int) -> None:

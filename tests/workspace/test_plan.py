@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from gkd.datasets import catalogue
 from gkd.methods import NAMES, row
 from gkd.params import ROOT, Params, ParamsError, load
-from gkd.workspace.plan import FILLER, PICTURE_SLOTS, REPORT_SLOTS, STAGES, build, graph, read, spec_of, write
+from gkd.workspace.plan import (
+    FILLER,
+    MODEL_SLOTS,
+    PICTURE_SLOTS,
+    REPORT_SLOTS,
+    STAGES,
+    build,
+    graph,
+    read,
+    spec_of,
+    write,
+)
 
 COMMITTED = yaml.safe_load((ROOT / "plan.yaml").read_text())
 
@@ -100,14 +111,15 @@ def test_stages_have_the_methods_that_they_are_for_and_others_are_filled_in() ->
         assert item["subset"] == f"subsets/{item['source']}-16-{item['seed']}.txt"
     plan = build(with_plan(methods=["none"]))
     assert {item["subset"] for item in plan["task_learning"].values()} == {FILLER}
-    item = plan["evaluate"]["f2l-gtav-0"]
-    assert {name for name in NAMES if item[name.replace("-", "_")] == FILLER} == set(NAMES) - {"none"}
+    models = plan["evaluate"]["f2l-gtav-0"]["models"]
+    assert models[0].endswith("/f2l-none-gtav-0/model.safetensors") and set(models[1:]) == {FILLER}
     assert plan["report"]["attention"] == FILLER
 
 
-def test_every_method_has_a_slot_in_the_evaluation_stage() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert {f"${{item.{name.replace('-', '_')}}}" for name in NAMES} <= set(stages["evaluate"]["do"]["deps"])
+def test_the_evaluation_stage_reads_every_model_of_the_plan() -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]["do"]["deps"]
+    slots = [dep for dep in deps if dep.startswith("${item.models[")]
+    assert slots == [f"${{item.models[{i}]}}" for i in range(MODEL_SLOTS)] and len(NAMES) <= MODEL_SLOTS
 
 
 def test_absent_sources_and_targets_are_left_out() -> None:
