@@ -14,7 +14,7 @@ JPEG_QUALITY = 92
 
 def label_table(name: str) -> list[dict[str, str]]:
     """Rows (id, name, train_id, r, g, b) of a class table of `gkd.data.labels`, such as "mapillary"."""
-    text = (resources.files("gkd.data.labels") / f"{name}.csv").read_text(encoding="utf-8")
+    text = (resources.files("gkd.data") / "tables" / f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
