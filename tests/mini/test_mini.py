@@ -123,26 +123,24 @@ def test_irrg_and_rgb_show_the_same_ground_and_swap_vegetation_against_roofs() -
     assert irrg[trees, 0].mean() > 1.5 * irrg[roofs, 0].mean()
 
 
-def test_night_is_dark_and_snow_lies_on_the_road() -> None:
-    def mean_of(name: str, train_id: int) -> float:
-        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(20)]
-        return float(np.concatenate([image[label == train_id] for image, label in scenes]).mean())
-
+def test_night_is_dark_snow_lies_on_the_road_and_fog_hides_what_is_far() -> None:
     road, building, sky = 0, 2, 10
+
+    def scenes(name: str) -> tuple[np.ndarray, np.ndarray]:
+        drawn = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(20)]
+        return np.stack([image for image, _ in drawn]), np.stack([label for _, label in drawn])
+
+    def mean_of(name: str, train_id: int) -> float:
+        images, labels = scenes(name)
+        return float(images[labels == train_id].mean())
+
     for source in ("gtav", "cityscapes"):
         assert mean_of("acdc-night", sky) < 0.6 * mean_of(source, sky)
         assert mean_of("acdc-night", building) < 0.75 * mean_of(source, building)
         assert mean_of("acdc-snow", road) > 1.3 * mean_of(source, road)
-
-
-def test_fog_hides_what_is_far() -> None:
-    """In fog the darkest things far away (rows at the horizon) are no longer dark."""
-
-    def dark(name: str) -> float:
-        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name])[0] for seed in range(20)]
-        return float(np.percentile(np.stack(scenes)[:, 26:30], 5))
-
-    assert dark("acdc-fog") > 2 * dark("cityscapes")
+    # The darkest things far away (rows at the horizon) are no longer dark.
+    foggy, clear = (np.percentile(scenes(name)[0][:, 26:30], 5) for name in ("acdc-fog", "cityscapes"))
+    assert foggy > 2 * clear
 
 
 @pytest.mark.parametrize("kind", ["street", "overhead"])
