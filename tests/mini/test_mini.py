@@ -1,7 +1,6 @@
 """The miniature suite: scenes, styles and the files in their official layouts."""
 
 import hashlib
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gkd.data.labels import lut
+from gkd.datasets import DATASETS, open_split
 from gkd.mini.__main__ import main
 from gkd.mini.encode import with_boundary
 from gkd.mini.overhead import draw_overhead
@@ -22,18 +22,9 @@ from gkd.mini.styles import DOMAIN_STYLES, MIN_DISTANCE, broad_style, draw_broad
 from gkd.mini.suite import WRITERS, Sizes, write_suite
 
 STREETS = [name for name, style in DOMAIN_STYLES.items() if style.kind == "street"]
-SMALL = Sizes(
-    gtav=3,
-    cityscapes_train=3,
-    cityscapes_val=3,
-    bdd100k=2,
-    mapillary=2,
-    acdc=2,
-    potsdam_train=30,
-    potsdam_val=4,
-    vaihingen_val=20,
-    proxy=6,
-)
+STREET_SIZES = {"gtav": 3, "cityscapes_train": 3, "cityscapes_val": 3, "bdd100k": 2, "mapillary": 2, "acdc": 2}
+SMALL = Sizes(**STREET_SIZES, potsdam_train=30, potsdam_val=4, vaihingen_val=20, proxy=6)
+VAL_TILES = {"2_13", "2_14", "3_13", "3_14"}
 
 
 @pytest.fixture(scope="module")
@@ -85,20 +76,13 @@ def test_broad_scenes_of_any_size(seed: int, size: int) -> None:
     assert image.shape == (size, size, 3) and label.shape == (size, size)
 
 
-@pytest.mark.parametrize("name", STREETS)
-def test_every_street_domain_shows_all_classes(name: str) -> None:
+@pytest.mark.parametrize("name", [*STREETS, "potsdam-rgb", "vaihingen-irrg"])
+def test_every_domain_shows_all_classes(name: str) -> None:
+    draw, count, classes = (draw_street, 60, 19) if name in STREETS else (draw_overhead, 30, 6)
     rng = np.random.default_rng(0)
-    labels = [draw_street(rng, DOMAIN_STYLES[name])[1] for _ in range(60)]
-    per_scene = [len(np.unique(label[label < 255])) for label in labels]
-    assert np.mean(per_scene) >= 12
-    assert set(np.unique(labels).tolist()) >= set(range(19))
-
-
-@pytest.mark.parametrize("name", ["potsdam-rgb", "vaihingen-irrg"])
-def test_every_overhead_domain_shows_all_classes(name: str) -> None:
-    rng = np.random.default_rng(0)
-    labels = [draw_overhead(rng, DOMAIN_STYLES[name])[1] for _ in range(30)]
-    assert set(np.unique(labels).tolist()) == set(range(6))
+    labels = [draw(rng, DOMAIN_STYLES[name])[1] for _ in range(count)]
+    assert set(np.unique(labels).tolist()) >= set(range(classes))
+    assert np.mean([len(np.unique(label[label < 255])) for label in labels]) >= (12 if name in STREETS else 3)
 
 
 def test_a_style_of_the_wrong_kind_is_refused() -> None:
@@ -139,26 +123,24 @@ def test_irrg_and_rgb_show_the_same_ground_and_swap_vegetation_against_roofs() -
     assert irrg[trees, 0].mean() > 1.5 * irrg[roofs, 0].mean()
 
 
-def test_night_is_dark_and_snow_lies_on_the_road() -> None:
-    def mean_of(name: str, train_id: int) -> float:
-        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(20)]
-        return float(np.concatenate([image[label == train_id] for image, label in scenes]).mean())
-
+def test_night_is_dark_snow_lies_on_the_road_and_fog_hides_what_is_far() -> None:
     road, building, sky = 0, 2, 10
+
+    def scenes(name: str) -> tuple[np.ndarray, np.ndarray]:
+        drawn = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name]) for seed in range(20)]
+        return np.stack([image for image, _ in drawn]), np.stack([label for _, label in drawn])
+
+    def mean_of(name: str, train_id: int) -> float:
+        images, labels = scenes(name)
+        return float(images[labels == train_id].mean())
+
     for source in ("gtav", "cityscapes"):
         assert mean_of("acdc-night", sky) < 0.6 * mean_of(source, sky)
         assert mean_of("acdc-night", building) < 0.75 * mean_of(source, building)
         assert mean_of("acdc-snow", road) > 1.3 * mean_of(source, road)
-
-
-def test_fog_hides_what_is_far() -> None:
-    """In fog the darkest things far away (rows at the horizon) are no longer dark."""
-
-    def dark(name: str) -> float:
-        scenes = [draw_street(np.random.default_rng(seed), DOMAIN_STYLES[name])[0] for seed in range(20)]
-        return float(np.percentile(np.stack(scenes)[:, 26:30], 5))
-
-    assert dark("acdc-fog") > 2 * dark("cityscapes")
+    # The darkest things far away (rows at the horizon) are no longer dark.
+    foggy, clear = (np.percentile(scenes(name)[0][:, 26:30], 5) for name in ("acdc-fog", "cityscapes"))
+    assert foggy > 2 * clear
 
 
 @pytest.mark.parametrize("kind", ["street", "overhead"])
@@ -219,93 +201,67 @@ def test_sizes_and_seed_change_only_what_they_name(suite: Path, tmp_path: Path) 
     assert digests(other)["gtav/images/00001.png"] != before["gtav/images/00001.png"]
 
 
-def test_gtav_files(suite: Path) -> None:
-    assert names(suite / "gtav/images") == names(suite / "gtav/labels") == [f"0000{k}.png" for k in (1, 2, 3)]
-    label = opened(suite / "gtav/labels/00001.png")
-    assert label.mode == "P" and label.size == (128, 64)
-    assert label.getpalette()[3 * 7 : 3 * 8] == [128, 64, 128]  # road
-    ids = set(np.unique([pixels(path) for path in (suite / "gtav/labels").iterdir()]).tolist())
-    assert {1, 7, 11, 23, 26} <= ids <= set(range(35))  # with void: ego vehicle
+OPENED = {  # dataset and split: images, size of a photo as read
+    ("gtav", "all"): (SMALL.gtav, (64, 128)),
+    ("cityscapes", "train"): (SMALL.cityscapes_train, (64, 128)),
+    ("cityscapes", "val"): (SMALL.cityscapes_val, (64, 128)),
+    ("bdd100k", "val"): (SMALL.bdd100k, (64, 128)),
+    ("mapillary", "val"): (SMALL.mapillary, (64, 128)),
+    **{("acdc", f"{condition}-val"): (SMALL.acdc, (64, 128)) for condition in ("night", "snow", "fog", "rain")},
+    **{(f"potsdam-{bands}", "train"): (SMALL.potsdam_train, (64, 64)) for bands in ("rgb", "irrg")},
+    **{(f"potsdam-{bands}", "val"): (SMALL.potsdam_val, (64, 64)) for bands in ("rgb", "irrg")},
+    ("vaihingen", "val"): (SMALL.vaihingen_val, (64, 64)),
+    ("proxy", "train"): (SMALL.proxy, (96, 96)),
+}
 
 
-def test_cityscapes_files(suite: Path) -> None:
-    images = sorted((suite / "cityscapes/leftImg8bit").rglob("*.png"))
-    assert len(images) == SMALL.cityscapes_train + SMALL.cityscapes_val
-    for path in images:
-        assert re.fullmatch(rf"{path.parent.name}_\d{{6}}_\d{{6}}_leftImg8bit\.png", path.name)
-        stem = path.name.removesuffix("_leftImg8bit.png")
-        split, city = path.parts[-3:-1]
-        label = opened(suite / "cityscapes/gtFine" / split / city / f"{stem}_gtFine_labelIds.png")
-        assert label.mode == "L" and label.size == opened(path).size == (128, 64)
-        assert {7, 11} <= set(np.unique(label).tolist()) <= set(range(34))
+@pytest.mark.parametrize("split", OPENED, ids="-".join)
+def test_the_readers_of_the_official_datasets_take_the_files(suite: Path, split: tuple[str, str]) -> None:
+    folder, (count, size) = DATASETS[split[0]].folder, OPENED[split]
+    data = open_split(*split, {folder: str(suite / folder)})
+    assert len(data) == count
+    for image, label in (data[i] for i in range(count)):  # which checks that each id is known
+        assert image.shape == (*size, 3)
+        assert label is None or (label.shape == size and len(np.unique(label[label < 255])) > 1)
 
 
-def test_bdd100k_files(suite: Path) -> None:
-    images, labels = suite / "bdd100k/images/10k/val", suite / "bdd100k/labels/sem_seg/masks/val"
-    assert [Path(name).stem for name in names(images)] == [Path(name).stem for name in names(labels)]
-    assert {path.suffix for path in images.iterdir()} == {".jpg"}
-    for path in labels.iterdir():
-        assert set(np.unique(pixels(path)).tolist()) <= {*range(19), 255}
-
-
-def test_mapillary_files(suite: Path) -> None:
-    root = suite / "mapillary/validation"
-    for image in sorted((root / "images").iterdir()):
-        label = opened(root / "v1.2/labels" / f"{image.stem}.png")
-        assert label.mode == "P" and label.size == opened(image).size == (
-            256,
-            128,
-        )  # evaluated at half size
-        ids = set(np.unique(label).tolist())
-        assert {13, 24, 15, 2} <= ids <= set(range(66))  # road, its markings, sidewalk, curb
+def test_labels_are_stored_as_the_official_ones(suite: Path) -> None:
+    gtav = opened(suite / "gtav/labels/00001.png")
+    assert gtav.mode == "P" and gtav.getpalette()[3 * 7 : 3 * 8] == [128, 64, 128]  # road
+    ids = {
+        "gtav/labels": ({1, 7, 11, 23, 26}, range(35)),  # with void: ego vehicle
+        "cityscapes/gtFine": ({7, 11}, range(34)),
+        "bdd100k/labels/sem_seg/masks/val": ({0, 2}, {*range(19), 255}),
+        "mapillary/validation/v1.2/labels": ({13, 24, 15, 2}, range(66)),  # road, its markings, sidewalk, curb
+        "acdc/gt": ({0, 2}, {*range(19), 255}),
+        "potsdam/RGB/ann_dir": ({0, 1}, range(7)),  # 0: the boundary
+    }
+    for folder, (present, allowed) in ids.items():
+        found = set(np.unique(np.concatenate([pixels(f).ravel() for f in (suite / folder).rglob("*.png")])).tolist())
+        assert present <= found <= set(allowed), folder
+    label = opened(next((suite / "mapillary/validation/v1.2/labels").iterdir()))
+    assert label.mode == "P" and label.size == (256, 128)  # evaluated at half size
     config = (suite / "mapillary/config_v1.2.json").read_text()
     assert config.count('"readable"') == config.count('"color"') == 66 and '"Lane Marking - General"' in config
 
 
-def test_acdc_files(suite: Path) -> None:
-    for condition in ("night", "snow", "fog", "rain"):
-        images = sorted((suite / "acdc/rgb_anon" / condition / "val").rglob("*_rgb_anon.png"))
-        assert len(images) == SMALL.acdc
-        for path in images:
-            assert re.fullmatch(rf"{path.parent.name}_frame_\d{{6}}_rgb_anon\.png", path.name)
-            stem = path.name.removesuffix("_rgb_anon.png")
-            folder = suite / "acdc/gt" / condition / "val" / path.parent.name
-            assert set(np.unique(pixels(folder / f"{stem}_gt_labelTrainIds.png"))) <= {*range(19), 255}
-
-
-def test_potsdam_files(suite: Path) -> None:
-    val_tiles = {"2_13", "2_14", "3_13", "3_14"}
-    for split, size in (("train", SMALL.potsdam_train), ("val", SMALL.potsdam_val)):
-        rgb, irrg = (suite / "potsdam" / bands for bands in ("RGB", "IRRG"))
-        files = names(rgb / "img_dir" / split)
-        assert len(files) == size
-        for name in files:
+def test_tiles_of_validation_stay_apart_and_both_bands_show_one_ground(suite: Path) -> None:
+    rgb, irrg = (suite / "potsdam" / bands for bands in ("RGB", "IRRG"))
+    for split in ("train", "val"):
+        for name in names(rgb / "img_dir" / split):
             row, column, x0, y0, x1, y1 = map(int, Path(name).stem.split("_"))
-            assert x1 - x0 == y1 - y0 == 64 and (f"{row}_{column}" in val_tiles) == (split == "val")
-            labels = [pixels(root / "ann_dir" / split / name) for root in (rgb, irrg)]
-            np.testing.assert_array_equal(*labels)
-            assert 0 in labels[0] and labels[0].max() <= 6
+            assert x1 - x0 == y1 - y0 == 64 and (f"{row}_{column}" in VAL_TILES) == (split == "val")
+            np.testing.assert_array_equal(*(pixels(root / "ann_dir" / split / name) for root in (rgb, irrg)))
             images = [pixels(root / "img_dir" / split / name) for root in (rgb, irrg)]
-            assert images[0].shape == images[1].shape == (64, 64, 3)
             assert np.abs(images[0].astype(int) - images[1]).mean() > 3
+    areas = names(suite / "vaihingen/img_dir/val")
+    assert not any(name.startswith(("area1_", "area9_")) for name in areas)
 
 
-def test_vaihingen_files(suite: Path) -> None:
-    images = names(suite / "vaihingen/img_dir/val")
-    assert images == names(suite / "vaihingen/ann_dir/val") and len(images) == SMALL.vaihingen_val
-    assert all(re.fullmatch(r"area\d+_\d+_\d+_\d+_\d+\.png", name) for name in images)
-    assert not any(name.startswith(("area1_", "area9_")) for name in images)
-
-
-def test_proxy_files(suite: Path) -> None:
-    folders = names(suite / "proxy/train")
-    assert folders == ["n01_street", "n02_overhead", "n03_closeup"]
-    for folder in folders:
-        files = list((suite / "proxy/train" / folder).iterdir())
-        assert len(files) == 2
-        for path in files:
-            image = opened(path)
-            assert path.suffix == ".JPEG" and image.format == "JPEG" and image.size == (96, 96)
+def test_the_proxy_set_has_a_folder_for_each_kind(suite: Path) -> None:
+    folders = {path.parent.name: path for path in (suite / "proxy/train").rglob("*.JPEG")}
+    assert sorted(folders) == ["n01_street", "n02_overhead", "n03_closeup"]
+    assert {opened(path).format for path in folders.values()} == {"JPEG"}
 
 
 def test_real_data_is_never_overwritten(tmp_path: Path) -> None:

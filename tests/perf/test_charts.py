@@ -1,6 +1,5 @@
-import pandas as pd
 import pytest
-from charts import memory_over_time, power, power_curves, stacked_bars
+from charts import power, power_curves, stacked_bars
 
 
 def test_pieces_of_a_bar_lie_end_to_end() -> None:
@@ -8,13 +7,6 @@ def test_pieces_of_a_bar_lie_end_to_end() -> None:
     pieces = [[(p.get_x(), p.get_width()) for p in bar] for bar in axis.containers]
     assert pieces == [[(0, 1), (0, 0)], [(1, 3), (0, 2)]]
     assert [text.get_text() for text in axis.texts] == ["25%", "", "75%", "100%"]
-
-
-def test_memory_starts_at_nought_with_the_step() -> None:
-    samples = pd.DataFrame({"seconds": [10.0, 11.0, 12.0], "bytes": [5e6, 7e6, 6e6]})
-    (axis,) = memory_over_time(samples, [("teacher", 10.0), ("AdamW", 11.0), ("", 12.0)]).axes
-    (line,) = axis.lines
-    assert line.get_xdata().tolist() == [0, 1, 2] and line.get_ydata().tolist() == [0, 2, 1]
 
 
 def test_exponents_are_fitted_over_all_points_or_the_upper_half() -> None:

@@ -73,10 +73,6 @@ def test_numbers_are_rounded_once(value):
     assert shown == "31.3"
 
 
-def test_no_rows_at_all_is_a_table_of_missing():
-    assert (text_of(make_rows({("gkd", 0, "x"): 1.0}).iloc[:0]) == "missing").all(axis=None)
-
-
 def test_bad_rows_are_refused(rows):
     with pytest.raises(ValueError, match=r"two rows for .*\(none, 0, cityscapes\)"):
         text_of(pd.concat([rows, rows]))
