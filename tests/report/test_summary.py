@@ -80,7 +80,7 @@ def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
 
 def test_targets_that_sources_share_are_told_apart() -> None:
     twice = with_plan(sources=["gtav-synthia", "gtav-synthia-urbansyn"])
-    found = summary_table(rows(twice), twice, "f2l")
+    found = summary_table(rows(twice), twice, KNOWN, "f2l")
     assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in twice.sources} <= set(found.text.columns)
     assert radar_values(found).shape[1] == 6
     plan = with_plan(sources=["gtav", "gtav-synthia", "potsdam"])
