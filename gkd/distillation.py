@@ -101,7 +101,7 @@ def distil_folder(
             them, and images of the size that the student was built for.
     """
     own, other = _encoder(student), _encoder(teacher)
-    data = SegmentationData(PROXY, tuple(PROXY.find(Path(folder), "train")))
+    data = SegmentationData(tuple(PROXY.find(Path(folder), "train")), label_space="")
     run = run or Run("distillation")
     size = getattr(getattr(own.backbone, "patch_embed", None), "img_size", None)
     size = size or resolve_data_config({}, model=own.backbone)["input_size"][-2:]

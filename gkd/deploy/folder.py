@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from gkd.deploy.build import build
-from gkd.deploy.config import Config, ExportError, read_config
+from gkd.deploy.config import FILE, Config, ExportError, read_config
 from gkd.segmentation.windows import Inference, keep_ratio_size, predict
 from gkd.weights import CheckpointError, load
 
@@ -63,7 +63,10 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
 
 
 def _torch(config: Config, file: Path) -> nn.Module:
-    model = build(config)
+    try:
+        model = build(config)
+    except ValueError as error:  # of timm's name or options
+        raise ExportError(f"{file.with_name(FILE)}: {error}") from error
     try:
         load(file, {"encoder": model.encoder, "decoder": model.decoder})
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""Writes the miniature suite to disk, in the official layouts and label encodings (spec/datasets.md)."""
+"""Writes the miniature suite to disk, in the official layouts and label encodings."""
 
 from __future__ import annotations
 

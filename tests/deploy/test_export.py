@@ -12,7 +12,7 @@ import torch
 from tiny_models import tiny_vit
 from torch import nn
 
-from gkd.data.domains import SOURCES
+from gkd.datasets import official
 from gkd.deploy import ExportError, Graphs, build, export, load_folder, onnx_file
 from gkd.deploy.config import InferenceConfig, read_config
 from gkd.deploy.onnx_runtime import OnnxModel
@@ -53,7 +53,7 @@ def member(tmp_path_factory):
         model = Segmentor(body, build_decoder(params.models, body, K, blocks), frozen=True).eval()
         who = {"stage": stage, "setting": "f2l", "method": "gkd", "source": "potsdam", "seed": 0}
         parts = {"encoder": model.encoder} | ({"decoder": model.decoder} if stage == STAGE else {})
-        record = Record.of(params, who, segments=SOURCES["potsdam"])
+        record = Record.of(params, who, segments=official().sources["potsdam"])
         return save(folder / "model.safetensors", parts, record), model
 
     return make
@@ -301,6 +301,10 @@ def test_five_differing_sizes_are_checked(window, multiple):
     assert any(a < b for a, b in how) and any(a > b for a, b in how) and max(max(size) for size in how) > window
 
 
+STATISTICS = {"mean": [0.5] * 3, "std": [0.5] * 3}
+READING = {"name": "vit_tiny_patch16_224", "options": {"checkpoint_path": "other.pth"}, **STATISTICS}
+
+
 def edit(folder, **changes):
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**content, **changes}))
@@ -334,6 +338,7 @@ def test_an_older_config_that_neither_mirrors_nor_rescales_is_read(copy):
         (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
         (lambda f: edit(f, format="gkd-segmentor-9"), "config.json: format: Input should be"),
         (lambda f: edit(f, surplus=1), "config.json: surplus: Extra inputs"),
+        (lambda f: edit(f, encoder=READING), "config.json: vit_tiny_patch16_224: checkpoint_path is no option"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors in it"),
         (lambda f: (f / "model.safetensors").write_bytes(b"0"), "not a whole safetensors file"),
         (shutil.rmtree, "expected a model folder, found nothing"),

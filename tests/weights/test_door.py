@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny_models import tiny_vit
 from torch import nn
 
-from gkd.data.domains import SOURCES
+from gkd.datasets import official
 from gkd.models import Encoder
 from gkd.params import Mask2FormerOptions
 from gkd.params import load as load_params
@@ -189,7 +189,7 @@ def segmentor(decoder, classes=19, blocks=(), **sizes):
 def test_save_load_predict_is_bit_equal(tmp_path, decoder):
     images, (models, model), (_, fresh) = torch.rand(2, 3, 32, 32), segmentor(decoder), segmentor(decoder)
     record = Record.of(
-        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=SOURCES["gtav"]
+        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=official().sources["gtav"]
     )
     path = save(tmp_path / "x.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, record)
     with torch.no_grad():
@@ -206,7 +206,7 @@ def test_save_load_predict_is_bit_equal(tmp_path, decoder):
 def test_what_a_decoder_reads_is_refused_by_name(tmp_path):
     models, model = segmentor("mask2former", blocks=(0, 1, 2, 3))
     record = Record.of(
-        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=SOURCES["gtav"]
+        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=official().sources["gtav"]
     )
     path = save(tmp_path / "x.safetensors", {"decoder": model.decoder}, record)
     assert load(path, {"decoder": model.decoder}).decoder.blocks == (0, 1, 2, 3)

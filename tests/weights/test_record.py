@@ -7,8 +7,8 @@ import timm
 from tiny_models import tiny_vit
 from torch import nn
 
-from gkd.data.domains import PROXY, SOURCES
-from gkd.datasets import DATASETS
+from gkd.data.domains import PROXY
+from gkd.datasets import official
 from gkd.models import Encoder
 from gkd.params import load
 from gkd.weights import Record, read_record, record, save
@@ -25,7 +25,7 @@ def params():
 
 def test_a_segmentor_says_all_that_rebuilds_it(params):
     who = {**WHO, "stage": "task_learning", "source": "gtav"}
-    found = Record.of(params, who, segments=SOURCES["gtav"], lr=3e-3)
+    found = Record.of(params, who, segments=official().sources["gtav"], lr=3e-3)
     assert found.classes[0] == "road" and len(found.palette) == len(found.classes) == 19
     assert (found.label_space, found.lr, found.profile) == ("cityscapes", 3e-3, "tiny")
     assert found.decoder.decoder == params.models.decoder and found.decoder.decoder_width == params.models.decoder_width
@@ -45,9 +45,9 @@ def test_training_data_and_the_teacher_go_on_from_file_to_file(params, tmp_path,
     file = save(tmp_path / "results" / "encoder.safetensors", {"encoder": student}, first)
     assert read_record(file).digests == {"encoder": digest(student.state_dict())}
     for start in (file, "results/encoder.safetensors"):
-        second = Record.of(params, {**WHO, "stage": "domain_agnostic"}, SOURCES["gtav"].train, start=start)
+        second = Record.of(params, {**WHO, "stage": "domain_agnostic"}, official().sources["gtav"].train, start=start)
         assert list(second.data) == ["proxy/train", "gtav/train"] and second.start == "results/encoder.safetensors"
-    assert second.data["gtav/train"] == DATASETS["gtav"].about.licence
+    assert second.data["gtav/train"] == official().layouts["gtav"].about.licence
     elsewhere = Record.of(params, {"stage": "domain_agnostic"}, start=tmp_path.parent / "elsewhere" / "dino.pth")
     assert elsewhere.start == "dino.pth" and elsewhere.data == {}
 
