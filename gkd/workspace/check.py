@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gkd.data.domains import PROXY, Domain, Source
 from gkd.datasets import catalogue, official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, sound
+from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, faults_of
 
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen")
@@ -31,7 +31,8 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Names in a profile, as it is written, that no room knows or that do not fit together: for `gkd.params.load`."""
     heads, declared = at(content, "heads", dict), {}
     for key, kind in (("datasets", DeclaredDataset), ("benchmarks", DeclaredBenchmark)):
-        declared[key] = {name: kind(**item) for name, item in at(content, key, dict).items() if sound(kind, item)}
+        items = at(content, key, dict).items()
+        declared[key] = {name: kind(**item) for name, item in items if not any(faults_of(kind, item))}
     try:
         known = catalogue(Params.model_construct(roots={}, **declared))
     except ParamsError as error:  # each line names params.yaml and the key
@@ -96,7 +97,7 @@ def missing_weights(params: Params) -> list[str]:
     from gkd.weights import CheckpointError, check_file  # imports torch
 
     lines = []
-    for spec in params.models.encoders:
+    for spec in (params.models.teacher, *params.models.students.values()):
         try:
             check_file(spec)
         except CheckpointError as error:
