@@ -29,27 +29,17 @@ SAMPLE = 20  # images of a split that a quick look reads
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `examine` found.
-
-    Attributes:
-        folder: of the dataset below data/, as `roots` and manifests name it.
-        present: False where nothing of the dataset is there, which is no fault.
-        problems: (path, what) of every fault; empty where all is sound.
-        missing: what is not there, by split.
-        remedy: where to get what is missing, its licence, size and folder tree; "" where every split was begun.
-        counts: by split, `images`, `published` (<NA> where unknown), `examined`, and `faulty` ones among these.
-        pixels: by class and "ignored" (rows) and split (columns), pixels of the examined labels.
-    """
+    """What `examine` found."""
 
     name: str
-    folder: str
+    folder: str  # of the dataset below data/, as `roots` and manifests name it
     root: Path
-    present: bool
-    problems: list[Problem]
-    missing: dict[str, str]
-    remedy: str
-    counts: pd.DataFrame
-    pixels: pd.DataFrame
+    present: bool  # False where nothing of the dataset is there, which is no fault
+    problems: list[Problem]  # of every fault; empty where all is sound
+    missing: dict[str, str]  # what is not there, by split
+    remedy: str  # how to get what is missing, its licence, size and folder tree; "" where every split was begun
+    counts: pd.DataFrame  # by split: images, published (<NA> where unknown), examined, and faulty ones among these
+    pixels: pd.DataFrame  # of the examined labels, by class and "ignored" (rows) and split (columns)
 
     @property
     def frequencies(self) -> pd.DataFrame:
@@ -60,9 +50,8 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Splits whose number of images is not the published one."""
-        other = self.counts[
-            (self.counts["images"] > 0) & (self.counts["images"] != self.counts["published"]).fillna(False)
-        ]
+        known = self.counts.dropna()
+        other = known[(known["images"] > 0) & (known["images"] != known["published"])]
         return [f"{s} has {row.images:,} images, {row.published:,} were published" for s, row in other.iterrows()]
 
 

@@ -92,13 +92,13 @@ def missing_weights(params: Params) -> list[str]:
     """A line for each encoder whose file of weights is not there: what to fetch, and to where."""
     from gkd.weights import CheckpointError, check_file  # imports torch
 
-    lines = []
+    lines = {}  # each once: encoders may share a file
     for spec in (params.models.teacher, *params.models.students.values()):
         try:
             check_file(spec)
         except CheckpointError as error:
-            lines.append(str(error))
-    return list(dict.fromkeys(lines))
+            lines[str(error)] = spec
+    return list(lines)
 
 
 def check(params: Params) -> Found:
@@ -122,10 +122,9 @@ def check(params: Params) -> Found:
     for name in params.plan.sources:
         targets = known.targets_of(name, params.plan.benchmarks)
         lacking: dict[str, str] = {}  # the first fault of each of its datasets
-        for domain in trained_on(known.sources[name], params):
-            if text := wrong(domain):
-                lacking.setdefault(domain.dataset, text)
-        absent = {domain.name: wrong(domain) for domain in targets if wrong(domain)}
+        for domain in filter(wrong, trained_on(known.sources[name], params)):
+            lacking.setdefault(domain.dataset, str(wrong(domain)))
+        absent = {domain.name: wrong(domain) for domain in filter(wrong, targets)}
         if lacking:
             messages.append("\n".join([f"source {name} is left out.", *lacking.values()]))
         elif len(absent) == len(targets):
