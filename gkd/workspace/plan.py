@@ -86,13 +86,9 @@ def domain_init(params: Params, results: str, setting: str, m: Row, seed: int) -
 def build(
     params: Params, sources: list[str] | None = None, missing: Collection[str] = (), data: str = "data"
 ) -> dict[str, Any]:
-    """The plan of a profile.
+    """The plan of a profile, on those `sources` whose datasets are there (None = all), without the targets `missing`.
 
-    Args:
-        params: the profile.
-        sources: those of `params.plan.sources` whose datasets are there; None = all.
-        missing: names of target domains whose datasets are not there.
-        data: what the stages that read datasets depend on: the versioned folder, or the manifests.
+    `data` is what the stages that read datasets depend on: the versioned folder, or the manifests.
     """
     check.refuse(params)
     sources = params.plan.sources if sources is None else sources
