@@ -15,31 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gkd import values
 from gkd.files import write_whole
-from gkd.values import (
-    AreaScale,
-    Count,
-    Distinct,
-    Index,
-    NonNegative,
-    Options,
-    Positive,
-    ProfileName,
-    Scale,
-    Seed,
-    Share,
-    Size,
-    Weights,
-    against,
-)
 
 ROOT = Path(__file__).resolve().parents[1]
 Setting = Literal["f2l", "f2f"]
-Names = Annotated[list[str], Distinct]
-# Samples that a process forwards at a time; None = all of its share.
-MicroBatch = Annotated[Count, against("batch_size", "a divisor of", lambda part, whole: whole % part == 0)] | None
+Names = Annotated[list[str], values.Distinct]
 
 
 class _Section(BaseModel):
@@ -50,12 +33,12 @@ class _Section(BaseModel):
 class Plan(_Section):
     """Which members exist: the product of these, as the methods have it."""
 
-    settings: Annotated[list[Setting], Field(min_length=1), Distinct]
+    settings: Annotated[list[Setting], Field(min_length=1), values.Distinct]
     methods: Names = Field(min_length=1)
     sources: Names = Field(min_length=1)
     benchmarks: Names = []  # those to score; none named: the usual ones of each source (gkd.data.domains)
-    seeds: Annotated[list[Seed], Field(min_length=1), Distinct]
-    label_divisor: Count  # task learning sees 1/divisor of the source's labels
+    seeds: Annotated[list[values.Seed], Field(min_length=1), values.Distinct]
+    label_divisor: values.Count  # task learning sees 1/divisor of the source's labels
     hold_out: bool  # keep the source's validation part out of training (GTAV: every tenth image)
 
 
@@ -63,9 +46,9 @@ class EncoderSpec(_Section):
     """One encoder: timm name, options of `timm.create_model`, and where its weights come from."""
 
     name: str = Field(min_length=1)
-    options: Options = {}
-    weights: Weights = "none"  # or "hub", "package:<name>", a file relative to the root (docs/weights.md)
-    blocks: list[Index] = []  # of mask2former; [] = the published ones, or the last four stages
+    options: values.Options = {}
+    weights: values.Weights = "none"  # or "hub", "package:<name>", a file relative to the root (docs/weights.md)
+    blocks: list[values.Index] = []  # of mask2former; [] = the published ones, or the last four stages
 
     @property
     def file(self) -> str | None:
@@ -77,11 +60,11 @@ class Mask2FormerOptions(_Section):
     """Sizes of the mask2former decoder; the defaults are those of the paper's task learning."""
 
     dim: int = Field(256, gt=0, multiple_of=32)  # 4 and 8 times as wide in the feed-forward layers
-    queries: Count = 100
-    encoder_layers: Count = 6
-    decoder_layers: Count = 9
-    points: Count = 12544  # a mask, in the loss
-    stride: Count = 4  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
+    queries: values.Count = 100
+    encoder_layers: values.Count = 6
+    decoder_layers: values.Count = 9
+    points: values.Count = 12544  # a mask, in the loss
+    stride: values.Count = 4  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
 
 
 class Models(_Section):
@@ -93,64 +76,55 @@ class Models(_Section):
     decoder_width: int = Field(128, gt=0, multiple_of=32)  # of conv
     mask2former: Mask2FormerOptions = Mask2FormerOptions()
 
-    @property
-    def encoders(self) -> list[EncoderSpec]:
-        """All of them: the teacher, then the students."""
-        return [self.teacher, *self.students.values()]
+
+class Training(_Section):
+    """What every training has."""
+
+    steps: values.Count
+    batch_size: values.Count  # over all processes
+    micro_batch: values.MicroBatch = None  # samples that a process forwards at a time; None = all of its share
+    weight_decay: values.NonNegative = 0.05
 
 
-class Optim(_Section):
-    """AdamW under a cosine schedule by step, from `lr` to `min_lr`."""
+class Distillation(Training):
+    """task_agnostic and domain_agnostic: AdamW under a cosine schedule by step, input, mask and augmentation."""
 
-    steps: Count
-    batch_size: Count  # over all processes
-    micro_batch: MicroBatch = None
-    lr: Positive
-    min_lr: Annotated[NonNegative, against("lr", "at most", lambda low, high: low <= high)] = 0.0
-    warmup_steps: Annotated[Index, against("steps", "fewer than", lambda part, whole: part < whole)] = 0
-    weight_decay: NonNegative = 0.05
-
-
-class Distillation(Optim):
-    """task_agnostic and domain_agnostic: input, mask and augmentation."""
-
-    image_size: Size  # rows, columns
-    scale: AreaScale = [0.08, 1.0]
-    mask_ratio: Share = 0.5
-    mask_probability: Share = 0.5
+    lr: values.Positive
+    min_lr: Annotated[values.NonNegative, values.against("lr", "at most", lambda low, high: low <= high)] = 0.0
+    warmup_steps: Annotated[values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole)] = 0
+    image_size: values.Size  # rows, columns
+    scale: values.AreaScale = [0.08, 1.0]
+    mask_ratio: values.Share = 0.5
+    mask_probability: values.Share = 0.5
     grad_checkpointing: bool = False  # the student's activations are computed again in the backward pass, not kept
     rand_augment: str = "rand-m9-mstd0.5-inc1"
-    erase_probability: Share = 0.25
-    repeats: Count = 1  # repeated augmentation: views of each drawn image in an epoch
+    erase_probability: values.Share = 0.25
+    repeats: values.Count = 1  # repeated augmentation: views of each drawn image in an epoch
 
 
 class DomainDistillation(Distillation):
     """domain_agnostic: as many steps for each source, unless `source_steps` says otherwise."""
 
-    source_steps: dict[str, Count] = {}
+    source_steps: dict[str, values.Count] = {}
 
     def for_source(self, source: str) -> DomainDistillation:
         """The section with the steps of one source."""
         return self.model_copy(update={"steps": self.source_steps.get(source, self.steps)})
 
 
-class TaskLearning(_Section):
+class TaskLearning(Training):
     """Decoder (and, for some methods, encoder) on source labels; the learning rate is chosen on the source."""
 
-    steps: Count
-    batch_size: Count  # over all processes
-    micro_batch: MicroBatch = None
-    lrs: Annotated[list[Positive], Field(min_length=1), Distinct]
-    encoder_lr_factor: NonNegative = 0.1
-    weight_decay: NonNegative = 0.05
-    power: NonNegative = 0.9  # of the polynomial schedule
-    crop: Size  # rows, columns
-    scale: Scale = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
-    max_long_edge: Count | None = None  # in pixels, goes before the short edge; 2048 in the paper's configs
+    lrs: Annotated[list[values.Positive], Field(min_length=1), values.Distinct]
+    encoder_lr_factor: values.NonNegative = 0.1
+    power: values.NonNegative = 0.9  # of the polynomial schedule
+    crop: values.Size  # rows, columns
+    scale: values.Scale = [0.5, 2.0]  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
+    max_long_edge: values.Count | None = None  # in pixels, goes before the short edge; 2048 in the paper's configs
     max_class_share: float = Field(0.75, gt=0, le=1)  # of a class in a crop
-    kd_weight: NonNegative = 1.0
-    kd_temperature: Positive = 1.0
-    undistilled_steps: Index = 0  # more steps for methods that do not distil: equal budgets on the source
+    kd_weight: values.NonNegative = 1.0
+    kd_temperature: values.Positive = 1.0
+    undistilled_steps: values.Index = 0  # more steps for methods that do not distil: equal budgets on the source
 
     def for_method(self, distils: bool) -> TaskLearning:
         """The section with the steps of a method that distils or does not."""
@@ -160,38 +134,38 @@ class TaskLearning(_Section):
 class Evaluate(_Section):
     """Sliding window evaluation. `bounds`: image size bound [width, height] of a domain."""
 
-    window: Count
-    stride: Annotated[Count, against("window", "at most", lambda step, side: step <= side)]
-    batch_size: Count = 16
-    bounds: dict[str, Size] = {}
+    window: values.Count
+    stride: Annotated[values.Count, values.against("window", "at most", lambda step, side: step <= side)]
+    batch_size: values.Count = 16
+    bounds: dict[str, values.Size] = {}
 
 
 class Pretrain(_Section):
     """Supervised pretraining of the miniature models on scenes drawn in memory (stand-ins for hub weights)."""
 
-    steps: dict[str, Count]  # by model: teacher, student_broad, student_narrow
-    batch_size: Count
-    lr: dict[str, Positive]
-    weight_decay: NonNegative = 0.05
-    pool: Count  # scenes drawn, per kind
+    steps: dict[str, values.Count]  # by model: teacher, student_broad, student_narrow
+    batch_size: values.Count
+    lr: dict[str, values.Positive]
+    weight_decay: values.NonNegative = 0.05
+    pool: values.Count  # scenes drawn, per kind
 
 
 class Report(_Section):
     """Tables and figures."""
 
-    qualitative: Count  # images per domain in the qualitative grid
+    qualitative: values.Count  # images per domain in the qualitative grid
 
 
 class Profile(_Section):
     """Everything under `profiles.<name>`. What dvc.yaml tracks has no default: DVC stops at a key that is absent."""
 
-    processes: Count = 1  # started by a stage: one a GPU
-    threads: Index  # 0 = torch's own choice (not byte-equal between machines)
+    processes: values.Count = 1  # started by a stage: one a GPU
+    threads: values.Index  # 0 = torch's own choice (not byte-equal between machines)
     precision: Literal["fp32", "bf16", "auto"]  # of distillation; auto = bf16 where the processor has it
     compile: bool  # the encoders' blocks by torch.compile, in distillation; other rounding
     fused_adamw: bool  # one pass over the weights instead of ten; other rounding
     in_memory: bool = False  # keep decoded images in memory: for small datasets
-    resume_seconds: NonNegative = 60.0  # between the states that a killed stage continues from; no result follows
+    resume_seconds: values.NonNegative = 60.0  # between states that a killed stage continues from; no result follows
     plan: Plan
     models: Models
     pretrain: Pretrain | None = None
@@ -200,10 +174,7 @@ class Profile(_Section):
     task_learning: TaskLearning
     evaluate: Evaluate
     report: Report
-    heads: dict[str, Options]  # by method: what its file calls options, on top of the defaults there
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$")]  # it becomes part of file names
+    heads: dict[str, values.Options]  # by method: what its file calls options, on top of the defaults there
 
 
 class DeclaredDataset(_Section):
@@ -220,14 +191,9 @@ class DeclaredBenchmark(_Section):
     """A source, by its name or by what trains and validates, and the domains on which it is scored."""
 
     source: str | None = None
-    train: list[str] = []  # "harbour/train": dataset and split
+    train: values.Several = []  # "harbour/train": dataset and split
     validation: str | None = None
     targets: list[str] = Field(min_length=1)
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> DeclaredBenchmark:
@@ -237,14 +203,19 @@ class DeclaredBenchmark(_Section):
         return self
 
 
-class File(_Section):
+class Shared(_Section):
+    """What all profiles share: where datasets lie, and those of the user's own."""
+
+    profile: values.ProfileName
+    roots: dict[str, str] = {}
+    datasets: dict[values.Name, DeclaredDataset] = {}
+    benchmarks: dict[values.Name, DeclaredBenchmark] = {}
+
+
+class File(Shared):
     """The whole of params.yaml."""
 
-    profile: ProfileName
-    roots: dict[str, str] = {}
-    datasets: dict[Name, DeclaredDataset] = {}
-    benchmarks: dict[Name, DeclaredBenchmark] = {}
-    profiles: dict[ProfileName, Any]
+    profiles: dict[values.ProfileName, Any]
 
 
 class Compute(NamedTuple):
@@ -255,13 +226,8 @@ class Compute(NamedTuple):
     fused_adamw: bool = False
 
 
-class Params(Profile):
-    """The active profile with its name and the dataset roots."""
-
-    profile: str
-    roots: dict[str, str] = {}
-    datasets: dict[str, DeclaredDataset] = {}
-    benchmarks: dict[str, DeclaredBenchmark] = {}
+class Params(Profile, Shared):
+    """The active profile, with its name and what all profiles share."""
 
     @property
     def compute(self) -> Compute:
@@ -269,10 +235,8 @@ class Params(Profile):
         return Compute(self.precision, self.compile, self.fused_adamw)
 
 
-WORDS = {  # for pydantic's kinds of errors; the others have theirs
-    "extra_forbidden": "unknown key; check its spelling",
-    "model_type": "expected a mapping of parameters",
-}
+# For pydantic's kinds of errors; the others have theirs.
+WORDS = {"extra_forbidden": "unknown key; check its spelling", "model_type": "expected a mapping of parameters"}
 
 
 class Fault(NamedTuple):
@@ -295,11 +259,6 @@ def at(content: Any, key: str, kind: type) -> Any:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content if isinstance(content, kind) else kind()
-
-
-def sound(section: type[BaseModel], content: Any) -> bool:
-    """Whether `content` is a section without faults."""
-    return not any(_faults(section, content))
 
 
 def load(
@@ -325,11 +284,11 @@ def load(
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
-    faults = list(_faults(File, content))
+    faults = list(faults_of(File, content))
     name, profiles = profile or at(content, "profile", str), at(content, "profiles", dict)
     if name in profiles:
         section = profiles[name]
-        own = [*_faults(Profile, section), *_across(section)]
+        own = [*faults_of(Profile, section), *_across(section)]
         for fault in names({**content, **section} if isinstance(section, dict) else content):
             (faults if fault.key.split(".")[0] in File.model_fields else own).append(fault)
         faults += [Fault(f"profiles.{name}.{key}".rstrip("."), text) for key, text in own]
@@ -337,8 +296,7 @@ def load(
         faults = [Fault("profile", f"expected one of {', '.join(profiles)} (given: {name!r})")]
     if faults:
         raise ParamsError(*dict.fromkeys(": ".join(filter(None, (path.name, *fault))) for fault in faults))
-    shared = {key: value for key, value in content.items() if key not in ("profile", "profiles")}
-    return Params(**profiles[name], **shared, profile=name)
+    return Params(**{**content.pop("profiles")[name], **content, "profile": name})
 
 
 def activate(profile: str, path: Path | None = None) -> None:
@@ -360,8 +318,8 @@ def _across(profile: Any) -> Iterator[Fault]:
             yield Fault("models.students", f"expected a student for each of plan.settings; {setting} has none")
 
 
-def _faults(section: type[BaseModel], content: Any) -> Iterator[Fault]:
-    """What pydantic finds, in our words."""
+def faults_of(section: type[BaseModel], content: Any) -> Iterator[Fault]:
+    """What pydantic finds in a section as it is written, in our words."""
     try:
         section.model_validate(content)
     except ValidationError as error:

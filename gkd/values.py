@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 PROFILE = "a name of letters, digits, dot, _ and - that is no number, date or truth value"
 WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
+FILES = r"none|hub|package:[\w.-]+|[^:]*\.(safetensors|pth|pt)"
+SCALE = "two positive numbers, the smaller one first"
 
 
 def expect(words: str, sound: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -40,14 +42,6 @@ def _pair(value: Any, *kinds: type) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(number) in kinds for number in value)
 
 
-def _size(value: Any) -> bool:
-    return _pair(value, int) and min(value) > 0
-
-
-def _scale(value: Any) -> bool:
-    return _pair(value, int, float) and 0 < value[0] <= value[1] < math.inf
-
-
 def _plain(value: Any) -> bool:
     """Whether it holds nothing that YAML reads and nobody means: .nan and .inf, and dates, at which DVC stops."""
     if isinstance(value, dict | list):
@@ -63,21 +57,23 @@ def _profile(value: Any) -> bool:
     return number is None and value.lower() not in ("true", "false", "none") and yaml.safe_load(value) == value
 
 
-def _weights(value: str) -> bool:
-    is_file = ":" not in value and value.endswith((".safetensors", ".pth", ".pt"))
-    return value in ("none", "hub") or is_file or re.fullmatch(r"package:[\w.-]+", value) is not None
-
-
 Count = Annotated[int, Field(gt=0)]
+MicroBatch = Annotated[Count, against("batch_size", "a divisor of", lambda part, whole: whole % part == 0)] | None
 Index = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Size = Annotated[list[int], BeforeValidator(expect("two whole numbers above 0", _size))]
-Scale = Annotated[list[float], BeforeValidator(expect("two positive numbers, the smaller one first", _scale))]
+Size = Annotated[
+    list[int], BeforeValidator(expect("two whole numbers above 0", lambda v: _pair(v, int) and min(v) > 0))
+]
+Scale = Annotated[
+    list[float], BeforeValidator(expect(SCALE, lambda v: _pair(v, int, float) and 0 < v[0] <= v[1] < math.inf))
+]
 AreaScale = Annotated[Scale, AfterValidator(expect("shares of a photo's area, at most 1", lambda ends: ends[1] <= 1))]
 Distinct = AfterValidator(expect("each value once", lambda values: len(set(values)) == len(values)))
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$")]  # it becomes part of file names
+Several = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Options = Annotated[dict[str, Any], AfterValidator(expect("text and finite numbers", _plain))]
-Weights = Annotated[str, AfterValidator(expect(WEIGHTS, _weights))]
+Weights = Annotated[str, AfterValidator(expect(WEIGHTS, re.compile(FILES).fullmatch))]
 ProfileName = Annotated[str, BeforeValidator(expect(PROFILE, _profile))]

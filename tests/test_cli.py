@@ -48,13 +48,10 @@ def edit(root: Path, *changes: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "changes", "lines"),
+    ("changes", "lines"),
     [
-        ("nosuch", (), ["params.yaml: profile: expected one of tiny, mini"]),
-        ("tiny", [("/mini/teacher.safetensors", "/hub/absent.pth")], ["the weights file weights/hub/absent.pth of "]),
-        ("tiny", [("in_memory: true", 'in_memory: "false"')], ["params.yaml: profiles.tiny.in_memory: "]),
+        ([("/mini/teacher.safetensors", "/hub/absent.pth")], ["the weights file weights/hub/absent.pth of "]),
         (
-            "tiny",
             [("seeds: [0]", "seeds: [-1]"), ("name: vit_tiny_patch16_224", "name: vit_tny"), ("gtav-val:", "gta:")],
             [
                 "params.yaml: profiles.tiny.plan.seeds.0: expected ",
@@ -65,11 +62,11 @@ def edit(root: Path, *changes: tuple[str, str]) -> None:
         ),
     ],
 )  # fmt: skip
-def test_mistakes_are_a_line_each_and_nothing_is_planned(root: Path, profile: str, changes: list, lines: list) -> None:
+def test_mistakes_are_a_line_each_and_nothing_is_planned(root: Path, changes: list, lines: list) -> None:
     touch(root / "data", *SUITE)
     edit(root, *changes)
     before = contents(root)
-    result = gkd("plan", "--profile", profile)
+    result = gkd("plan", "--profile", "tiny")
     assert (result.exit_code, result.stdout) == (1, "") and contents(root) == before
     for line, expected in zip(result.stderr.splitlines(), lines, strict=True):
         assert line.startswith(f"gkd plan: {expected}")
@@ -100,11 +97,9 @@ def test_plan_writes_the_members_and_the_profile_and_nothing_else(root: Path) ->
     gkd("plan", "--profile", "tiny")
     before = (root / "params.yaml").read_text()
     result = gkd("plan", "--profile", "tiny")
+    members = "1 task_agnostic, 1 domain_agnostic, 4 task_learning, 1 evaluate, 1 report"
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == (
-        "plan.yaml is up to date: profile tiny, "
-        "1 task_agnostic, 1 domain_agnostic, 4 task_learning, 1 evaluate, 1 report\n"
-    )
+    assert result.stdout == f"plan.yaml is up to date: profile tiny, {members}\n"
     assert plan.read() == plan.build(params.load("tiny"))
     assert (root / "params.yaml").read_text() == before
 
@@ -115,21 +110,6 @@ def test_plan_writes_the_members_and_the_profile_and_nothing_else(root: Path) ->
     assert "source potsdam is left out" in result.stderr
     # The active profile is the default.
     assert gkd("plan").stdout.startswith("plan.yaml is up to date: profile mini, ")
-
-
-def test_a_full_disk_leaves_what_was_there(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(root / "data", *SUITE)
-    before = contents(root)
-
-    def full(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[:100])
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    result = gkd("plan", "--profile", "tiny")
-    assert result.exit_code == 1 and result.stderr.startswith("gkd plan: [Errno 28] No space left on device")
-    assert contents(root) == before
 
 
 @pytest.mark.parametrize("there", [(), ("proxy",)])
@@ -188,8 +168,5 @@ def test_repro_needs_a_job_and_a_plan(root: Path, processes: SimpleNamespace) ->
     assert gkd("repro", "--jobs", "0").exit_code == 2
     (root / "plan.yaml").write_text("<<<<<<< HEAD\n")
     result = gkd("repro")
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "gkd repro: plan.yaml is missing or no plan: `gkd plan` writes it anew\n",
-    )
+    assert result.exit_code == 1 and result.stderr.startswith("gkd repro: plan.yaml is missing or no plan: ")
     assert not processes.started

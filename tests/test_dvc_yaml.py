@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from test_package import IMPORTS, imported, room
 
 from gkd.params import ROOT, load
 from gkd.workspace.plan import FILLER
@@ -21,16 +22,15 @@ UNTRACKED = {"files", "params", "values", "workspace"}
 LEADS_TO = {"open_domain": "datasets", "open_training": "datasets"}
 
 
-def cells(stage: str) -> list[str]:
-    """Source of the code cells of a stage's notebook."""
+def cells(stage: str) -> list[dict[str, Any]]:
+    """The code cells of a stage's notebook."""
     content = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
-    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
 def parameters(stage: str) -> dict[str, Any]:
     """Names and defaults of the `parameters` cell."""
-    content = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
-    (cell,) = [c for c in content["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    (cell,) = [cell for cell in cells(stage) if "parameters" in cell["metadata"].get("tags", [])]
     assignments = ast.parse("".join(cell["source"])).body
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}  # type: ignore[attr-defined]
 
@@ -39,34 +39,19 @@ def command(stage: str) -> str:
     return " ".join(STAGES[stage]["cmd"])
 
 
-FILES = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in sorted((ROOT / "gkd").rglob("*.py"))}
-FILES = {name.removesuffix(".__init__"): file for name, file in FILES.items()}
-
-
-def modules(source: str) -> set[str]:
-    """Modules of gkd that a piece of code imports, at any depth."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names & set(FILES)
-
-
-def room(module: str) -> str:
-    return module.split(".")[1]
+def paths(stage: str, kind: str) -> list[str]:
+    return [next(iter(out)) if isinstance(out, dict) else out for out in STAGES[stage].get(kind, [])]
 
 
 def used(stage: str) -> set[str]:
     """Rooms of what a stage's notebook imports, directly or through others, without those that are not tracked."""
-    text = "\n".join(cells(stage))
+    text = "\n".join("".join(cell["source"]) for cell in cells(stage))
     untracked = UNTRACKED if stage == "report" else UNTRACKED | {"report"}
     found: set[str] = set()
-    todo = modules(text) | {f"gkd.{lead}" for name, lead in LEADS_TO.items() if f"{name}(" in text}
+    todo = imported(text) | {f"gkd.{lead}" for name, lead in LEADS_TO.items() if f"{name}(" in text}
     while todo := {name for name in todo - found if name != "gkd" and room(name) not in untracked}:
         found |= todo
-        todo = set().union(*(modules(FILES[name].read_text()) for name in todo))
+        todo = set().union(*(IMPORTS[name] for name in todo))
     return {room(name) for name in found}
 
 
@@ -92,10 +77,6 @@ def test_a_stage_runs_its_notebook_and_writes_its_own_folder(stage: str) -> None
     assert f"{folder}/metrics.json" in written
     # Nobody may depend on it, since its time stamps change its hash.
     assert not [dep for other in STAGES.values() for dep in other["deps"] if dep.endswith("/notebook.ipynb")]
-
-
-def paths(stage: str, kind: str) -> list[str]:
-    return [next(iter(out)) if isinstance(out, dict) else out for out in STAGES[stage].get(kind, [])]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -31,12 +31,9 @@ def direct() -> dict[str, Requirement]:
 
 def pins(lines: list[str]) -> dict[str, str]:
     """`name==version` lines as canonical name -> version; any other form fails, as does a repeated name."""
-    found: dict[str, str] = {}
-    for line in lines:
-        name, exact, pinned = line.partition("==")
-        assert exact and Version(pinned), f"not an exact pin: {line!r}"
-        assert canonicalize_name(name) not in found, f"pinned twice: {name}"
-        found[canonicalize_name(name)] = pinned
+    pairs = [line.split("==") for line in lines]
+    found = {canonicalize_name(name): str(Version(pinned)) and pinned for name, pinned in pairs}
+    assert len(found) == len(pairs), "a name is pinned twice"
     return found
 
 

@@ -29,27 +29,17 @@ SAMPLE = 20  # images of a split that a quick look reads
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `examine` found.
-
-    Attributes:
-        folder: of the dataset below data/, as `roots` and manifests name it.
-        present: False where nothing of the dataset is there, which is no fault.
-        problems: (path, what) of every fault; empty where all is sound.
-        missing: what is not there, by split.
-        remedy: where to get what is missing, its licence, size and folder tree; "" where every split was begun.
-        counts: by split, `images`, `published` (<NA> where unknown), `examined`, and `faulty` ones among these.
-        pixels: by class and "ignored" (rows) and split (columns), pixels of the examined labels.
-    """
+    """What `examine` found."""
 
     name: str
-    folder: str
+    folder: str  # of the dataset below data/, as `roots` and manifests name it
     root: Path
-    present: bool
-    problems: list[Problem]
-    missing: dict[str, str]
-    remedy: str
-    counts: pd.DataFrame
-    pixels: pd.DataFrame
+    present: bool  # False where nothing of the dataset is there, which is no fault
+    problems: list[Problem]  # of every fault; empty where all is sound
+    missing: dict[str, str]  # what is not there, by split
+    remedy: str  # how to get what is missing, its licence, size and folder tree; "" where every split was begun
+    counts: pd.DataFrame  # by split: images, published (<NA> where unknown), examined, and faulty ones among these
+    pixels: pd.DataFrame  # of the examined labels, by class and "ignored" (rows) and split (columns)
 
     @property
     def frequencies(self) -> pd.DataFrame:
@@ -60,12 +50,9 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Splits whose number of images is not the published one."""
-        known = self.counts[(self.counts["images"] > 0) & self.counts["published"].notna()]
-        return [
-            f"{split} has {row.images:,} images, {row.published:,} were published"
-            for split, row in known.iterrows()
-            if row.images != row.published
-        ]
+        known = self.counts.dropna()
+        other = known[(known["images"] > 0) & (known["images"] != known["published"])]
+        return [f"{s} has {row.images:,} images, {row.published:,} were published" for s, row in other.iterrows()]
 
 
 def examine(
@@ -73,25 +60,22 @@ def examine(
     known: Catalogue,
     quick: bool = False,
     jobs: int | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Look at every file of a dataset, or at up to 20 evenly spread images of each split.
+    """Look at every file of a dataset of `known`; raises DatasetError on an unknown name, or key of its roots.
 
     Args:
-        name: of a dataset of `known`.
+        name: of the dataset.
         known: the datasets, and where they lie.
-        quick: read a sample only. Files are listed, counted and paired all the same.
+        quick: read up to 20 evenly spread images of each split. Files are listed, counted and paired all the same.
         jobs: processes; None = one a core.
         say: is given progress lines, every five seconds.
-
-    Raises:
-        DatasetError: an unknown dataset, or `roots` has a key that is no dataset folder.
     """
     root, layout = known.root_of(name), known.layout(name)
     begun = [split for split in layout.splits if is_there(layout, root, split)]
     absent = {split: str(known.problem(name, split)) for split in layout.splits if split not in begun}
     missing = {split: text.partition("\n")[0] for split, text in absent.items()}
-    remedy = next((text.partition("\n")[2] for text in absent.values()), "")
+    remedy = "".join([text.partition("\n")[2] for text in absent.values()][:1])
     problems: list[Problem] = []
     # The root may be there for another dataset that shares it, such as Potsdam RGB beside IRRG.
     others = [other for other in known.layouts.values() if other.folder == layout.folder and other is not layout]
@@ -100,10 +84,9 @@ def examine(
         faults = [list_split(layout, root, split)[1][0] for split in layout.splits]
         problems.append(next((fault for fault in faults if "did you mean" in fault.what), faults[0]))
         missing = {}  # one fault of the root, not one of each split
-    samples: dict[str, list[Sample]] = {}
-    for split in begun:
-        samples[split], faults = list_split(layout, root, split)
-        problems += faults
+    listed = {split: list_split(layout, root, split) for split in begun}
+    problems += [fault for _, faults in listed.values() for fault in faults]
+    samples = {split: found for split, (found, _) in listed.items()}
     chosen = {split: evenly(s, SAMPLE) if quick else s for split, s in samples.items()}
     everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
     seen = dict(zip(everything, read_all(layout, everything, jobs or os.cpu_count() or 1, say), strict=True))
@@ -131,17 +114,14 @@ Split = Mapping[str, Sequence[Sample]]  # samples by split
 
 
 def _counts(layout: Layout, samples: Split, chosen: Split, seen: Mapping[Sample, Seen]) -> pd.DataFrame:
-    known = layout.published
-    rows = {
-        split: {
-            "images": len(samples.get(split, ())),
-            "published": known.get(split, pd.NA),
-            "examined": len(chosen.get(split, ())),
-            "faulty": sum(bool(seen[sample].problems) for sample in chosen.get(split, ())),
-        }
-        for split in layout.splits
+    columns = {
+        "images": {split: len(found) for split, found in samples.items()},
+        "published": layout.published,
+        "examined": {split: len(found) for split, found in chosen.items()},
+        "faulty": {split: sum(bool(seen[sample].problems) for sample in found) for split, found in chosen.items()},
     }
-    return pd.DataFrame.from_dict(rows, orient="index").astype("Int64").rename_axis("split")
+    table = pd.DataFrame(columns, index=pd.Index(layout.splits, name="split"), dtype="Int64")
+    return table.fillna({"images": 0, "examined": 0, "faulty": 0})
 
 
 def _pixels(layout: Layout, chosen: Split, seen: Mapping[Sample, Seen]) -> pd.DataFrame:

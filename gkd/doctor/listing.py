@@ -56,21 +56,18 @@ def list_split(layout: Layout, root: Path, split: str) -> tuple[list[Sample], li
 
 def evenly(items: Sequence, count: int) -> list:
     """Up to `count` items, evenly spread, the first and the last among them."""
-    if len(items) <= count:
-        return list(items)
+    count = min(count, len(items))
     return [items[i * (len(items) - 1) // max(count - 1, 1)] for i in range(count)]
 
 
 def _tile_by_tile(layout: TileLayout, root: Path, split: str) -> tuple[list[Sample], list[Problem]]:
     """What the layout finds of each tile that has any file."""
-    below = [file for _, file in TILES.below(root)]
-    there = {name.tile(file) for file in below for name in (*layout.images, *layout.labels)}
+    there = {name.tile(file) for _, file in TILES.below(root) for name in (*layout.images, *layout.labels)}
     samples, problems = [], []
-    for tile in layout.tiles[split]:
-        if tile in there:
-            try:
-                one = replace(layout, tiles={**layout.tiles, split: (tile,)})
-                samples += [sample._replace(layout=layout) for sample in one.find(root, split)]
-            except DatasetError as error:
-                problems.append(as_problem(error, root))
+    for tile in filter(there.__contains__, layout.tiles[split]):
+        try:
+            one = replace(layout, tiles={**layout.tiles, split: (tile,)})
+            samples += [sample._replace(layout=layout) for sample in one.find(root, split)]
+        except DatasetError as error:
+            problems.append(as_problem(error, root))
     return samples, list(dict.fromkeys(problems))

@@ -9,7 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import groupby
 from multiprocessing import get_context
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Seen(NamedTuple):
     pixels: np.ndarray | None  # int64 (K + 1,): pixels of each train id, ignored ones last; None without a sound label
 
 
-def read_all(layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable[[str], None] | None) -> Iterator[Seen]:
+def read_all(layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable[[str], None]) -> Iterator[Seen]:
     """`read` every sample of a dataset, in order, by `jobs` processes; `say` is given progress lines."""
     # Windows of one tile stay together: decoding it takes far longer than cutting it.
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
@@ -37,7 +38,7 @@ def read_all(layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable
     number = 0
     for group in _results(partial(_read_windows, layout), groups, jobs if len(samples) > FEW else 1):
         number += len(group)
-        if say is not None and time.monotonic() - last >= SECONDS:
+        if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
             say(f"{layout.name}: {number:,} of {len(samples):,} images, {number / (last - start):.0f}/s")
         yield from group
@@ -45,34 +46,29 @@ def read_all(layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable
 
 def read(layout: Layout, sample: Sample) -> Seen:
     """Read the files of one sample as training would; count its pixels by train id."""
-    try:
-        _, label = layout.read(sample)
-    except Exception as error:  # a damaged file may raise anything: it is reported, and the walk goes on
-        # What reading met; the other file of the pair may be damaged as well.
-        problems = [as_problem(error, sample.image), *_fault(lambda: layout.read_image(sample), sample.image)]
+    problems: list[Problem] = []
+
+    def attempt(look: Callable[[], Any], path: Path) -> Any:
+        try:
+            return look()
+        except Exception as error:  # a damaged file may raise anything: it is reported, and the walk goes on
+            problems.append(as_problem(error, path))
+
+    both = attempt(lambda: layout.read(sample), sample.image)
+    if problems:  # the other file of the pair may be damaged as well
+        attempt(lambda: layout.read_image(sample), sample.image)
         if sample.label is not None:
-            problems += _fault(lambda: layout.read_label(sample), sample.label)
+            attempt(lambda: layout.read_label(sample), sample.label)
+    if problems or both[1] is None:
         return Seen(list(dict.fromkeys(problems)), None)
-    if label is None:
-        return Seen([], None)
-    counts = np.bincount(label.ravel(), minlength=256)
+    counts = np.bincount(both[1].ravel(), minlength=256)
     return Seen([], counts[[*range(len(class_names(layout.label_space))), IGNORE]])
-
-
-def _fault(look: Callable[[], object], path: object) -> list[Problem]:
-    try:
-        look()
-    except Exception as error:  # as in `read`
-        return [as_problem(error, path)]
-    return []
 
 
 def _read_windows(layout: Layout, samples: list[Sample]) -> list[Seen]:
     """Samples of one image file. Its faults are those of all its windows, so they are looked for once."""
-    first = read(layout, samples[0])
-    if first.problems:
-        return [first] * len(samples)
-    return [first, *(read(layout, sample) for sample in samples[1:])]
+    first, *others = read(layout, samples[0]), *samples[1:]
+    return [first, *(first if first.problems else read(layout, sample) for sample in others)]
 
 
 def _results(work: Callable[[list[Sample]], list[Seen]], groups: list[list[Sample]], jobs: int) -> Iterator[list[Seen]]:

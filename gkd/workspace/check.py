@@ -9,29 +9,28 @@ from typing import Any, NamedTuple
 from gkd.data.domains import PROXY, Domain, Source
 from gkd.datasets import catalogue, official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, sound
+from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, faults_of
 
+TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen")
 
 
 class Found(NamedTuple):
-    """What can be planned: sources with their datasets, target domains without, and what to tell the user.
+    """What can be planned, and what to tell the user."""
 
-    A dataset that is absent is left out; one that is there and incomplete is a fault, since its owner counts on it.
-    """
-
-    sources: list[str]
-    missing: list[str]
+    sources: list[str]  # those whose datasets are there
+    missing: list[str]  # target domains whose dataset is absent
     messages: list[str]
-    faults: list[str]  # domains whose root is there and whose files are not as expected
+    faults: list[str]  # domains whose root is there and whose files are not as expected: their owner counts on them
 
 
 def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Names in a profile, as it is written, that no room knows or that do not fit together: for `gkd.params.load`."""
-    heads, declared = at(content, "heads", dict), {}
+    declared = {}
     for key, kind in (("datasets", DeclaredDataset), ("benchmarks", DeclaredBenchmark)):
-        declared[key] = {name: kind(**item) for name, item in at(content, key, dict).items() if sound(kind, item)}
+        items = at(content, key, dict).items()
+        declared[key] = {name: kind(**item) for name, item in items if not any(faults_of(kind, item))}
     try:
         known = catalogue(Params.model_construct(roots={}, **declared))
     except ParamsError as error:  # each line names params.yaml and the key
@@ -48,17 +47,15 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
         ("heads", NAMES),
     ):
         yield from _unknown(key, at(content, key, dict), possible)
-    for name in filter(NAMES.__contains__, heads):
+    for name in filter(NAMES.__contains__, at(content, "heads", dict)):
         try:
-            check_options(name, at(heads, name, dict))
+            check_options(name, at(content, f"heads.{name}", dict))
         except ValueError as error:
-            lines = (line.partition(": ") for line in str(error).split("\n"))  # one an option
-            yield from (Fault(key, text) for key, _, text in lines)
-    rows = {name: row(name) for name in methods if name in NAMES}
-    for name in rows:
-        if rows[name].guided and "teacher" not in rows:
-            yield Fault("plan.methods", f"{name} needs the row 'teacher', whose segmentor it follows")
-    distilled = [name for name in rows if rows[name].distils]
+            yield from (Fault(*line.split(": ", 1)) for line in str(error).split("\n"))  # one an option
+    rows = [row(name) for name in methods if name in NAMES]
+    for guided in (m.name for m in rows if m.guided and TEACHER not in methods):
+        yield Fault("plan.methods", f"{guided} needs the row {TEACHER!r}, whose segmentor it follows")
+    distilled = [m.name for m in rows if m.distils]
     if distilled and "f2l" in at(content, "plan.settings", list) and content.get("task_agnostic") is None:
         yield Fault("task_agnostic", f"missing: {distilled[0]} begins with it in the setting f2l")
     for name in chosen:
@@ -95,13 +92,13 @@ def missing_weights(params: Params) -> list[str]:
     """A line for each encoder whose file of weights is not there: what to fetch, and to where."""
     from gkd.weights import CheckpointError, check_file  # imports torch
 
-    lines = []
-    for spec in params.models.encoders:
+    lines = {}  # each once: encoders may share a file
+    for spec in (params.models.teacher, *params.models.students.values()):
         try:
             check_file(spec)
         except CheckpointError as error:
-            lines.append(str(error))
-    return list(dict.fromkeys(lines))
+            lines[str(error)] = spec
+    return list(lines)
 
 
 def check(params: Params) -> Found:
@@ -125,10 +122,9 @@ def check(params: Params) -> Found:
     for name in params.plan.sources:
         targets = known.targets_of(name, params.plan.benchmarks)
         lacking: dict[str, str] = {}  # the first fault of each of its datasets
-        for domain in trained_on(known.sources[name], params):
-            if text := wrong(domain):
-                lacking.setdefault(domain.dataset, text)
-        absent = {domain.name: wrong(domain) for domain in targets if wrong(domain)}
+        for domain in filter(wrong, trained_on(known.sources[name], params)):
+            lacking.setdefault(domain.dataset, str(wrong(domain)))
+        absent = {domain.name: wrong(domain) for domain in filter(wrong, targets)}
         if lacking:
             messages.append("\n".join([f"source {name} is left out.", *lacking.values()]))
         elif len(absent) == len(targets):

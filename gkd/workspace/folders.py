@@ -73,7 +73,7 @@ class Workspace:
     def resume(self, params: Params, *modules: nn.Module) -> Resume:
         """States of this member while it runs, in .scratch/resume/: a killed stage that is repeated continues.
 
-        They hold for the same parameters, code, notebook, versions, data (data.dvc, manifests, subsets) and `modules`,
+        They hold for the same parameters, code, notebook, versions, data (data.dvc, manifests, subsets) and `modules`
         in their state at this call: give all that the result follows from.
         """
         import torch  # only the stages that train or evaluate have use for it
@@ -87,24 +87,23 @@ class Workspace:
         return Resume(ROOT / ".scratch" / "resume" / self.name, key, params.resume_seconds)
 
     def need(self, path: str | None, **parameters: Any) -> Path | None:
-        """An input, given relative to the root; None stays None.
+        """An input, given relative to the root; None stays None. FileNotFoundError says how to get a missing one.
 
-        Under DVC the stage that writes it has run. By hand it may not have: then that stage's notebook is run first,
-        with `parameters`, into .scratch/, and a line says so.
+        By hand the stage that writes it may not have run: then its notebook is run first, with `parameters`.
         """
         if path is None:
             return None
-        file = ROOT / path
-        if file.exists():
-            return file
-        if not path.startswith(self.results + "/"):
-            raise FileNotFoundError(f"{path} is missing: no stage makes it, `gkd plan` or `git checkout {path}` may")
-        if self.results != SCRATCH_RESULTS:
-            raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
-        stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
-        run_notebook(stage, {"profile": self.profile, **parameters})
-        if not file.exists():
-            raise FileNotFoundError(f"notebooks/{stage}.ipynb ran and did not write {path}")
+        if not (file := ROOT / path).exists():
+            if not path.startswith(self.results + "/"):
+                raise FileNotFoundError(
+                    f"{path} is missing: no stage makes it, `gkd plan` or `git checkout {path}` may"
+                )
+            if self.results != SCRATCH_RESULTS:
+                raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
+            stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
+            run_notebook(stage, {"profile": self.profile, **parameters})
+            if not file.exists():
+                raise FileNotFoundError(f"notebooks/{stage}.ipynb ran and did not write {path}")
         return file
 
 
@@ -116,14 +115,8 @@ def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
     print(f"its input is missing, so notebooks/{stage}.ipynb runs first ({given})", flush=True)
     executed = ROOT / ".scratch" / "notebooks" / f"{stage}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        ROOT / "notebooks" / f"{stage}.ipynb",
-        executed,
-        parameters=dict(parameters),
-        cwd=str(ROOT),
-        kernel_name="python3",
-        progress_bar=False,
-    )
+    options = {"cwd": str(ROOT), "kernel_name": "python3", "progress_bar": False}
+    papermill.execute_notebook(ROOT / "notebooks" / f"{stage}.ipynb", executed, parameters=dict(parameters), **options)
 
 
 def open_domain(params: Params, domain: Domain) -> SegmentationData:

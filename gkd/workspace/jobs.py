@@ -80,13 +80,8 @@ def _end(running: Iterable[subprocess.Popen]) -> None:
 def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], int]) -> int:
     """Call `start` for every node of `graph`, up to `jobs` at a time, after the nodes that it names.
 
-    Args:
-        graph: node -> nodes that come before it.
-        jobs: how many at a time.
-        start: runs a node to its end and returns its exit code.
-
-    Returns:
-        0, or the first other exit code; then nothing new is started, and what is running is left to end.
+    `start` runs a node to its end and returns its exit code. Returns 0, or the first other exit code: then nothing new
+    is started, and what is running is left to end. Raises ValueError on a circle.
     """
     order = TopologicalSorter(graph)
     order.prepare()

@@ -38,18 +38,12 @@ def write_manifest(folder: str, root: Path, hashed: bool = False) -> Path:
     notices a changed file of equal size. Then every file is read.
     """
     target = ROOT / "manifests" / f"{folder}.csv"
-    hashed = hashed or _has_hashes(target)
+    if not hashed and target.is_file():
+        with target.open() as file:
+            hashed = file.readline() == "name,size,sha256\n"  # it alone: a manifest of ImageNet has a million
     files = sorted(p for p in root.rglob("*") if p.is_file())
     lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
     if hashed:
         with ThreadPoolExecutor() as pool:  # hashlib and reading leave the interpreter free
             lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(sha256, files), strict=True)]
     return write_whole(target, "\n".join(["name,size,sha256" if hashed else "name,size", *lines]) + "\n")
-
-
-def _has_hashes(manifest: Path) -> bool:
-    """Looks at the first line alone: a manifest of ImageNet has a million."""
-    if not manifest.is_file():
-        return False
-    with manifest.open() as file:
-        return file.readline() == "name,size,sha256\n"

@@ -1,13 +1,14 @@
 """plan.yaml: the members of every stage with their inputs, written from the methods table and the parameters.
 
-DVC's templates cannot express which member reads which file, so `gkd plan` spells it out and dvc.yaml runs over it.
-Alternatives considered: one matrix per stage (no excludes, equal inputs only) and a generated dvc.yaml (hundreds of
-lines that nobody reads). Inputs that a member does not have are filled with a file that it depends on anyway.
+DVC's templates cannot express which member reads which file, so `gkd plan` spells it out and dvc.yaml runs over it: a
+matrix per stage has no excludes and equal inputs only, and nobody would read a generated dvc.yaml.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import yaml
 from gkd.data.domains import PROXY, Domain
 from gkd.datasets import catalogue
 from gkd.files import write_whole
-from gkd.methods import NAMES, Row, row
+from gkd.methods import Row, row
 from gkd.params import ROOT, EncoderSpec, Params, ParamsError, activate, load
 from gkd.workspace import check, manifests
 from gkd.workspace.subsets import subset_file, write_subsets
 
-FILLER = "gkd/weights"  # a dependency of every stage that has optional inputs
+FILLER = "gkd/weights"  # in the place of an input that a member lacks: what it depends on anyway
 MODEL_SLOTS = 12
 REPORT_SLOTS = 24
 PICTURE_SLOTS = 3
@@ -46,17 +47,8 @@ def distilled(params: Params, results: str, setting: str, m: Row, source: str, s
 
 
 def teacher_segmentor(params: Params, results: str, source: str, seed: int) -> str:
-    """The trained segmentor of the row with the teacher's encoder, which guided methods follow.
-
-    Raises:
-        ValueError: the plan has no such row.
-    """
-    name = next((name for name in params.plan.methods if row(name).encoder == "teacher"), None)
-    if name is None:
-        guided = next(name for name in params.plan.methods if row(name).guided)
-        known = next(name for name in NAMES if row(name).encoder == "teacher")
-        raise ValueError(f"plan.methods: {guided} needs the row {known!r}, whose segmentor it follows")
-    return segmentor(params, results, params.plan.settings[0], name, source, seed)
+    """The trained segmentor of the row with the teacher's encoder, which guided methods follow."""
+    return segmentor(params, results, params.plan.settings[0], check.TEACHER, source, seed)
 
 
 def segmentor(params: Params, results: str, setting: str, name: str, source: str, seed: int) -> str:
@@ -70,10 +62,10 @@ def spec_of(params: Params, setting: str, m: Row) -> EncoderSpec:
     """The encoder of a method in a setting."""
     if m.encoder == "teacher":
         return params.models.teacher
-    if setting not in params.models.students:
-        known = ", ".join(params.models.students)
-        raise ValueError(f"profiles.{params.profile}.models.students has no {setting!r} (only: {known})")
-    return params.models.students[setting]
+    students = params.models.students
+    if setting not in students:
+        raise ValueError(f"profiles.{params.profile}.models.students has no {setting!r} (only: {', '.join(students)})")
+    return students[setting]
 
 
 def task_init(params: Params, results: str, setting: str, m: Row, source: str, seed: int) -> str | None:
@@ -94,37 +86,28 @@ def domain_init(params: Params, results: str, setting: str, m: Row, seed: int) -
 def build(
     params: Params, sources: list[str] | None = None, missing: Collection[str] = (), data: str = "data"
 ) -> dict[str, Any]:
-    """The plan of a profile.
+    """The plan of a profile, on those `sources` whose datasets are there (None = all), without the targets `missing`.
 
-    Args:
-        params: the profile.
-        sources: those of `params.plan.sources` whose datasets are there; None = all.
-        missing: names of target domains whose datasets are not there.
-        data: what the stages that read datasets depend on: the versioned folder, or the manifests.
+    `data` is what the stages that read datasets depend on: the versioned folder, or the manifests.
     """
     check.refuse(params)
-    sources = list(params.plan.sources) if sources is None else sources
-    methods = [row(name) for name in params.plan.methods]
-    known = catalogue(params)
-    plan: dict[str, Any] = {"data": data}
-    plan |= {stage: {} for stage in STAGES}
-    for seed in params.plan.seeds:
-        for setting in params.plan.settings:
-            for m in methods:
-                _add_training(plan, params, setting, m, sources, seed)
-            for source in sources:
-                models = [segmentor(params, RESULTS, setting, m.name, source, seed) for m in methods]
-                name = member(setting, source, seed)
-                unseen = known.targets_of(source, params.plan.benchmarks)
-                targets = ",".join(domain.name for domain in unseen if domain.name not in missing)
-                who = {
-                    "setting": setting,
-                    "source": source,
-                    "seed": seed,
-                    "targets": targets,
-                    "methods": ",".join(params.plan.methods),
-                }
-                plan["evaluate"][name] = {**who, "models": _filled(models, MODEL_SLOTS, "methods")}
+    sources = params.plan.sources if sources is None else sources
+    methods, known = params.plan.methods, catalogue(params)
+    plan: dict[str, Any] = {"data": data, **{stage: {} for stage in STAGES}}
+    for seed, setting in product(params.plan.seeds, params.plan.settings):
+        for name in methods:
+            _add_training(plan, params, setting, row(name), sources, seed)
+        for source in sources:
+            models = [segmentor(params, RESULTS, setting, name, source, seed) for name in methods]
+            unseen = known.targets_of(source, params.plan.benchmarks)
+            plan["evaluate"][member(setting, source, seed)] = {
+                "setting": setting,
+                "source": source,
+                "seed": seed,
+                "targets": ",".join(domain.name for domain in unseen if domain.name not in missing),
+                "methods": ",".join(methods),
+                "models": _filled(models, MODEL_SLOTS, "methods"),
+            }
     plan["report"] = _report_inputs(params, list(plan["evaluate"]))
     return plan
 
@@ -135,11 +118,10 @@ def _report_inputs(params: Params, evaluations: list[str]) -> dict[str, Any]:
     setting, seed = params.plan.settings[0], params.plan.seeds[0]
     first = [name for name in evaluations if name.startswith(f"{setting}-") and name.endswith(f"-{seed}")]
     pictures = [output(RESULTS, "evaluate", params.profile, name, "predictions.npz") for name in first]
-    attention = FILLER
-    for name in [name for name in params.plan.methods if row(name).attention][:1]:
-        attention = output(RESULTS, "domain_agnostic", params.profile, member(setting, name, seed), "attention.npz")
+    drawn = (member(setting, name, seed) for name in params.plan.methods if row(name).attention)
+    maps = (output(RESULTS, "domain_agnostic", params.profile, name, "attention.npz") for name in drawn)
     return {
-        "attention": attention,
+        "attention": next(maps, FILLER),
         "predictions": (pictures + [FILLER] * PICTURE_SLOTS)[:PICTURE_SLOTS],
         "scores": _filled(scores, REPORT_SLOTS, "evaluations (seeds, settings, sources)"),
     }
@@ -149,8 +131,7 @@ def _filled(files: list[str], slots: int, what: str) -> list[str]:
     """As many files as a stage of dvc.yaml reads; raises ValueError where there are more."""
     if len(files) > slots:
         raise ValueError(
-            f"the plan has {len(files)} {what} and dvc.yaml reads {slots}: use fewer, or add slots there and in "
-            "gkd/workspace/plan.py"
+            f"the plan has {len(files)} {what} and dvc.yaml reads {slots}: use fewer, or add slots there and here"
         )
     return files + [FILLER] * (slots - len(files))
 
@@ -165,8 +146,7 @@ def _add_training(plan: dict[str, Any], params: Params, setting: str, m: Row, so
             used = datasets_path(params, plan["data"], [PROXY])
             plan["task_agnostic"][name] = {**who, "data": used, "init": start, "teacher": teacher}
         start = domain_init(params, RESULTS, setting, m, seed) or FILLER
-        joined = ",".join(sources)
-        plan["domain_agnostic"][name] = {**who, "sources": joined, "init": start, "teacher": teacher}
+        plan["domain_agnostic"][name] = {**who, "sources": ",".join(sources), "init": start, "teacher": teacher}
     if m.encoder == "teacher" and setting != params.plan.settings[0]:
         return
     for source in sources:
@@ -182,36 +162,30 @@ def _add_training(plan: dict[str, Any], params: Params, setting: str, m: Row, so
 
 
 def datasets_path(params: Params, data: str, domains: Collection[Domain]) -> str:
-    """What a member that reads `domains` depends on: the folder or the manifest of their dataset, or all of `data`.
-
-    A dependency in dvc.yaml is one path, so several datasets cannot be named by themselves.
-    """
-    folders = {catalogue(params).layout(domain.dataset).folder for domain in domains}
-    if len(folders) > 1:
-        return data
-    return f"{data}/{folders.pop()}" + ("" if data == "data" else ".csv")
+    """What a member that reads `domains` depends on, which is one path in dvc.yaml: of one dataset its folder or
+    manifest, of several all of `data`."""
+    folder, *others = {catalogue(params).layout(domain.dataset).folder for domain in domains}
+    return data if others else f"{data}/{folder}" if data == "data" else f"{data}/{folder}.csv"
 
 
 def write(plan: Mapping[str, Any], path: Path | None = None) -> bool:
     """Write plan.yaml; returns whether the file changed."""
     path = path or ROOT / "plan.yaml"
     text = "# Written by `gkd plan`; dvc.yaml runs over it.\n" + yaml.safe_dump(dict(plan), sort_keys=False, width=200)
-    if path.is_file() and path.read_text() == text:
-        return False
-    write_whole(path, text)
-    return True
+    changed = not path.is_file() or path.read_text() != text
+    if changed:
+        write_whole(path, text)
+    return changed
 
 
 def read(path: Path | None = None) -> dict[str, Any]:
     """The plan as it is written. Raises ValueError where it is absent or no plan (such as git's conflict marks)."""
     path = path or ROOT / "plan.yaml"
-    try:
+    with suppress(FileNotFoundError, yaml.YAMLError):
         plan = yaml.safe_load(path.read_text())
-    except (FileNotFoundError, yaml.YAMLError):
-        plan = None
-    if not isinstance(plan, dict) or not {"data", "report", *STAGES} <= set(plan):
-        raise ValueError(f"{path.name} is missing or no plan: `gkd plan` writes it anew")
-    return plan
+        if isinstance(plan, dict) and {"data", "report", *STAGES} <= set(plan):
+            return plan
+    raise ValueError(f"{path.name} is missing or no plan: `gkd plan` writes it anew")
 
 
 def make(profile: str | None, skip_faulty: bool, say: Callable[[str], None]) -> str:
@@ -222,11 +196,7 @@ def make(profile: str | None, skip_faulty: bool, say: Callable[[str], None]) -> 
         skip_faulty: leave out datasets that are there but incomplete, too.
         say: is told what is left out, and why.
 
-    Returns:
-        What was done, in a line.
-
-    Raises:
-        ValueError: nothing was planned; with a line for each reason.
+    Returns what was done, in a line. Raises ValueError, with a line for each reason, where nothing was planned.
     """
     params = load(profile, names=check.names_and_encoders)
     found = check.check(params)
@@ -253,7 +223,7 @@ def make(profile: str | None, skip_faulty: bool, say: Callable[[str], None]) -> 
 def graph(plan: Mapping[str, Any]) -> dict[str, set[str]]:
     """The members of a plan by DVC's names (`task_learning@f2l-gkd-gtav-0`), each with those whose files it reads."""
     members = {f"{stage}@{name}": item for stage in STAGES for name, item in plan[stage].items()}
-    return {name: _producers(item) for name, item in members.items()} | {"report": _producers(plan["report"])}
+    return {name: _producers(item) for name, item in (*members.items(), ("report", plan["report"]))}
 
 
 def _producers(item: Mapping[str, Any]) -> set[str]:

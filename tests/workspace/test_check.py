@@ -71,9 +71,8 @@ def test_an_absent_source_is_left_out_with_a_hint_at_the_miniature(tmp_path: Pat
 
 def test_a_source_without_any_target_has_nothing_to_evaluate(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav")
-    found = check(plan(tmp_path))
-    assert (found.sources, found.missing) == ([], [])
-    (message,) = found.messages
+    sources, missing, (message,), _ = check(plan(tmp_path))
+    assert (sources, missing) == ([], [])
     assert message.startswith("source gtav is left out: none of its target domains is there")
     assert all(str(tmp_path / folder) in message for folder in DRIVING)
 
@@ -116,7 +115,6 @@ def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
         for folder in ("gtav", "synthia", "urbansyn"):
             assert (official().layouts[folder].about.url in message) == (folder in lacking)
     touch(tmp_path, "synthia", "urbansyn")
-    assert check(plan(tmp_path, sources=sources)) == (sources, [], [], [])
     (tmp_path / "bdd100k").rename(tmp_path / "elsewhere")  # a target that they share is named once
     found = check(plan(tmp_path, sources=sources))
     assert (found.sources, found.missing, len(found.messages)) == (sources, ["bdd100k"], 1)
@@ -125,6 +123,5 @@ def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
 def test_only_the_chosen_benchmarks_are_looked_at(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav", "acdc")
     assert check(plan(tmp_path, benchmarks=["gtav-acdc"])) == (["gtav"], [], [], [])
-    assert check(plan(tmp_path)).sources == []
     found = check(plan(tmp_path, benchmarks=["gtav-acdc", "gtav-bdd100k"]))
     assert (found.sources, found.missing) == (["gtav"], ["bdd100k"])

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from dataset_names import touch
+from dataset_names import plan, touch
 
 from gkd.data.subsets import restrict
 from gkd.datasets import official
+from gkd.files import write_whole
 from gkd.params import load
 from gkd.workspace.folders import open_training
 from gkd.workspace.subsets import subset_file, write_subsets
@@ -18,38 +19,25 @@ def test_the_file_is_the_members_own_and_absent_for_all_labels(tmp_path: Path) -
     assert write_subsets(load("tiny"), ["gtav"], tmp_path) == [] and not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def cityscapes(tmp_path: Path) -> Path:
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     touch(tmp_path, "cityscapes")
     for i in range(20, 23):
         for folder, end in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelTrainIds")):
             (tmp_path / f"cityscapes/{folder}/train/ulm/ulm_000000_0000{i}_{end}.png").touch()
-    return tmp_path
-
-
-def test_what_is_written_is_what_is_read(cityscapes: Path) -> None:
-    params = load("tiny")
-    planned = params.plan.model_copy(update={"label_divisor": 2, "seeds": [0, 1], "sources": ["cityscapes"]})
-    roots = {"cityscapes": str(cityscapes / "cityscapes")}
-    params = params.model_copy(update={"plan": planned, "roots": roots})
-    first, second = write_subsets(params, ["cityscapes"], cityscapes)
-    assert first == cityscapes / "subsets/cityscapes-2-0.txt" and second.name == "cityscapes-2-1.txt"
-    data = official(roots).open_split("cityscapes", "train")
+    params = plan(tmp_path, label_divisor=2, seeds=[0, 1], sources=["cityscapes"])
+    first, second = write_subsets(params, ["cityscapes"], tmp_path)
+    assert first == tmp_path / "subsets/cityscapes-2-0.txt" and second.name == "cityscapes-2-1.txt"
+    data = official(params.roots).open_split("cityscapes", "train")
     part = restrict(data, first)
     assert len(data) == 4 and [sample.name for sample in part.samples] == first.read_text().splitlines()
     assert len(part) == 2
 
 
 def test_each_dataset_of_a_joined_source_gives_its_fraction(tmp_path: Path) -> None:
-    for i in range(12):
-        names = (f"images/{i:05}.png", f"labels/{i:05}.png", f"RGB/{i:07}.png", f"GT/LABELS/{i:07}.png")
-        for file in (tmp_path / ("gtav", "synthia")[k // 2] / name for k, name in enumerate(names)):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-    params = load("tiny")
-    planned = params.plan.model_copy(update={"label_divisor": 4, "hold_out": False})
-    roots = {name: str(tmp_path / name) for name in ("gtav", "synthia")}
-    params = params.model_copy(update={"plan": planned, "roots": roots})
+    for name in ("gtav/images/{:05}", "gtav/labels/{:05}", "synthia/RGB/{:07}", "synthia/GT/LABELS/{:07}"):
+        for i in range(12):
+            write_whole(tmp_path / f"{name.format(i)}.png", "")
+    params = plan(tmp_path, label_divisor=4, hold_out=False)
     alone, joined = write_subsets(params, ["gtav", "gtav-synthia"], tmp_path)
     lines = joined.read_text().splitlines()
     assert [line.split("/")[0] for line in lines] == 3 * ["gtav"] + 3 * ["synthia"]
