@@ -4,7 +4,7 @@ from torch import nn
 
 from gkd.params import EncoderSpec
 from gkd.weights import CheckpointError, build_encoder
-from gkd.weights.package import load_in_order, package_weights
+from gkd.weights.origin import load_in_order, package_weights
 
 
 def small_net():
