@@ -14,83 +14,62 @@ HEADS, LEVELS, POINTS = 8, 3, 4  # of attention in the head
 PATCH, VIT_HEADS, BLOCKS = 16, 3, (3, 5, 7, 11)
 
 
-def random_weights(width=24, dim=64, queries=6, classes=4, layers=(2, 4), size=(64, 96), depth=12, seed=0):
+def random_weights(classes=4, queries=6, size=(64, 96), width=24, dim=64):
     """`state_dict` with random values everywhere, so that no weight is without effect."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
+    shapes = {"backbone.cls_token": (1, 1, width), "backbone.mask_token": (1, width)}
+    shapes["backbone.pos_embed"] = (1, 1 + size[0] * size[1] // PATCH**2, width)
 
-    def normal(key, *shape, scale=0.2, mean=0.0):
-        state[key] = mean + scale * torch.randn(shape, generator=generator)
+    def affine(parent, **modules):
+        """Weight and bias of linear layers, convolutions and norms: their name and the weight's shape."""
+        for name, shape in modules.items():
+            key = parent + name.replace("__", ".")
+            shapes.update({f"{key}.weight": shape, f"{key}.bias": shape[:1]})
 
-    def linear(key, out, fan_in, kernel=()):
-        normal(f"{key}.weight", out, fan_in, *kernel, scale=(fan_in * math.prod(kernel)) ** -0.5)
-        normal(f"{key}.bias", out)
+    affine("backbone.", patch_embed__proj=(width, 3, PATCH, PATCH), norm=(width,))
+    for block in (f"backbone.blocks.{i}." for i in range(max(BLOCKS) + 1)):
+        affine(block, norm1=(width,), attn__qkv=(3 * width, width), attn__proj=(width, width))
+        affine(block, norm2=(width,), mlp__fc1=(4 * width, width), mlp__fc2=(width, 4 * width))
+        shapes |= {f"{block}ls1.gamma": (width,), f"{block}ls2.gamma": (width,)}
 
-    def norm(key, channels):
-        normal(f"{key}.weight", channels, mean=1.0)
-        normal(f"{key}.bias", channels)
-
-    def conv_norm(key, fan_in, kernel, bias):
-        linear(f"{key}.conv", dim, fan_in, (kernel, kernel))
-        if not bias:
-            del state[f"{key}.conv.bias"]
-        norm(f"{key}.gn", dim)
-
-    def feed_forward(key, hidden):
-        linear(f"{key}.ffn.layers.0.0", hidden, dim)
-        linear(f"{key}.ffn.layers.1", dim, hidden)
-
-    normal("backbone.cls_token", 1, 1, width)
-    normal("backbone.pos_embed", 1, 1 + size[0] * size[1] // PATCH**2, width)
-    normal("backbone.mask_token", 1, width)
-    linear("backbone.patch_embed.proj", width, 3, (PATCH, PATCH))
-    for i in range(depth):
-        block = f"backbone.blocks.{i}"
-        for part in ("norm1", "norm2"):
-            norm(f"{block}.{part}", width)
-        for part in ("ls1.gamma", "ls2.gamma"):
-            normal(f"{block}.{part}", width, mean=0.5)
-        linear(f"{block}.attn.qkv", 3 * width, width)
-        linear(f"{block}.attn.proj", width, width)
-        linear(f"{block}.mlp.fc1", 4 * width, width)
-        linear(f"{block}.mlp.fc2", width, 4 * width)
-    norm("backbone.norm", width)
-
-    pixel, query = "decode_head.pixel_decoder", "decode_head.transformer_decoder"
+    pixel, query = "decode_head.pixel_decoder.", "decode_head.transformer_decoder."
     for i in range(LEVELS):
-        conv_norm(f"{pixel}.input_convs.{i}", width, 1, bias=True)
-    normal(f"{pixel}.level_encoding.weight", LEVELS, dim, scale=1.0)
-    for i in range(layers[0]):
-        layer = f"{pixel}.encoder.layers.{i}"
-        linear(f"{layer}.self_attn.sampling_offsets", HEADS * LEVELS * POINTS * 2, dim)
-        linear(f"{layer}.self_attn.attention_weights", HEADS * LEVELS * POINTS, dim)
-        linear(f"{layer}.self_attn.value_proj", dim, dim)
-        linear(f"{layer}.self_attn.output_proj", dim, dim)
-        feed_forward(layer, 4 * dim)
-        for n in range(2):
-            norm(f"{layer}.norms.{n}", dim)
-    conv_norm(f"{pixel}.lateral_convs.0", width, 1, bias=False)
-    conv_norm(f"{pixel}.output_convs.0", dim, 3, bias=False)
-    linear(f"{pixel}.mask_feature", dim, dim, (1, 1))
-    for i in range(layers[1]):
+        affine(f"{pixel}input_convs.{i}.", conv=(dim, width, 1, 1), gn=(dim,))
+    for conv, fan_in, kernel in (("lateral_convs.0.", width, 1), ("output_convs.0.", dim, 3)):
+        affine(pixel + conv, conv=(dim, fan_in, kernel, kernel), gn=(dim,))
+        del shapes[f"{pixel}{conv}conv.bias"]
+    affine(pixel, mask_feature=(dim, dim, 1, 1))
+    for layer in (f"{pixel}encoder.layers.{i}." for i in range(2)):
+        points = HEADS * LEVELS * POINTS
+        affine(f"{layer}self_attn.", sampling_offsets=(2 * points, dim), attention_weights=(points, dim))
+        affine(f"{layer}self_attn.", value_proj=(dim, dim), output_proj=(dim, dim))
+        affine(layer, norms__0=(dim,), norms__1=(dim,))
+        affine(f"{layer}ffn.layers.", **{"0__0": (4 * dim, dim), "1": (dim, 4 * dim)})
+    for layer in (f"{query}layers.{i}." for i in range(4)):
         for kind in ("self_attn", "cross_attn"):
-            linear(f"{query}.layers.{i}.{kind}.attn.in_proj", 3 * dim, dim)
-            for leaf in ("weight", "bias"):
-                state[f"{query}.layers.{i}.{kind}.attn.in_proj_{leaf}"] = state.pop(
-                    f"{query}.layers.{i}.{kind}.attn.in_proj.{leaf}"
-                )
-            linear(f"{query}.layers.{i}.{kind}.attn.out_proj", dim, dim)
-        feed_forward(f"{query}.layers.{i}", 8 * dim)
-        for n in range(3):
-            norm(f"{query}.layers.{i}.norms.{n}", dim)
-    norm(f"{query}.post_norm", dim)
-    normal("decode_head.query_embed.weight", queries, dim, scale=1.0)
-    normal("decode_head.query_feat.weight", queries, dim, scale=1.0)
-    normal("decode_head.level_embed.weight", LEVELS, dim, scale=1.0)
-    linear("decode_head.cls_embed", classes + 1, dim)
-    for i in (0, 2, 4):
-        linear(f"decode_head.mask_embed.{i}", dim, dim)
-    return state
+            affine(f"{layer}{kind}.attn.", out_proj=(dim, dim))
+            shapes |= {
+                f"{layer}{kind}.attn.in_proj_{k}": s for k, s in (("weight", (3 * dim, dim)), ("bias", (3 * dim,)))
+            }
+        affine(layer, norms__0=(dim,), norms__1=(dim,), norms__2=(dim,))
+        affine(f"{layer}ffn.layers.", **{"0__0": (8 * dim, dim), "1": (dim, 8 * dim)})
+    affine(query, post_norm=(dim,))
+    affine("decode_head.", cls_embed=(classes + 1, dim), **{f"mask_embed__{i}": (dim, dim) for i in (0, 2, 4)})
+
+    generator = torch.Generator().manual_seed(0)
+    state = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    for key, value in state.items():
+        if value.ndim == 1 or "." not in key.removeprefix("backbone."):  # norms, biases and tokens
+            value *= 0.2
+            value += 0.5 if key.endswith("gamma") else float(key.endswith("weight"))
+        else:
+            value /= math.sqrt(value[0].numel())
+    tables = {
+        "query_embed": queries,
+        "query_feat": queries,
+        "level_embed": LEVELS,
+        "pixel_decoder.level_encoding": LEVELS,
+    }
+    return state | {f"decode_head.{k}.weight": torch.randn(n, dim, generator=generator) for k, n in tables.items()}
 
 
 def predict(state, images):
@@ -131,10 +110,8 @@ def _feed_forward(w, name, x):
 def _attend(q, k, v, heads, hidden=None):
     """Attention over (B, N, C), channels split over heads; pairs where `hidden` (B, N, M) is True are left out."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    logits = q @ k.mT / math.sqrt(q.shape[-1])
-    if hidden is not None:
-        logits = logits.masked_fill(hidden[:, None], -math.inf)
-    return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    shown = None if hidden is None else ~hidden[:, None]
+    return F.scaled_dot_product_attention(q, k, v, shown).transpose(1, 2).flatten(2)
 
 
 def vit(w, images):

@@ -48,6 +48,19 @@ def encoder_of(file, name="vit_tiny_patch16_224", **options):
     return build_encoder(EncoderSpec(name=name, options={**VIT, **options}, weights=str(file)))
 
 
+def official_eva02(encoder):
+    """The weights of timm's EVA02 under the names of the official files, with their rotary buffers."""
+    names = {"fc_norm.": "norm.", "fc1_g": "w1", "fc1_x": "w2", "fc2": "w3"}
+    names |= {"mlp.norm": "mlp.ffn_ln", "attn.norm": "attn.inner_attn_ln"}
+    buffers = ["rope.freqs_cos", *(f"blocks.{i}.attn.rope.freqs_sin" for i in range(len(encoder.backbone.blocks)))]
+    state = {key: torch.ones(16, 12) for key in buffers}
+    for key, value in state_of(encoder).items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        state[key] = value
+    return state
+
+
 def mmseg_file(segmentor):
     """What mmseg saves of a segmentor: its head under mmseg's own names where it is a linear one."""
     names = {"layers.0.": "bn.", "layers.1.": "conv_seg."} if len(segmentor.decoder.layers) == 2 else {"": ""}

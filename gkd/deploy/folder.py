@@ -56,9 +56,16 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
         raise ExportError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
     file = folder / ENGINES[engine]
     if not file.is_file():
-        option = {"torch": "", "onnx": " --onnx", "int8": " --int8"}[engine]
+        option = "" if engine == "torch" else f" --{engine}"
         raise ExportError(f"{folder}: no {file.name} in it; export it again by `gkd export CHECKPOINT FOLDER{option}`")
-    model = _torch(config, file) if engine == "torch" else _onnx(config, file)
+    if engine == "torch":
+        model = _torch(config, file)
+    else:
+        from gkd.deploy.onnx_runtime import OnnxModel  # onnxruntime is an extra
+
+        model = OnnxModel(file)
+        if model.classes != len(config.classes):
+            raise ExportError(f"{file} gives {model.classes} classes, config.json names {len(config.classes)}")
     return Exported(config, model, Inference(fill=config.encoder.mean, **config.inference.model_dump()))
 
 
@@ -71,13 +78,4 @@ def _torch(config: Config, file: Path) -> nn.Module:
         load(file, {"encoder": model.encoder, "decoder": model.decoder})
     except CheckpointError as error:
         raise ExportError(f"config.json ({len(config.classes)} classes) and the weights disagree: {error}") from error
-    return model
-
-
-def _onnx(config: Config, file: Path) -> nn.Module:
-    from gkd.deploy.onnx_runtime import OnnxModel  # onnxruntime is an extra
-
-    model = OnnxModel(file)
-    if model.classes != len(config.classes):
-        raise ExportError(f"{file} gives {model.classes} classes, config.json names {len(config.classes)}")
     return model

@@ -6,7 +6,6 @@ timm resamples the position embedding in the graph (`dynamic_img_size`). Input `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
@@ -46,15 +45,8 @@ def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
         rows, columns = (torch.export.Dim(name, max=1024) for name in ("rows", "columns"))
         sizes = {0: batch, 2: multiple * rows, 3: multiple * columns}
     try:
-        program = torch.onnx.export(
-            model,
-            (torch.zeros(2, 3, *sides),),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=(sizes,),
-            dynamo=True,
-            verbose=False,
-        )
+        images, names = (torch.zeros(2, 3, *sides),), {"input_names": ["images"], "output_names": ["logits"]}
+        program = torch.onnx.export(model, images, **names, dynamic_shapes=(sizes,), dynamo=True, verbose=False)
     except OnnxExporterError as error:
         raise ExportError(f"{_refusal(how)} Torch says: {_reason(error)}") from error
     program.save(file)
@@ -93,28 +85,21 @@ def check_sizes(how: InferenceConfig) -> list[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def difference(model: nn.Module, file: Path, sizes: Sequence[tuple[int, int]]) -> float:
-    """Largest absolute difference of the logits of an ONNX file from those of `model`, on a random photo a size."""
+def check(model: nn.Module, file: Path, how: InferenceConfig, tolerance: float = inf) -> None:
+    """Raise an ExportError where logits of an ONNX file differ from those of `model` by more than `tolerance`.
+
+    Compared on a random photo of each of five sizes. How near a rounded graph comes has no bound that fits all models
+    (docs/deployment.md has measurements), but logits that are no numbers are refused always.
+    """
     onnx, generator, worst = OnnxModel(file), torch.Generator().manual_seed(0), 0.0
-    for height, width in sizes:
+    for height, width in check_sizes(how):
         photo = torch.rand(1, 3, height, width, generator=generator)
         expected, found = model(photo), onnx(photo)
         if expected.shape != found.shape:
             shapes = f"{tuple(found.shape)}, PyTorch's {tuple(expected.shape)}"
             raise ExportError(f"{file.name}: at {height}x{width} its logits have the shape {shapes}")
-        gap = (expected - found).abs().max().item()
-        worst = max(worst, gap if gap == gap else inf)  # NaN is no agreement
-    return worst
-
-
-def check(model: nn.Module, file: Path, how: InferenceConfig, tolerance: float = inf) -> float:
-    """`difference` on five sizes; raises ExportError where it exceeds `tolerance` or is no number.
-
-    How near a rounded graph comes has no bound that fits all models: docs/deployment.md has measurements.
-    """
-    gap = difference(model, file, check_sizes(how))
-    if gap == inf:
+        worst = max(worst, (expected - found).abs().nan_to_num(nan=inf, posinf=inf).max().item())
+    if worst == inf:
         raise ExportError(f"{file.name} gives logits that are no numbers: leave out int8, or calibrate on other photos")
-    if gap > tolerance:
-        raise ExportError(f"{file.name} differs from PyTorch by {gap:.1e} in logits, allowed are {tolerance:.0e}")
-    return gap
+    if worst > tolerance:
+        raise ExportError(f"{file.name} differs from PyTorch by {worst:.1e} in logits, allowed are {tolerance:.0e}")

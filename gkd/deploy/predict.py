@@ -44,11 +44,8 @@ def photos(inputs: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = [
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in reading.suffixes() and not file.name.startswith(".")
-            ]
+            kinds = reading.suffixes()
+            inside = [f for f in path.iterdir() if f.suffix.lower() in kinds and not f.name.startswith(".")]
             if not inside:
                 raise ExportError(f"{path}: no image in this folder (folders in it are not searched)")
             found += sorted(inside, key=_by_number)
@@ -87,22 +84,20 @@ def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[
     return jobs
 
 
-def label_image(label: np.ndarray, config: Config) -> Image.Image:
-    """Train ids (H, W) uint8 as a palette image: its indices are the ids, its colours those of the classes."""
-    image = Image.fromarray(label)
-    image.putpalette([value for colour in config.palette for value in colour])
-    return image
-
-
 def overlay_image(photo: np.ndarray, label: np.ndarray, config: Config) -> Image.Image:
     """The photo (H, W, 3) uint8 under the colours of its classes."""
     return Image.fromarray(overlay(photo, label, np.array(config.palette, dtype=np.uint8), opacity=0.5))
 
 
 def write(job: Job, photo: np.ndarray, label: np.ndarray, config: Config) -> None:
-    """Write both files of `job`; a file appears whole or not at all."""
-    for path, image in ((job.label, label_image(label, config)), (job.overlay, overlay_image(photo, label, config))):
-        write_whole(path, partial(image.save, format="PNG"))
+    """Write both files of `job`; a file appears whole or not at all.
+
+    The label is a palette image: its indices are the train ids (H, W) uint8, its colours those of the classes.
+    """
+    image = Image.fromarray(label)
+    image.putpalette([value for colour in config.palette for value in colour])
+    write_whole(job.label, partial(image.save, format="PNG"))
+    write_whole(job.overlay, partial(overlay_image(photo, label, config).save, format="PNG"))
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:

@@ -29,12 +29,9 @@ PRODUCTS = ["MatMul", "Gemm"]
 
 
 def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = None) -> Path:
-    """Write the int8 form of an ONNX file.
+    """Write `target`, the int8 form of the fp32 ONNX file `source`.
 
-    Args:
-        source: fp32 file, input `images`.
-        target: file to write.
-        windows: calibration windows (3, H, W) float32 in [0, 1], for static quantisation; None = dynamic.
+    `windows` (3, H, W) float32 in [0, 1] calibrate static quantisation; None = dynamic.
 
     Raises:
         ExportError: dynamic quantisation found nothing to do, as in purely convolutional models.

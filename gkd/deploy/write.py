@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from gkd.deploy.build import build, describe, record_of
-from gkd.deploy.config import Config, ExportError, write_config
+from gkd.deploy.config import FILE, Config, ExportError, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
 from gkd.files import write_whole
 from gkd.weights import load, save
@@ -50,7 +50,6 @@ def export(
     Args:
         checkpoint: `results/task_learning/<profile>/<member>/model.safetensors`, or a file as in docs/weights.md.
         folder: to be made; the weights in it are the checkpoint's bytes, those of others in our names.
-        graphs: ONNX files beside the weights.
         name: of the model; the member's name by default, the file's for others' segmentors.
         member: of others' segmentors, see `gkd.deploy.build.record_of`.
         force: replace `folder` where it is a model folder.
@@ -60,7 +59,10 @@ def export(
             or the ONNX file differs.
         CheckpointError: the weights do not fit what is said of them.
     """
-    _check_free(folder, force)
+    if folder.exists() and not force:
+        raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
+    if folder.exists() and not (folder / FILE).is_file():
+        raise ExportError(f"{folder} is no model folder (no {FILE} in it), so --force does not replace it")
     if graphs.photos is not None and not graphs.int8:
         raise ExportError("calibration photos are for int8: ask for it as well")
     if graphs.fixed_size and not (graphs.onnx or graphs.int8):
@@ -92,15 +94,6 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return config
-
-
-def _check_free(folder: Path, force: bool) -> None:
-    if not folder.exists():
-        return
-    if not force:
-        raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
-    if not (folder / "config.json").is_file():
-        raise ExportError(f"{folder} is no model folder (no config.json in it), so --force does not replace it")
 
 
 def _write_graphs(model: nn.Module, config: Config, folder: Path, graphs: Graphs) -> None:

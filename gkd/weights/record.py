@@ -50,10 +50,9 @@ class EncoderInfo(_Said):
     def of(cls, encoder: Encoder) -> EncoderInfo:
         """What `encoder` says of itself; options as JSON gives them back (tuples as lists, classes by their names)."""
         options = json.dumps(encoder.options, default=lambda v: getattr(v, "__qualname__", type(v).__name__))
-        heads = [m.num_heads for m in encoder.modules() if isinstance(getattr(m, "num_heads", None), int)]
+        heads = dict.fromkeys(m.num_heads for m in encoder.modules() if isinstance(getattr(m, "num_heads", None), int))
         mean, std = (tuple(buffer.flatten().tolist()) for buffer in (encoder.mean, encoder.std))
-        heads = tuple(dict.fromkeys(heads))
-        return cls(name=encoder.name, options=json.loads(options), heads=heads, mean=mean, std=std)
+        return cls(name=encoder.name, options=json.loads(options), heads=tuple(heads), mean=mean, std=std)
 
 
 class DecoderInfo(_Said):
@@ -75,36 +74,24 @@ class InferenceInfo(_Said):
 
 
 class Record(_Said):
-    """What a file of `gkd.weights.save` says of itself; of others' files nothing is known.
+    """What a file of `gkd.weights.save` says of itself; of others' files nothing is known."""
 
-    Attributes:
-        format: of the record; readers refuse others.
-        stage, profile, setting, method, source, seed: of the member that wrote it.
-        lr: the learning rate that was chosen.
-        start: the weights that its encoder began with, as in params.yaml, or the file of an earlier stage.
-        teacher, teacher_digest: timm name of what the encoder followed, and digest of its weights.
-        data: dataset/split -> licence, as its layout says it: of all training, in this stage and in those before.
-        params: the parameters that the stage's result follows from.
-        encoder, decoder, digests: of the parts in the file; `save` fills them in.
-        label_space, classes, palette, inference: of a segmentor; in the order of the train ids.
-    """
-
-    format: Literal["gkd-weights-1"] = FORMAT
+    format: Literal["gkd-weights-1"] = FORMAT  # readers refuse others
     stage: str | None = None
     profile: str | None = None
     setting: str | None = None
     method: str | None = None
     source: str | None = None
     seed: int | None = None
-    lr: float | None = None
-    start: str | None = None
-    teacher: str | None = None
+    lr: float | None = None  # that was chosen
+    start: str | None = None  # what its encoder began with: `weights` of params.yaml, or the file of an earlier stage
+    teacher: str | None = None  # timm name of what the encoder followed
     teacher_digest: str | None = None
-    data: dict[str, str] = {}
-    params: dict[str, Any] = {}
-    encoder: EncoderInfo | None = None
+    data: dict[str, str] = {}  # dataset/split -> licence as its layout says it; of this stage and those before
+    params: dict[str, Any] = {}  # that the stage's result follows from
+    encoder: EncoderInfo | None = None  # of what is in the file, as decoder and digests; `save` fills them in
     decoder: DecoderInfo | None = None
-    label_space: str | None = None
+    label_space: str | None = None  # of a segmentor, as what follows; in the order of the train ids
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
     inference: InferenceInfo | None = None
@@ -122,18 +109,16 @@ class Record(_Said):
         teacher: Encoder | None = None,
         lr: float | None = None,
     ) -> Record:
-        """The record of a stage.
+        """The record of a stage; `params` are the profile's, of which it keeps what the stage follows from.
 
         Args:
-            params: of the profile; what the stage does not follow from is left out.
             who: stage, setting, method, source and seed, as far as there are.
             data: what it was trained on, now; what `start` was trained on comes from its own record.
             segments: the source whose classes a segmentor has.
-            start, teacher, lr: see the class.
         """
         earlier, start = _start(start)
-        known = catalogue(params).layouts
-        licences = {name: layout.about.licence for name, layout in known.items() if layout.about is not None}
+        known = catalogue(params).layouts.items()
+        licences = {name: layout.about.licence for name, layout in known if layout.about is not None}
         return cls(
             **who,
             profile=params.profile,
@@ -143,14 +128,14 @@ class Record(_Said):
             teacher_digest=None if teacher is None else digest(teacher.state_dict()),
             data=earlier | {f"{d.dataset}/{d.split}": licences.get(d.dataset, "unknown") for d in data},
             params=_followed(params.model_dump(mode="json"), who),
-            **({} if segments is None else _segmentor(params, segments)),
+            **_segmentor(params, segments),
         )
 
     def completed(self, modules: Mapping[str, nn.Module], digests: dict[str, str]) -> Record:
         """The record of a file with the parts `modules`."""
-        encoder, decoder = modules.get("encoder"), self.decoder if "decoder" in modules else None
-        if decoder is not None:
-            decoder = decoder.model_copy(update={"blocks": tuple(getattr(modules["decoder"], "blocks", ()))})
+        encoder, decoder = modules.get("encoder"), None
+        if self.decoder is not None and "decoder" in modules:
+            decoder = self.decoder.model_copy(update={"blocks": tuple(getattr(modules["decoder"], "blocks", ()))})
         info = EncoderInfo.of(encoder) if isinstance(encoder, Encoder) else None
         return self.model_copy(update={"encoder": info, "decoder": decoder, "digests": digests})
 
@@ -209,15 +194,17 @@ def _start(start: str | Path | None) -> tuple[dict[str, str], str | None]:
     return data, file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 
 
-def _segmentor(params: Params, source: Source) -> dict[str, Any]:
-    models, evaluate = params.models, params.evaluate
-    sizes = {key: getattr(models, key) for key in ("decoder", "decoder_width", "mask2former")}
-    window = {key: getattr(evaluate, key) for key in ("window", "stride", "batch_size")}
-    bound = evaluate.bounds.get(source.validation.name)
+def _segmentor(params: Params, source: Source | None) -> dict[str, Any]:
+    if source is None:
+        return {}
+    window = {key: getattr(params.evaluate, key) for key in ("window", "stride", "batch_size")}
+    bound = params.evaluate.bounds.get(source.validation.name)
     return {
         "label_space": source.label_space,
         "classes": tuple(source.classes),
-        "palette": tuple(tuple(map(int, colour)) for colour in palette(source.label_space)),
-        "decoder": DecoderInfo(**sizes),
-        "inference": InferenceInfo(**window, bound=None if bound is None else tuple(bound)),
+        "palette": tuple(map(tuple, palette(source.label_space).tolist())),
+        "decoder": DecoderInfo(
+            **{key: getattr(params.models, key) for key in DecoderInfo.model_fields if key != "blocks"}
+        ),
+        "inference": InferenceInfo(**window, bound=bound and tuple(bound)),
     }

@@ -8,7 +8,7 @@ import hashlib
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     # A sum passes either on and is quick; one that is not finite may only have grown too large, so a look decides.
     suspects = (key for key, value in state.items() if not value.float().sum().isfinite())
     return [key for key in suspects if not state[key].isfinite().all()]
+
+
+def some(keys: Sequence[str], count: int = 3) -> str:
+    """The first `count` of `keys` in words, and how many there are beyond."""
+    return ", ".join(keys[:count]) + (f" and {len(keys) - count} more" if len(keys) > count else "")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> Path:
@@ -77,16 +82,18 @@ def read_pickle(path: Path) -> Any:
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is missing")
-    torn = "{} is not a whole file of torch.save ({}); fetch or write it again"
+
+    def torn(why: str) -> CheckpointError:
+        return CheckpointError(f"{path} is not a whole file of torch.save ({why}); fetch or write it again")
+
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        name = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if name is None:
-            raise CheckpointError(torn.format(path, "it cannot be read as one")) from error
+        if (name := re.search(r"GLOBAL ([\w.]+)", str(error))) is None:
+            raise torn("it cannot be read as one") from error
         held = name[1].rstrip(".")
-        package = held.split(".")[0]
+        package = held.partition(".")[0]
         needs = "" if package in sys.stdlib_module_names else f" and {package} is installed"
         raise CheckpointError(
             f"{path} was refused: besides weights it holds {held}, and a pickle with objects can run "
@@ -99,5 +106,4 @@ def read_pickle(path: Path) -> Any:
         raise
     except (RuntimeError, EOFError, OSError) as error:
         # Seeking beyond the end of a torn zip is an OSError without any more to say.
-        why = str(error).split(". ")[0] if isinstance(error, RuntimeError) else "it ends early"
-        raise CheckpointError(torn.format(path, why)) from error
+        raise torn(str(error).split(". ")[0] if isinstance(error, RuntimeError) else "it ends early") from error

@@ -25,6 +25,7 @@ from gkd.segmentation.windows import Inference, predict
 from gkd.weights import Record, read_record, save
 from gkd.weights.tensors import read_tensors
 
+NAME = "vit_tiny_patch16_224"
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
 PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam-rgb-hold-out": [48, 40]}}
 K = 6  # classes of Potsdam
@@ -37,9 +38,7 @@ M2F = {"dim": 32, "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "point
 def member(tmp_path_factory):
     """Makes a checkpoint as task learning writes it, and its segmentor."""
 
-    def make(
-        decoder="conv", name="vit_tiny_patch16_224", options=VIT, protocol=PROTOCOL, stage="task_learning", seed=1
-    ):
+    def make(decoder="conv", name=NAME, options=VIT, protocol=PROTOCOL, stage=STAGE, seed=1):
         folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam-0"
         params = load("tiny").model_dump()
         params["models"] |= {"decoder": decoder, "decoder_width": 32, "mask2former": M2F}
@@ -88,6 +87,22 @@ def photo(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def compare(folder):
+    """ONNX against PyTorch on five sizes, and the share of the pixels of a photo whose class int8 keeps."""
+    exact, graph, rounded = (load_folder(folder, engine) for engine in ("torch", "onnx", "int8"))
+    m = exact.config.inference.multiple
+    for batch, rows, columns in ((1, 2, 2), (3, 1, 3), (2, 3, 1), (1, 4, 2), (2, 1, 1)):
+        images = torch.rand(batch, 3, rows * m, columns * m)
+        with torch.inference_mode():
+            expected = exact.model(images)
+        assert expected.std() > 1e-3
+        torch.testing.assert_close(graph.model(images), expected, rtol=0, atol=1e-4)
+    picture = photo(100, 150)
+    labels = exact.predict(picture)
+    assert len(np.unique(labels)) > 1
+    return (labels == rounded.predict(picture)).mean()
+
+
 @pytest.mark.parametrize("size", [(32, 32), (80, 64), (40, 48)])
 def test_the_folder_predicts_as_the_checkpoint_bit_for_bit(made, size):
     folder, model, _ = made
@@ -121,31 +136,17 @@ def test_what_is_edited_in_params_yaml_after_the_training_changes_no_export(made
     monkeypatch.setattr(build, "load", lambda profile: pytest.fail("params.yaml was read"))
     assert export(made[2], tmp_path / "again") == read_config(made[0]).model_copy(update={"int8": None})
     config = read_config(tmp_path / "again")
-    edit(
-        tmp_path / "again",
-        encoder={**config.encoder.model_dump(), "options": {**config.encoder.options, "num_heads": 4}},
-    )
+    options = {**config.encoder.options, "num_heads": 4}
+    edit(tmp_path / "again", encoder={**config.encoder.model_dump(), "options": options})
     with pytest.raises(ExportError, match="weights disagree: .*\n.*options.num_heads: 3 in the file, 4 in the model"):
         load_folder(tmp_path / "again")
 
 
-def test_onnx_equals_torch_on_five_sizes_and_batches(made):
-    folder = made[0]
-    torch_model, onnx_model = load_folder(folder).model, load_folder(folder, "onnx").model
-    for batch, height, width in ((1, 32, 32), (3, 8, 40), (2, 64, 16), (1, 96, 128), (4, 24, 8)):
-        images = torch.rand(batch, 3, height, width)
-        with torch.inference_mode():
-            expected = torch_model(images)
-        assert expected.shape == (batch, K, height // 2, width // 2)
-        torch.testing.assert_close(onnx_model(images), expected, rtol=0, atol=1e-4)
-
-
-def test_onnx_predicts_the_same_class_map_and_int8_nearly(made):
+def test_onnx_equals_torch_and_int8_nearly(made):
     folder, picture = made[0], photo(70, 90)
-    exact, graph, rounded = (load_folder(folder, engine).predict(picture) for engine in ("torch", "onnx", "int8"))
+    assert compare(folder) > 0.95  # measured: 98.9 %; random weights, so classes lie close together
+    exact, graph = (load_folder(folder, engine).predict(picture) for engine in ("torch", "onnx"))
     assert (exact == graph).mean() > 0.999
-    # Measured: 98.9 %; random weights, so classes lie close together.
-    assert (exact == rounded).mean() > 0.95
     sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")]
     assert sizes[1] < 0.7 * sizes[0]
 
@@ -154,11 +155,8 @@ def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, tmp_pat
     file, model = member("linear")
     config = export(file, tmp_path / "m", Graphs(int8=True, photos=[photo(40, 48, seed) for seed in range(3)]))
     assert config.int8 == "static"
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
-        "config.json",
-        "model.int8.onnx",
-        "model.safetensors",
-    ]
+    names = ["config.json", "model.int8.onnx", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == names
     images = torch.rand(2, 3, 24, 40)
     with torch.inference_mode():
         exact = load_folder(tmp_path / "m").model(images)
@@ -168,8 +166,7 @@ def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, tmp_pat
 
 
 def test_without_matrix_products_int8_needs_photos(tmp_path):
-    rng = np.random.default_rng(0)
-    weight = onnx.numpy_helper.from_array(rng.normal(size=(64, 3, 7, 7)).astype(np.float32), "weight")
+    weight = onnx.numpy_helper.from_array(torch.randn(64, 3, 7, 7).numpy(), "weight")
     sides = [onnx.helper.make_tensor_value_info(n, 1, ["n", c, "h", "w"]) for n, c in (("images", 3), ("logits", 64))]
     node = onnx.helper.make_node("Conv", ["images", "weight"], ["logits"])
     graph = onnx.helper.make_graph([node], "conv", sides[:1], sides[1:], [weight])
@@ -190,22 +187,6 @@ def test_without_matrix_products_int8_needs_photos(tmp_path):
         next(calibration_windows([photo(7, 40)], InferenceConfig(window=32, stride=32, multiple=8)))
 
 
-def compare(folder):
-    """ONNX against PyTorch on five sizes, and the share of the pixels of a photo whose class int8 keeps."""
-    exact, graph, rounded = (load_folder(folder, engine) for engine in ("torch", "onnx", "int8"))
-    m = exact.config.inference.multiple
-    for batch, rows, columns in ((1, 2, 2), (3, 1, 3), (2, 3, 1), (1, 4, 2), (2, 1, 1)):
-        images = torch.rand(batch, 3, rows * m, columns * m)
-        with torch.inference_mode():
-            expected = exact.model(images)
-        assert expected.std() > 1e-3
-        torch.testing.assert_close(graph.model(images), expected, rtol=0, atol=1e-4)
-    picture = photo(100, 150)
-    labels = exact.predict(picture)
-    assert len(np.unique(labels)) > 1
-    return (labels == rounded.predict(picture)).mean()
-
-
 SLOW = pytest.mark.slow
 
 
@@ -222,10 +203,7 @@ def test_convolutional_encoders(member, tmp_path, name, options, kept):
     file, _ = member("conv", name, options, protocol=WHOLE)
     photos = [photo(80, 96, seed) for seed in range(1, 5)]
     config = export(file, tmp_path / "m", Graphs(onnx=True, int8=True, photos=photos))
-    assert config.int8 == "static"
-    share = compare(tmp_path / "m")
-    print(f"{name}: {share:.3f} of the pixels keep their class")
-    assert share >= kept
+    assert config.int8 == "static" and compare(tmp_path / "m") >= kept
 
 
 @pytest.mark.slow
@@ -334,14 +312,12 @@ def test_an_older_config_that_neither_mirrors_nor_rescales_is_read(copy):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), "no config.json in it"),
         (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
         (lambda f: edit(f, format="gkd-segmentor-9"), "config.json: format: Input should be"),
         (lambda f: edit(f, surplus=1), "config.json: surplus: Extra inputs"),
         (lambda f: edit(f, encoder=READING), "config.json: vit_tiny_patch16_224: checkpoint_path is no option"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors in it"),
         (lambda f: (f / "model.safetensors").write_bytes(b"0"), "not a whole safetensors file"),
-        (shutil.rmtree, "expected a model folder, found nothing"),
     ],
 )
 def test_damaged_folders_are_named(copy, damage, message):
@@ -352,8 +328,6 @@ def test_damaged_folders_are_named(copy, damage, message):
 
 
 def test_engines_and_their_files_are_named(copy):
-    with pytest.raises(ExportError, match="unknown engine 'tensorrt'; known: torch, onnx, int8"):
-        load_folder(copy, "tensorrt")
     (copy / "model.int8.onnx").unlink()
     with pytest.raises(ExportError, match="no model.int8.onnx in it; .* FOLDER --int8"):
         load_folder(copy, "int8")
@@ -362,37 +336,24 @@ def test_engines_and_their_files_are_named(copy):
         load_folder(copy, "onnx")
 
 
-def test_photos_smaller_than_a_patch_are_refused(made):
-    exported = load_folder(made[0])
-    with pytest.raises(ExportError, match="7x40 pixels is smaller than a patch"):
-        exported.predict(photo(40, 7))
+def test_photos_smaller_than_a_patch_once_fitted_are_refused(made):
     with pytest.raises(ExportError, match=r"48x2 pixels after fitting it into \(48, 40\)"):
-        exported.predict(photo(8, 200))
+        load_folder(made[0]).predict(photo(8, 200))
 
 
 def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path):
-    folder, _, file = made
+    file = made[2]
     (tmp_path / "photos").mkdir()
     old = save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record(method="gkd"))
+    unfinished, expected = member(stage="domain_agnostic")[0], "expected model.safetensors of a .*; found"
+    named = {"member": "tiny/f2l/gkd/potsdam"}
     for given, target, options, message in (
-        (
-            member(stage="domain_agnostic")[0],
-            "new",
-            {},
-            "expected model.safetensors of a .*; found domain_agnostic f2l",
-        ),
-        (old, "new", {}, "expected model.safetensors of a .*; found gkd"),
-        (tmp_path / "absent.safetensors", "new", {}, "is missing"),
-        (file, folder, {}, "is there already"),
+        (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
+        (old, "new", {}, f"{expected} gkd"),
         (file, "photos", {"force": True}, "no model folder"),
         (file, "new", {"graphs": Graphs(photos=[photo(40, 48)])}, "calibration photos are for int8"),
         (file, "new", {"graphs": Graphs(fixed_size=True)}, "a fixed size is one of ONNX and int8 files"),
-        (
-            file,
-            "new",
-            {"member": "tiny/f2l/gkd/potsdam"},
-            "says itself what it is .*leave out --as tiny/f2l/gkd/potsdam",
-        ),
+        (file, "new", named, "says itself what it is .*leave out --as tiny/f2l/gkd/potsdam"),
     ):
         with pytest.raises(ExportError, match=message):
             export(given, tmp_path / target, **options)
@@ -408,11 +369,8 @@ def published(monkeypatch, tmp_path):
     params = load("tiny").model_dump()
     vit = {"img_size": 64, "patch_size": 16, "embed_dim": 24, "depth": 12, "num_heads": 3}
     sizes = {"dim": 64, "queries": 20, "encoder_layers": 2, "decoder_layers": 4}
-    params["models"] |= {
-        "decoder": "mask2former",
-        "mask2former": sizes,
-        "students": {"f2l": {"name": "vit_small_patch14_dinov2", "options": vit}},
-    }
+    params["models"] |= {"decoder": "mask2former", "mask2former": sizes}
+    params["models"]["students"] = {"f2l": {"name": "vit_small_patch14_dinov2", "options": vit}}
     params["evaluate"] |= {"window": 64, "stride": 48, "bounds": {}}
     monkeypatch.setattr(build, "load", lambda profile: Params(**params))
     return file, state

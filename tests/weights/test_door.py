@@ -1,12 +1,9 @@
 """`save` and `load` of our own files: what goes in comes out, and every difference is refused by name."""
 
 import errno
-import json
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny_models import tiny_vit
@@ -46,19 +43,14 @@ def test_a_round_trip_is_bit_equal(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["x.safetensors"] and path.stat().st_mode & 0o077 == 0o044
 
 
-@settings(max_examples=15)
-@given(
-    st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.integers(0, 3), max_size=3), min_size=1),
-    st.sampled_from([torch.float16, torch.bfloat16, torch.float64, torch.int64]),
-)
-def test_any_tensors_come_back(tmp_path_factory, shapes, dtype):
+def test_any_tensors_come_back(tmp_path):
     module = nn.Module()
-    for name, shape in shapes.items():
-        module.register_buffer(name, torch.arange(64).sqrt()[: torch.Size(shape).numel()].reshape(shape).to(dtype))
-    path = save(tmp_path_factory.mktemp("any") / "x.safetensors", {"m": module}, RECORD)
-    assert same_bits(
-        {key.removeprefix("m."): value for key, value in read_tensors(path)[0].items()}, module.state_dict()
-    )
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int64):
+        for shape in ((), (0, 2), (3, 1, 2)):
+            module.register_buffer(f"{dtype}{shape}".replace(".", "_"), torch.full(shape, 1.3).to(dtype))
+    path = save(tmp_path / "x.safetensors", {"m": module}, RECORD)
+    state = {key.removeprefix("m."): value for key, value in read_tensors(path)[0].items()}
+    assert same_bits(state, module.state_dict())
     load(path, {"m": module})
 
 
@@ -119,16 +111,12 @@ def test_weights_that_are_no_numbers_are_neither_written_nor_read(tmp_path, monk
     sound, broken = tiny_vit(), tiny_vit()
     with torch.no_grad():
         broken.backbone.blocks[1].mlp.fc1.weight[5] = value
-    with pytest.raises(
-        CheckpointError, match=r"x.safetensors was not written: .*encoder.backbone.blocks.1.mlp.fc1.weig"
-    ):
+    with pytest.raises(CheckpointError, match=r"x.safetensors was not written: .*encoder.backbone.blocks.1.mlp.fc1.w"):
         save(tmp_path / "x.safetensors", {"encoder": broken}, RECORD)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr("gkd.weights.door.not_finite", lambda _: [])
     path = save(tmp_path / "x.safetensors", {"encoder": broken}, RECORD)
-    with pytest.raises(
-        CheckpointError, match=r"x.safetensors \(encoder\) holds NaN or infinite values in backbone.bloc"
-    ):
+    with pytest.raises(CheckpointError, match=r"x.safetensors \(encoder\) holds NaN or infinite values in backbone.b"):
         load(path, {"encoder": sound})
     with torch.no_grad():
         sound.mask_token.fill_(3e38)  # whose sum is no number of this format
@@ -162,11 +150,11 @@ def vit(**options):
         (lambda: vit(patch=16, size=64), "encoder.options.img_size: 32 in the file, 64 in the model"),
         (
             lambda: vit(pretrained_cfg_overlay={"mean": (0.4, 0.5, 0.5)}),
-            r"encoder.mean: \(0.5, 0.5, 0.5\) in the file, \(0.4",
+            r"encoder.mean: \(0.5, 0.5, 0.5\) in .*, \(0.4",
         ),
         (
-            lambda: Encoder.create("vit_small_patch16_224", **tiny_vit().options),
-            "encoder.name: vit_tiny_patch16_224 in the file, vit_small_patch16_224 in the model",
+            lambda: Encoder.create("vit_small_patch16_224", **vit().options),
+            "encoder.name: vit_tiny_.* in the file, vit_sm",
         ),
     ],
 )
@@ -182,15 +170,14 @@ def segmentor(decoder, classes=19, blocks=(), **sizes):
     sizes = models.mask2former.model_copy(update={"dim": 32, "queries": 20, "encoder_layers": 1, **sizes})
     models = models.model_copy(update={"decoder": decoder, "mask2former": Mask2FormerOptions(**sizes.model_dump())})
     encoder = tiny_vit(depth=5)
-    return models, Segmentor(encoder, build_decoder(models, encoder, classes, blocks), frozen=True).eval()
+    params = load_params("tiny").model_copy(update={"models": models})
+    record = Record.of(params, {"stage": "x"}, segments=official().sources["gtav"])
+    return record, Segmentor(encoder, build_decoder(models, encoder, classes, blocks), frozen=True).eval()
 
 
 @pytest.mark.parametrize("decoder", ["linear", "conv"])
 def test_save_load_predict_is_bit_equal(tmp_path, decoder):
-    images, (models, model), (_, fresh) = torch.rand(2, 3, 32, 32), segmentor(decoder), segmentor(decoder)
-    record = Record.of(
-        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=official().sources["gtav"]
-    )
+    images, (record, model), (_, fresh) = torch.rand(2, 3, 32, 32), segmentor(decoder), segmentor(decoder)
     path = save(tmp_path / "x.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, record)
     with torch.no_grad():
         before = model(images)
@@ -198,16 +185,13 @@ def test_save_load_predict_is_bit_equal(tmp_path, decoder):
         load(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
         assert torch.equal(fresh(images), before)
     with pytest.raises(CheckpointError, match=rf"\(decoder {decoder}\): the decoder was .*classes: 19 in .*, 7 in the"):
-        load(path, {"decoder": build_decoder(models, model.encoder, 7)})
+        load(path, {"decoder": segmentor(decoder, 7)[1].decoder})
     with pytest.raises(CheckpointError, match=rf"x.safetensors \(decoder {decoder}\) does not fit this model"):
         load(path, {"decoder": ConvDecoder(24, 19, 32)})
 
 
 def test_what_a_decoder_reads_is_refused_by_name(tmp_path):
-    models, model = segmentor("mask2former", blocks=(0, 1, 2, 3))
-    record = Record.of(
-        load_params("tiny").model_copy(update={"models": models}), {"stage": "x"}, segments=official().sources["gtav"]
-    )
+    record, model = segmentor("mask2former", blocks=(0, 1, 2, 3))
     path = save(tmp_path / "x.safetensors", {"decoder": model.decoder}, record)
     assert load(path, {"decoder": model.decoder}).decoder.blocks == (0, 1, 2, 3)
     for other, line in (
@@ -230,12 +214,9 @@ def test_files_of_earlier_versions_load_without_a_word(tmp_path, capsys, said):
     ("said", "message"),
     [
         ("{", "x.safetensors: its record is damaged"),
-        (
-            json.dumps({"format": "gkd-weights-9"}),
-            "has the format 'gkd-weights-9', known is 'gkd-weights-1': update gkd",
-        ),
-        (json.dumps({"format": "gkd-weights-1", "lr": "0.1"}), "its record is damaged; .*\n.*lr"),
-        (json.dumps({"format": "gkd-weights-1", "surplus": 1}), "its record is damaged; .*\n.*surplus"),
+        ('{"format": "gkd-weights-9"}', "has the format 'gkd-weights-9', known is 'gkd-weights-1': update gkd"),
+        ('{"format": "gkd-weights-1", "lr": "0.1"}', "its record is damaged; .*\n.*lr"),
+        ('{"format": "gkd-weights-1", "surplus": 1}', "its record is damaged; .*\n.*surplus"),
     ],
 )
 def test_a_record_that_is_not_understood_is_named(tmp_path, said, message):

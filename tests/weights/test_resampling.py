@@ -8,7 +8,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 from gkd.models import Encoder
 from gkd.weights import CheckpointError
-from gkd.weights.resampling import resample_bicubic
+from gkd.weights.fitting import resample_bicubic
 
 
 def vit(size, patch, **options):
