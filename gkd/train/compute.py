@@ -21,18 +21,13 @@ from gkd.models.backbones import blocks_of
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-# Their running statistics are fp32 buffers, and the kernels want weights of the same format beside them.
-_KEPT = (nn.modules.batchnorm._BatchNorm,)
-
 
 def has_bf16(device: torch.device) -> bool:
     """Whether the processor multiplies bf16 matrices itself; one that emulates them is slower than in fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
     # Not public, but there since torch 2.6; `get_capabilities` is younger.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def resolve(precision: str, device: torch.device) -> torch.dtype:
@@ -47,10 +42,7 @@ def resolve(precision: str, device: torch.device) -> torch.dtype:
 
 
 def frozen_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of `module` with weights in `dtype`, for use inside of `Reduced`; fp32 = `module` itself.
-
-    Buffers (pixel statistics, running statistics) keep their format.
-    """
+    """A copy of `module` for use inside of `Reduced`, weights in `dtype`, buffers as they are; fp32 = itself."""
     if dtype == torch.float32:
         return module
     module = copy.deepcopy(module)
@@ -88,15 +80,11 @@ class Reduced(nn.Module):
         Gradient checkpointing runs blocks again in it, and compares what they compute with what they did.
         """
         used, self._used = self._used, {}
-        functional_call(_Run(self.module), {f"module.{name}": weight for name, weight in used.items()}, (run,))
+        functional_call(_Held([self.module]), {f"0.{name}": weight for name, weight in used.items()}, (run,))
 
 
-class _Run(nn.Module):
+class _Held(nn.ModuleList):
     """Holds a module while something else is called."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
 
     def forward(self, run: Callable[[], object]) -> None:
         run()
@@ -104,7 +92,9 @@ class _Run(nn.Module):
 
 def _cast(module: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Those of `parameters`, by name in `module`, that may be cast."""
-    kept = {id(p) for m in module.modules() if isinstance(m, _KEPT) for p in m.parameters(recurse=False)}
+    # Running statistics of batch norm are fp32 buffers, and kernels want weights of the same format beside them.
+    norms = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    kept = {id(p) for norm in norms for p in norm.parameters(recurse=False)}
     return {name: p for name, p in parameters.items() if p.is_floating_point() and id(p) not in kept}
 
 
@@ -113,15 +103,14 @@ def compiled(encoders: Sequence[nn.Module], wanted: bool = True) -> Iterator[Non
     """While it lasts, the blocks of `encoders` run as torch.compile has them: other rounding, fewer passes over memory.
 
     Blocks of one shape share one graph, so that it costs a minute, not ten: the first call of each shape compiles,
-    which on a CPU needs a C++ compiler on PATH. The rest of an encoder stays as it is. Where it is not `wanted`,
-    nothing is compiled. Raises ValueError where an encoder has no blocks.
+    which on a CPU needs a C++ compiler on PATH. Raises ValueError where an encoder has no blocks.
     """
-    groups = {encoder: blocks_of(encoder) for encoder in encoders} if wanted else {}
-    for encoder, blocks in groups.items():
-        if not blocks:
+    every: list[nn.Module] = []
+    for encoder in encoders if wanted else ():
+        if not (blocks := blocks_of(encoder)):
             name = type(getattr(encoder, "backbone", encoder)).__name__
             raise ValueError(f"compile: {name} has no blocks to compile; set it to false")
-    every = [block for blocks in groups.values() for block in blocks]
+        every += blocks
     for block in every:
         block.compile()
     try:

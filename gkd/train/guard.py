@@ -15,10 +15,7 @@ Named = list[tuple[str, Tensor]]
 class Guard:
     """Looks at the losses, gradients and weights of a run; all it raises is FloatingPointError, which names the step.
 
-    Args:
-        name: of the run.
-        modules: what is trained; frozen parameters are not looked at.
-        lr: the highest learning rate, for the message.
+    Frozen parameters of `modules` are not looked at; `lr`, the highest learning rate, is for the message.
     """
 
     def __init__(self, name: str, modules: Sequence[nn.Module], lr: float) -> None:

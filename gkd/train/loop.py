@@ -1,15 +1,11 @@
-"""The one training loop, on accelerate: AdamW under a schedule, one gradient of the global batch, history, states.
-
-training = Training(step, [model], parameter_groups([model], lr, weight_decay), batches, steps, poly(steps, 0.9))
-history = fit(training, Run("my run"))
-"""
+"""The one training loop, on accelerate: AdamW under a schedule, one gradient of the global batch, history, states."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,43 +35,25 @@ def fix_threads(threads: int) -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the global batch a call of the step sees; the global batch is `parts` shares of equal size.
+    """Which part of the global batch a call of the step sees; the global batch is `parts` shares of equal size."""
 
-    Attributes:
-        rows: its samples in the global batch: every n-th of n processes.
-        parts: shares of the global batch, over all processes.
-        whole: the batch of this process, of which the share is a slice.
-        total: adds a tensor up over the processes.
-    """
-
-    rows: slice = field(default_factory=lambda: slice(None))
-    parts: int = 1
-    whole: Any = None
-    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    rows: slice  # its samples in the global batch: every n-th of n processes
+    parts: int  # shares of the global batch, over all processes
+    whole: Any  # the batch of this process, of which the share is a slice
+    total: Callable[[Tensor], Tensor]  # adds a tensor up over the processes
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how.
+    """What is trained, on what, and how."""
 
-    Attributes:
-        step: (step number, batch, share) -> (loss, metrics), without the backward pass; both are means over the
-            samples, and the step takes the mean over shares of equal size.
-        modules: what is trained, in train mode by `fit` and in eval mode afterwards.
-        groups: parameter groups of AdamW.
-        batches: called with the number of the first step to do, gives this process's batches from there to the last.
-        steps: their number.
-        schedule: factor of the learning rates at a step.
-        micro_batch: samples that are forwarded at a time (gradient accumulation); None = a process's whole batch.
-    """
-
-    step: Step
-    modules: Sequence[nn.Module]
-    groups: list[dict[str, Any]]
-    batches: Batches
+    step: Step  # (step number, batch, share) -> (loss, metrics), both means over the samples; no backward pass
+    modules: Sequence[nn.Module]  # in train mode by `fit`, and in eval mode afterwards
+    groups: list[dict[str, Any]]  # parameter groups of AdamW
+    batches: Batches  # from the number of the first step to do: this process's batches from there to the last
     steps: int
-    schedule: Schedule
-    micro_batch: int | None = None
+    schedule: Schedule  # factor of the learning rates at a step
+    micro_batch: int | None = None  # samples forwarded at a time (gradient accumulation); None = a process's batch
 
 
 def engine() -> Accelerator:
@@ -94,27 +72,20 @@ def fit(
 
     With `run.resume`, a killed run continues from its last state and ends with the bytes of one that was left alone.
     The gradient of a step is that of the global batch, over however many processes and micro-batches it is spread.
-
-    Args:
-        training: what, on what, and how.
-        run: its name, where states are kept, whether the optimiser is fused (as it always is in bf16).
-        accelerator: the engine; a fresh one by default.
-        dtype: what the step computes in (gkd.train.compute); weights, gradients, optimiser and states stay fp32.
+    The step computes in `dtype` (gkd.train.compute); weights, gradients, optimiser and states stay fp32.
 
     Raises:
         FloatingPointError: a loss, a gradient or a weight is not finite, after the last step too; it is not saved.
         ValueError: the micro-batch does not divide a process's batch.
     """
     accelerator = accelerator or engine()
-    modules, slot = training.modules, run.slot
-    for module in modules:
-        module.to(accelerator.device).train()
-    model = accelerator.prepare(Reduced(_Step(training.step, modules), dtype))
+    slot, trained = run.slot, nn.ModuleList(training.modules).to(accelerator.device).train()
+    model = accelerator.prepare(Reduced(_Step(training.step, trained), dtype))
     fused = True if run.compute.fused_adamw or dtype != torch.float32 else None  # None = torch's choice
     optimizer = accelerator.prepare(torch.optim.AdamW(training.groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
     bases = [group["lr"] for group in optimizer.param_groups]
-    history = _continue(run, modules, optimizer)
-    guard = Guard(run.name, modules, max(bases))
+    history = _continue(run, trained, optimizer)
+    guard = Guard(run.name, training.modules, max(bases))
     progress = Progress(run.name, training.steps, done=len(history), quiet=not accelerator.is_main_process)
     for number, batch in enumerate(training.batches(len(history)), start=len(history)):
         factor = training.schedule(number)
@@ -124,16 +95,14 @@ def fit(
         batch = send_to_device(batch, accelerator.device, non_blocking=True)
         metrics = guard.read(number, _backward(model, accelerator, number, batch, training.micro_batch))
         optimizer.step()
-        loss = metrics.pop("_loss")
+        progress(number + 1, find_batch_size(batch) * accelerator.num_processes, metrics.pop("_loss"))
         history.append({"step": number, "lr": bases[0] * factor, **metrics})
-        progress(number + 1, find_batch_size(batch) * accelerator.num_processes, loss)
         if slot is not None and accelerator.is_main_process and (slot.due() or number + 1 == training.steps):
             guard.weights(len(history))
-            slot.save(_state(modules, optimizer, history))
+            slot.save(_state(trained, optimizer, history))
     guard.weights(len(history))
     accelerator.wait_for_everyone()
-    for module in modules:
-        module.eval()
+    trained.eval()
     return pd.DataFrame(history)
 
 
@@ -142,18 +111,16 @@ def finished(slot: Slot, modules: Sequence[nn.Module]) -> pd.DataFrame:
     state = slot.load()
     if state is None:
         raise RuntimeError(f"the processes ended without writing {slot.file}: see what they printed above")
-    for module, own in zip(modules, state["modules"], strict=True):
-        load_model_state(module, own)
-        module.eval()
+    load_model_state(nn.ModuleList(modules).eval(), state["modules"])
     return pd.DataFrame(state["history"])
 
 
 class _Step(nn.Module):
     """The step as a module that holds what it trains, so that DDP sees one forward pass and all gradients."""
 
-    def __init__(self, step: Step, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, step: Step, trained: nn.ModuleList) -> None:
         super().__init__()
-        self.step, self.trained = step, nn.ModuleList(modules)
+        self.step, self.trained = step, trained
 
     def forward(self, number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         return self.step(number, batch, share)
@@ -184,10 +151,10 @@ def _backward(
     return {key: value / len(chunks) for key, value in sums.items()}
 
 
-def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str, float]]) -> dict[str, Any]:
+def _state(trained: nn.Module, optimizer: Any, history: list[dict[str, float]]) -> dict[str, Any]:
     return {
         "history": history,
-        "modules": [model_state(module) for module in modules],
+        "modules": model_state(trained),
         "optimizer": optimizer.state_dict(),
         # For what draws while the model runs (drop path, sampled points); data and masks have seeds of their own.
         "random": torch.get_rng_state(),
@@ -195,13 +162,12 @@ def _state(modules: Sequence[nn.Module], optimizer: Any, history: list[dict[str,
     }
 
 
-def _continue(run: Run, modules: Sequence[nn.Module], optimizer: Any) -> list[dict[str, float]]:
+def _continue(run: Run, trained: nn.Module, optimizer: Any) -> list[dict[str, float]]:
     """Bring back the last state of a run; returns its history, which is empty where there is none."""
     state = None if run.slot is None else run.slot.load()
     if state is None:
         return []
-    for module, own in zip(modules, state["modules"], strict=True):
-        load_model_state(module, own)
+    load_model_state(trained, state["modules"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
     if state["random_cuda"]:

@@ -1,8 +1,4 @@
-"""Several processes for one run, started from where a stage runs: a notebook's kernel.
-
-launch(run, distil, student=student, teacher=teacher, ...)     # distil(..., run=run.alone()) in each process
-history = finished(run.slot, [student, objective])             # gkd.train.loop: what they wrote is brought back
-"""
+"""Several processes for one run, started from where a stage runs: a notebook's kernel."""
 
 from __future__ import annotations
 
@@ -19,8 +15,8 @@ from gkd.train.run import Run
 def launch(run: Run, function: Callable[..., Any], **arguments: Any) -> None:
     """Call `function(**arguments, run=run.alone())` in `run.processes` new processes; returns when all ended.
 
-    Nothing comes back but the states that they keep. Raises ValueError where the run keeps none, or this process is
-    itself one of several.
+    Nothing comes back but the states that they keep (`gkd.train.loop.finished`). Raises ValueError where the run keeps
+    none, or this process is itself one of several.
     """
     if run.resume is None:
         raise ValueError(f"processes: {run.processes} need a Run with `resume`, through which their result comes back")
@@ -30,7 +26,7 @@ def launch(run: Run, function: Callable[..., Any], **arguments: Any) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def work() -> None:
+    def work() -> None:  # no partial: torch's launcher asks for a name
         function(**arguments, run=run.alone())
 
     notebook_launcher(work, num_processes=run.processes, use_port=str(port))

@@ -1,9 +1,5 @@
 """States of a running stage, so that a killed one continues where it was and ends with the same bytes.
 
-run = Run("task_agnostic f2l-gkd-0", resume=space.resume(params, teacher, student))   # .scratch/, under a key
-history = distil(student, teacher, objective, data=images, section=section, run=run)  # loads and saves by itself
-run.resume.clear()                                                                    # the stage wrote what it makes
-
 A state is one file that appears whole or not at all. The data loader needs none: every draw follows from seed, epoch
 and sample. DVC's `persist: true` would resume a finished state after a change of parameters.
 """
@@ -25,7 +21,7 @@ from gkd.files import write_whole
 
 
 class Resume:
-    """The states of one member of a stage, below `folder`, at least `seconds` between two saves of a slot.
+    """The states of one member of a stage, below `folder`, with at least `seconds` between two saves of a slot.
 
     `key` is a fingerprint of all that the result follows from: another one removes the states and starts clean.
     """
@@ -37,7 +33,7 @@ class Resume:
                 shutil.rmtree(old, ignore_errors=True)  # another process of this run may do the same
 
     def slot(self, name: str) -> Slot:
-        """The state of one part, such as a source, or a method on a domain."""
+        """The state of one part, such as a method on a domain."""
         return Slot(self.folder / self.key / f"{name.replace('/', '-')}.pt", self.seconds)
 
     def clear(self) -> None:
@@ -81,10 +77,8 @@ def fingerprint(*parts: str | Path | nn.Module) -> str:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         elif isinstance(part, Path):
-            files = [part]
-            if part.is_dir():
-                files = sorted(f for f in part.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
-            for file in files:
+            below = sorted(f for f in part.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+            for file in below if part.is_dir() else [part]:
                 content = file.read_bytes() if file.is_file() else b"absent"
                 digest.update(f"{file.relative_to(part.parent).as_posix()} {len(content)}\n".encode() + content)
         else:
@@ -94,7 +88,8 @@ def fingerprint(*parts: str | Path | nn.Module) -> str:
 
 def model_state(module: nn.Module) -> dict[str, torch.Tensor]:
     """The state of `module` without its frozen parameters, which training does not change."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    # Candidates share their frozen encoder, which then has several names.
+    frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
     return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
 
 

@@ -1,8 +1,4 @@
-"""What a training or an evaluation has besides its task.
-
-run = Run("task_agnostic f2l-gkd-0", seed=0, resume=space.resume(params, teacher, student))
-history = distil(student, teacher, objective, data=images, section=section, run=run)
-"""
+"""What a training or an evaluation has besides its task."""
 
 from __future__ import annotations
 
@@ -14,21 +10,13 @@ from gkd.train.resume import Resume, Slot
 
 @dataclass(frozen=True)
 class Run:
-    """The context of a run.
+    """The context of a run."""
 
-    Attributes:
-        name: shown in the progress lines; states are kept under it.
-        seed: of data order, augmentation, masks and initial weights.
-        resume: where states are kept, so that a killed run continues; None = nowhere.
-        processes: started for the run, one a GPU where there are GPUs; more than one need `resume`.
-        compute: number format, compiled blocks, fused optimiser.
-    """
-
-    name: str
-    seed: int = 0
-    resume: Resume | None = None
-    processes: int = 1
-    compute: Compute = Compute()
+    name: str  # shown in the progress lines; states are kept under it
+    seed: int = 0  # of data order, augmentation, masks and initial weights
+    resume: Resume | None = None  # where states are kept, so that a killed run continues; None = nowhere
+    processes: int = 1  # started for the run, one a GPU where there are GPUs; more than one need `resume`
+    compute: Compute = Compute()  # number format, compiled blocks, fused optimiser
 
     @property
     def slot(self) -> Slot | None:

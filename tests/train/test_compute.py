@@ -105,8 +105,7 @@ def test_a_killed_run_in_bf16_ends_with_the_same_bytes(tmp_path, left):
         in_bf16(Photos(left=left), resume)
     state = resume.slot("run").load()
     moments = [v for entry in state["optimizer"]["state"].values() for v in entry.values()]
-    kept = [v for module in state["modules"] for v in module.values()]
-    assert {v.dtype for v in moments + kept} == {torch.float32}
+    assert {v.dtype for v in [*moments, *state["modules"].values()]} == {torch.float32}
     assert_equal_runs(in_bf16(resume=resume), in_bf16())
 
 
