@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gkd.report.figures import heatmap
 from gkd.report.overlay import overlay
 from gkd.report.style import style, subplots
 
@@ -25,7 +26,7 @@ def contact_sheet(
     small = [(i[::k, ::k], y[::k, ::k]) for i, y, k in zip(images, labels, steps, strict=True)]
     height = max(image.shape[0] / image.shape[1] for image, _ in small)
     with style():
-        figure, axes = subplots(2, len(small), width=1.8, height=1.8 * height, extra=(0, 0.3))
+        figure, axes = subplots(2, len(small), width=1.8, height=1.8 * height, below=0.3)
         for column, (image, label) in zip(axes.T, small, strict=True):
             column[0].imshow(image)
             column[1].imshow(overlay(image, label, palette), interpolation="nearest")
@@ -37,18 +38,13 @@ def contact_sheet(
 
 def frequency_heatmap(frequencies: pd.DataFrame, title: str = "") -> Figure:
     """Class frequencies in per cent: classes (rows) x domains (columns). Colours follow the square root of a share."""
-    import seaborn as sns  # here, since it loads all of scipy.stats, which most notebooks never need
-
     if frequencies.empty:
         raise ValueError("no class frequencies to draw: no label was read")
     text = frequencies.map(lambda v: "" if np.isnan(v) or v == 0 else f"{v:.1f}" if v >= 0.05 else "<0.1")
     with style():
         figure, axes = subplots(1, 1, 0.5 * frequencies.shape[1] + 1.6, 0.24 * len(frequencies) + 1.3)
         axis = axes[0, 0]
-        options = {"annot": text, "fmt": "", "cmap": "Blues", "cbar": False, "linewidths": 0.4, "linecolor": "#EEEEEE"}
         # Square roots: one class often covers half of all pixels, another a thousandth.
-        sns.heatmap(np.sqrt(frequencies), ax=axis, vmin=0, vmax=10, annot_kws={"fontsize": 6.5}, **options)
+        heatmap(axis, np.sqrt(frequencies), text, vmax=10, cbar=False)
         axis.set(xlabel="", ylabel="", title=title)
-        axis.tick_params(length=0)
-        axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     return figure

@@ -12,10 +12,11 @@ import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
 from gkd.data.labels import IGNORE
-from gkd.report.overlay import IGNORED, colorize
+from gkd.report.overlay import colorize
 from gkd.report.style import COLORS, MARKERS, legend_below, style, subplots
 
 
@@ -32,7 +33,7 @@ def loss_curves(
         raise ValueError(f"history needs a column 'step' and losses, got {list(history.columns)}")
     groups = {"": history} if by is None else dict(tuple(history.groupby(by, sort=False)))
     with style():
-        figure, axes = subplots(1, len(columns), 2.3, 2.0, (0, 0.25 if by else 0))
+        figure, axes = subplots(1, len(columns), 2.3, 2.0, 0.25 if by else 0)
         for axis, name in zip(axes[0], columns, strict=True):
             for index, (group, rows) in enumerate(groups.items()):
                 color = COLORS[index % len(COLORS)]
@@ -46,7 +47,8 @@ def loss_curves(
             axis.xaxis.set_major_locator(plt.MaxNLocator(4, integer=True))
             axis.grid(axis="y")
         if by is not None:
-            legend_below(figure, *axes[0, 0].get_legend_handles_labels(), columns=min(len(groups), 2 * len(columns)))
+            lines, _ = axes[0, 0].get_legend_handles_labels()
+            legend_below(figure, lines, columns=min(len(groups), 2 * len(columns)))
     return figure
 
 
@@ -96,8 +98,8 @@ def predictions_grid(
     present = sorted(set(np.concatenate([np.unique(m) for m in shown]).tolist()))
     per_line = min(max(int(len(titles) * width / 1.15), 1), len(present))
     with style():
-        extra = 0, 0.25 + 0.19 * -(-len(present) // per_line)
-        figure, axes = subplots(len(images), len(titles), width, height + 0.06, extra)
+        legend = 0.25 + 0.19 * -(-len(present) // per_line)
+        figure, axes = subplots(len(images), len(titles), width, height + 0.06, legend)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
         for index, (photo, label) in enumerate(zip(images, labels, strict=True)):
             maps = [label, *(maps[index] for maps in predictions.values())]
@@ -105,19 +107,15 @@ def predictions_grid(
                 _show(axis, picture)
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, pad=3, fontsize=8 if max(map(len, titles)) * 0.075 < width else 7)
-        classes = {c: (IGNORED, "ignored") if c == IGNORE else (palette[c], names[c]) for c in present}
-        handles = [
-            Patch(facecolor=np.asarray(color) / 255, edgecolor="#888888", linewidth=0.4, label=name)
-            for color, name in classes.values()
-        ]
-        legend_below(figure, handles, [handle.get_label() for handle in handles], per_line)
+        classes = {c: "ignored" if c == IGNORE else names[c] for c in present}
+        edge = {"edgecolor": "#888888", "linewidth": 0.4}
+        handles = [Patch(facecolor=colorize(c, palette) / 255, label=name, **edge) for c, name in classes.items()]
+        legend_below(figure, handles, per_line)
     return figure
 
 
 def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """Confusion matrix (K, K), rows = truth, as per cent of each row; rows without pixels stay empty."""
-    import seaborn as sns  # here, since it loads all of scipy.stats, which most notebooks never need
-
     confusion = np.asarray(confusion, dtype=float)
     if confusion.shape != (len(names), len(names)):
         raise ValueError(f"confusion {confusion.shape} does not fit {len(names)} class names")
@@ -127,25 +125,21 @@ def confusion_heatmap(confusion: np.ndarray, names: Sequence[str], title: str = 
     with style():
         side = 0.29 * len(names)
         figure, axes = subplots(1, 1, side + 1.9, side + 1.2)
-        sns.heatmap(
-            pd.DataFrame(share, index=list(names), columns=list(names)),
-            annot=text,
-            fmt="",
-            cmap="Blues",
-            vmin=0,
-            vmax=100,
-            square=True,
-            linewidths=0.4,
-            linecolor="#EEEEEE",
-            annot_kws={"fontsize": 6.5},
-            cbar_kws={"label": "% of the true class", "shrink": 0.7},
-            ax=axes[0, 0],
-        )
+        table, bar = pd.DataFrame(share, names, names), {"label": "% of the true class", "shrink": 0.7}
+        heatmap(axes[0, 0], table, text, vmax=100, square=True, cbar_kws=bar)
         axes[0, 0].set(xlabel="predicted", ylabel="true", title=title)
-        axes[0, 0].tick_params(length=0)
-        axes[0, 0].set_xticklabels(axes[0, 0].get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-        axes[0, 0].set_yticklabels(axes[0, 0].get_yticklabels(), rotation=0)
+        axes[0, 0].tick_params(axis="y", rotation=0)
     return figure
+
+
+def heatmap(axis: Axes, values: pd.DataFrame, text: np.ndarray, vmax: float, **options: object) -> None:
+    """Cells of `values`, 0 to `vmax`, with `text` on them, and slanted column titles; further options of seaborn."""
+    import seaborn as sns  # here, since it loads all of scipy.stats, which most notebooks never need
+
+    look = {"cmap": "Blues", "linewidths": 0.4, "linecolor": "#EEEEEE", "annot_kws": {"fontsize": 6.5}}
+    sns.heatmap(values, ax=axis, annot=text, fmt="", vmin=0, vmax=vmax, **look, **options)
+    axis.tick_params(length=0)
+    axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
 
 
 def radar(means: pd.DataFrame, title: str = "") -> Figure:
@@ -181,7 +175,7 @@ def radar(means: pd.DataFrame, title: str = "") -> Figure:
         axis.tick_params(axis="x", pad=2)
         axis.spines["polar"].set_color("#BBBBBB")
         axis.set_title(title, pad=14)
-        legend_below(figure, *axis.get_legend_handles_labels(), columns=min(len(means), 4))
+        legend_below(figure, axis.lines, columns=min(len(means), 4))
     return figure
 
 
@@ -190,12 +184,9 @@ def attention_figure(
 ) -> Figure:
     """A photo with one query patch outlined, and beside it what each map says of that query over all patches.
 
-    Args:
-        image: (3, H, W) floats in [0, 1] or (H, W, 3) uint8.
-        query_index: row-major index into `grid` = (rows, columns) of patches.
-        maps: title to an array (N, M), whose row `query_index` is drawn, or (M,); M = rows * columns.
-
-    Each panel has its own colour range, given by its bar: attention rows sum to one, cosines lie in [-1, 1].
+    image (3, H, W) floats in [0, 1] or (H, W, 3) uint8; `query_index` row-major in `grid` = (rows, columns) of patches;
+    `maps` title to (N, M), whose row `query_index` is drawn, or (M,), M = rows * columns. Each panel has its own colour
+    range, given by its bar: attention rows sum to one, cosines lie in [-1, 1].
     """
     rows, columns = grid
     if not 0 <= query_index < rows * columns:
@@ -208,7 +199,7 @@ def attention_figure(
     with style():
         panel = 2.1 * height / width
         ratios = {"height_ratios": (panel, 0.07)}
-        figure, axes = subplots(2, 1 + len(maps), 2.1, panel / 2, (0, 0.55), gridspec_kw=ratios)
+        figure, axes = subplots(2, 1 + len(maps), 2.1, panel / 2, 0.55, gridspec_kw=ratios)
         _show(axes[0, 0], photo, extent)
         axes[0, 0].set_title(f"query: row {query_index // columns}, column {query_index % columns}", pad=4)
         axes[1, 0].remove()
@@ -218,9 +209,7 @@ def attention_figure(
             if weights.shape != (rows * columns,):
                 raise ValueError(f"map {title!r} {values.shape} does not fit the {rows} x {columns} grid of patches")
             _show(axis, np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2), extent)
-            heat = axis.imshow(
-                weights.reshape(rows, columns), cmap="magma", alpha=0.75, extent=extent, interpolation="nearest"
-            )
+            heat = _show(axis, weights.reshape(rows, columns), extent, cmap="magma", alpha=0.75)
             axis.set_title(title, pad=4)
             bar = figure.colorbar(heat, cax=bars, orientation="horizontal")
             bar.locator = plt.MaxNLocator(3)
@@ -244,8 +233,7 @@ def _photo(image: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(image.transpose(1, 2, 0), 0, 1)).astype(np.uint8)
 
 
-def _show(axis: Axes, picture: np.ndarray, extent: tuple[float, ...] | None = None) -> None:
-    axis.imshow(picture, extent=extent, interpolation="nearest")
+def _show(axis: Axes, picture: np.ndarray, extent: tuple[float, ...] | None = None, **options: object) -> AxesImage:
     axis.set(xticks=[], yticks=[])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
+    return axis.imshow(picture, extent=extent, interpolation="nearest", **options)

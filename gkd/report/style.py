@@ -10,11 +10,12 @@ Figures are closed for pyplot before they are returned: notebooks show them once
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from gkd.files import write_whole
@@ -57,32 +58,24 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) ->
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
     if unknown := set(formats) - set(undated):
         raise ValueError(f"cannot write {sorted(unknown)} without dates, expected some of {sorted(undated)}")
-    layout: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.03}
-    with style():
-        return [
-            write_whole(
-                stem.with_name(f"{stem.name}.{name}"),
-                lambda aside, name=name: figure.savefig(aside, format=name, metadata=undated[name], **layout),
-            )
-            for name in formats
-        ]
+    layout, paths = {"bbox_inches": "tight", "pad_inches": 0.03}, []
+    for name in formats:
+        write = partial(figure.savefig, format=name, metadata=undated[name], **layout)
+        with style():
+            paths.append(write_whole(stem.with_name(f"{stem.name}.{name}"), write))
+    return paths
 
 
 def subplots(
-    rows: int,
-    columns: int,
-    width: float,
-    height: float,
-    extra: tuple[float, float] = (0, 0),
-    **options: object,
+    rows: int, columns: int, width: float, height: float, below: float = 0, **options: object
 ) -> tuple[Figure, np.ndarray]:
-    """Figure and axes (rows, columns): `width` x `height` inches a panel, `extra` inches for what lies around."""
-    size = columns * width + extra[0], rows * height + extra[1]
+    """Figure and axes (rows, columns): `width` x `height` inches a panel, and inches for what lies below or above."""
+    size = columns * width, rows * height + below
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     plt.close(figure)
     return figure, axes
 
 
-def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str], columns: int) -> None:
-    """A legend of `columns` columns under the axes."""
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """A legend of `columns` columns under the axes, by the labels of `handles`."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)
