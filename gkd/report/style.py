@@ -3,13 +3,12 @@
     with style():
         figure, axes = subplots(rows=1, columns=2, width=2.3, height=2.0)
     save(figure, folder / "curves")        # curves.pdf and curves.png
-    figure                                 # last line of a notebook cell: shows it
 
 Figures are closed for pyplot before they are returned: notebooks show them once, loops do not pile them up.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +24,7 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """The look of every figure here; wrap your own plots in it to match."""
     look = {
         "font.family": "DejaVu Sans",  # comes with matplotlib: the machine's fonts do not matter
@@ -44,13 +42,11 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "figure.constrained_layout.use": True,
         "figure.dpi": 110,
-        "figure.facecolor": "white",
         "savefig.dpi": 200,
         "pdf.fonttype": 42,  # editable text in PDF
         "svg.hashsalt": "gkd",
     }
-    with plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look}):
-        yield
+    return plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look})
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
