@@ -9,8 +9,6 @@ each; norms, activations, softmax, resampling and the optimiser count nothing, a
 backward pass repeats the forward one.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

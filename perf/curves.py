@@ -1,8 +1,5 @@
 """Time and peak memory of a distillation step against tokens and against batch, with fitted exponents.
 
-python perf/curves.py [--json FILE] [--check] [--figure STEM] [--repeats N] [--threads N] [--masked SHARE]
-                      [--tokens N ...] [--batches N ...] [--batch-tokens N] [--teacher NAME] [--student NAME]
-
 ViT-B to ViT-S of random weights, fp32: forward, backward and AdamW step. Tokens at batch 1 with full QSD and with light
 QSD (pool 2), then batches at 256 tokens. Every point is a process of its own, so that its peak memory (above the loaded
 weights) is its own. Time is the median of N steps after one of warm-up; where the first step takes over 10 s it counts
@@ -10,8 +7,6 @@ as one of them. By default no sample has a masked view, so that every point
 does the same work an image: with the published half of the samples, batch 1 could not be compared. `--check` exits with
 1 where time grows faster than batch^1.1, or a point is missing.
 """
-
-from __future__ import annotations
 
 import argparse
 import json

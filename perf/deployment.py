@@ -14,8 +14,6 @@ docs/deployment.md. `--check` exits with 1 where an engine or a size is missing,
 1 point of mIoU or more in the mean.
 """
 
-from __future__ import annotations
-
 import copy
 import statistics
 import sys

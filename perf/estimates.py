@@ -1,15 +1,10 @@
 """FLOPs, GPU hours and memory of the rows of Table 1 and F2F, and FLOPs against tokens: estimates, from counts.
 
-python perf/estimates.py [--json FILE] [--check] [--presets NAME ...] [--methods NAME ...] [--utilisation SHARE]
-                         [--tokens N ...]
-
 FLOPs are counted on the project's own steps without computing them (counting.py), so the numbers do not depend on the
 machine. Hours are FLOPs over the peak of a GPU times a utilisation, memory is weights, AdamW, teacher and counted
 activations: no GPU was measured. Loading is taken to keep up; evaluation and the start of stages are not in. `--check`
 exits with 1 where the FLOPs of the ViT teacher or student are more than 2 % off the formula written out below.
 """
-
-from __future__ import annotations
 
 import json
 import math

@@ -1,7 +1,5 @@
 """Images a second of evaluation at the size of Cityscapes, against a plain loop over photos and windows.
 
-python perf/evaluation.py [--images N] [--json FILE] [--check]
-
 PNG photos and labels of 2048x1024 are generated and read from the disk; ViT-S/16 of random weights under the light
 decoder, protocol of Cityscapes. The ways take turns over blocks of photos, so that a slow minute meets all of them.
 Equal results: in float64 the confusion matrices are the same; in float32 the windows of a photo are one batch, whose
@@ -9,8 +7,6 @@ products round differently, so a pixel between two classes of equal score may ch
 the fastest of our ways is less than 1.5 times as fast as the loop, where a float64 matrix differs, and where more than
 one pixel in a hundred thousand changes sides.
 """
-
-from __future__ import annotations
 
 import multiprocessing
 import os

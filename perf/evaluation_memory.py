@@ -1,12 +1,8 @@
 """Peak memory of evaluating one 20-megapixel photo: bands of rows against scores held whole.
 
-python perf/evaluation_memory.py [--json FILE] [--check]
-
 Every figure is the peak of a process of its own, above what it held with the model loaded. `--check` exits with 1 where
 the bands take 2 GB or more.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys

@@ -1,14 +1,10 @@
 """How many images a core loads in a second: decoding, label look-up and augmentation, each by itself.
 
-python perf/loading.py [--repeats N] [--json FILE] [--check]
-
 Files are generated with the sizes of real ones. Figures are medians of processor time on one thread, so that other
 work on the machine counts little; waiting for the disk does not count. `--check` exits with 1 where the project's
 reader takes over 10 % longer than Pillow alone, where looking up the ids of a label takes longer than decoding its
 photo, or where a window of a tile takes over a tenth of the time of decoding that tile.
 """
-
-from __future__ import annotations
 
 import statistics
 import sys

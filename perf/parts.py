@@ -1,16 +1,11 @@
 """Where the time and the memory of a distillation step go on this machine: its parts, and tensors over time.
 
-python perf/parts.py [--json FILE] [--check] [--profile NAME] [--setting NAME] [--method NAME] [--source NAME]
-                     [--steps N] [--figures FOLDER]
-
 Models, data and step of the domain-agnostic stage of a profile, with an optimiser of its own; nothing is kept. Medians
 without the first two steps, which warm up. "data" is the wait for the next batch: workers read ahead while a step is
 computed. Beside the seconds stand the FLOPs of the same parts, which are counted; norms, losses and AdamW count none.
 Two more steps follow in which each tensor is recorded, which slows them down. Draws step_parts.png and step_memory.png.
 `--check` exits with 1 where the recorded peak is under half of the counted activations or over thrice as much.
 """
-
-from __future__ import annotations
 
 import sys
 from itertools import islice

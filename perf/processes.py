@@ -1,7 +1,5 @@
 """Distillation steps of two processes with one thread each, against one process with one thread.
 
-python perf/processes.py [--json FILE] [--check] [--repeats N] [--cases NAME ...] [--size PIXELS] [--batch N]
-
 Both sides run gkd.distillation.distil with the same global batch, images in memory and no loader workers; a step is
 everything from the first photo it reads to the first photo of the next one: reading, augmentation, forward, backward,
 the exchange of gradients, AdamW. The sides take turns step by step, so that other work on the machine hits both alike;
@@ -10,8 +8,6 @@ Of the CPU seconds, which other work touches less, those of the busier process c
 travel by gloo, as on every machine without GPUs. `--check` exits with 1 where the steps of ViT-S are less than LIMIT
 times as fast.
 """
-
-from __future__ import annotations
 
 import argparse
 import json

@@ -6,8 +6,6 @@
 The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -1,7 +1,5 @@
 """What the distillation heads cost of a training step: QSD, light QSD and a plain linear head.
 
-python perf/qsd_cost.py [--json FILE] [--check] [--runs N] [--sides 16 32]
-
 ViT-B teacher and ViT-S student of random weights, fp32, batch 2, one of the two samples masked. The step with linear
 heads is timed as a whole (teacher, student, heads, backward), and the heads of each kind by themselves (forward, loss
 and backward down to the student's tokens), since a difference of two whole steps would drown in noise. The share of a
@@ -9,8 +7,6 @@ kind is what it takes beyond linear heads, over a step with it. Times are CPU se
 in turn, so that other work on the machine disturbs little. `--check` exits with 1 where a limit at 1024 tokens is
 missed.
 """
-
-from __future__ import annotations
 
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """Kill stages at random moments, repeat them, and compare what they write with a run that was left alone.
 
-python perf/resume.py [--kills 20] [--seed 0] [--steps 40] [--json FILE] [--check]
-
 Works in a fresh clone in a temporary folder, on profile tiny with more steps and a state after every step and photo. A
 kill is SIGKILL to `dvc repro` and all that it started, the notebook's kernel first. A run that is left alone says how
 long start-up takes and how many states a member writes. Of five kills of a member one falls into start-up, at a random
@@ -9,8 +7,6 @@ time; the others come a random moment after a random state, so while it trains o
 writing one. A stage that ended before its kill is killed anew. `--check` exits with 1 where an ending differs, or where
 a member was never killed with a state to continue from.
 """
-
-from __future__ import annotations
 
 import os
 import random

@@ -1,14 +1,10 @@
 """Where the start of a member goes: papermill, its kernel, the stage's imports, DVC.
 
-python perf/startup.py [--json FILE] [--check] [--repeats N]
-
 Medians of processes that start one after the other, in turn. A row holds what the row that it builds on holds, so that
 the differences are the parts; the row with seaborn is what a stage took when figures imported it. `dvc repro` has
 nothing to do, and needs a workspace whose default plan was run (`make repro`). `--check` exits with 1 where
 `import gkd` takes a second or more, or `dvc repro` ten.
 """
-
-from __future__ import annotations
 
 import statistics
 import subprocess

@@ -1,8 +1,5 @@
 """One training step of the project against a literal implementation of the published one.
 
-python perf/step.py [--json FILE] [--check] [--repeats N] [--warmup N] [--threads N] [--size PIXELS] [--batch N]
-                    [--teacher NAME] [--student NAME] [--rows NAME ...] [--parts]
-
 The published step, written out below: two student forwards of the whole batch, explicit softmax attention in the QSD
 heads with B x N x N matrices in memory, fused attention inside the encoders, fp32. The project's step is the loop
 itself (gkd.train.loop.fit). Both: ViT-B teacher to ViT-S student of random weights, the same images, masks on half of
@@ -11,8 +8,6 @@ step, so that other work on the machine hits all alike. Memory is the peak of a 
 `--check` exits with 1 where a row is less than FASTER times as fast as the published step, takes over SMALLER of its
 memory, or has other losses.
 """
-
-from __future__ import annotations
 
 import argparse
 import json

@@ -5,8 +5,6 @@ show(["step", "s"], rows)
 return finish(options, found, missed)
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

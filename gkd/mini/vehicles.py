@@ -43,20 +43,10 @@ def _paints(canvas: Canvas, part: int, colour: Colour, z: float) -> tuple[int, .
     )
 
 
-def _flank(
-    canvas: Canvas,
-    camera: Camera,
-    x: float,
-    high: float,
-    z: float,
-    far: float,
-    wide: float,
-    side: int,
-    tyre: int,
-) -> None:
-    """The long side, with wheels if they are large enough to see."""
-    canvas.polygon(camera.along(x, FLOOR, high, z, far), side)
-    for end in (z + 0.8, far - 0.8) if camera.size(wide, z) > 6 else ():
+def _wheels(canvas: Canvas, camera: Camera, kind: str, x: float, z: float, tyre: int) -> None:
+    """The wheels of the long side, if they are large enough to see."""
+    wide, _, long = SIZES[kind]
+    for end in (z + 0.8, z + long - 0.8) if camera.size(wide, z) > 6 else ():
         canvas.ellipse(*camera.point(x, 0.33, end), camera.size(0.3, end), camera.size(0.35, end), tyre)
 
 
@@ -64,10 +54,11 @@ def _car(
     canvas: Canvas, camera: Camera, kind: str, sides: tuple[float, float, float], z: float, colour: Colour
 ) -> None:
     """Body, and above the waist a narrower cabin with windows."""
-    (left, right, flank), (wide, tall, long) = sides, SIZES[kind]
+    (left, right, flank), (_, tall, long) = sides, SIZES[kind]
     end, side, roof, glass, tyre = _paints(canvas, PART[kind], colour, z)
     far, inset, rear, points = z + long, 0.2, z + 0.5, camera.points
-    _flank(canvas, camera, flank, WAIST, z, far, wide, side, tyre)
+    canvas.polygon(camera.along(flank, FLOOR, WAIST, z, far), side)
+    _wheels(canvas, camera, kind, flank, z, tyre)
     top = flank + (inset if flank == left else -inset)
     front = far - 1.2
     window = points((flank, WAIST, z + 0.1), (flank, WAIST, far - 0.8), (top, tall, front), (top, tall, rear))
@@ -84,10 +75,11 @@ def _box(
     canvas: Canvas, camera: Camera, kind: str, sides: tuple[float, float, float], z: float, colour: Colour
 ) -> None:
     """A tall box: loading doors on a truck, bands of windows on bus and train."""
-    (left, right, flank), (wide, tall, long) = sides, SIZES[kind]
+    (left, right, flank), (_, tall, long) = sides, SIZES[kind]
     end, side, roof, glass, tyre = _paints(canvas, PART[kind], colour, z)
     far, middle = z + long, (left + right) / 2
-    _flank(canvas, camera, flank, tall, z, far, wide, side, tyre)
+    canvas.polygon(camera.along(flank, FLOOR, tall, z, far), side)
+    _wheels(canvas, camera, kind, flank, z, tyre)
     if camera.height > tall:
         canvas.polygon(camera.flat(left, right, tall, z, far), roof)
     canvas.polygon(camera.across(left, right, FLOOR, tall, z), end)

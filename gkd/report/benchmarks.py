@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import Benchmark
-from gkd.methods import row
 from gkd.params import Plan
 
 
@@ -41,11 +40,6 @@ def names(benchmark: Benchmark) -> Names:
     return NAMES.get(benchmark.name, Names(own))
 
 
-def label(method: str) -> str:
-    """A method's name as printed."""
-    return row(method).label
-
-
 def columns(source: str, plan: Plan, known: Catalogue) -> tuple[list[str], dict[str, list[str]]]:
     """The planned target domains of a source, and the averages, with their members, that they make up in full."""
     domains = [domain.name for domain in known.targets_of(source, plan.benchmarks)]
@@ -58,6 +52,6 @@ def columns(source: str, plan: Plan, known: Catalogue) -> tuple[list[str], dict[
 
 
 def heading(column: str, source: str, plan: Plan, known: Catalogue) -> str:
-    """A column over several sources: "gtav: cityscapes" where another planned source has that column, too."""
+    """A column over several sources: "gtav: cityscapes" where another planned source has that column too."""
     sharing = [name for name in plan.sources if any(column in found for found in columns(name, plan, known))]
     return f"{source}: {column}" if len(sharing) > 1 else column

@@ -29,16 +29,11 @@ def paper_rows(path: Path) -> pd.DataFrame:
 def published(
     paper: pd.DataFrame, wanted: Sequence[str], setting: str, source: str, arch: str, methods: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Published numbers in the shape of `gkd.report.tables.as_text`, with a column `origin`.
+    """Published numbers of the `wanted` targets (in any case) as text, and a column `origin`, by "<our label> (paper)".
 
-    Args:
-        paper: from `paper_rows`.
-        wanted: domains and averages, matched to the paper's targets without regard to case.
-        setting, source, arch: as the paper spells them, such as "F2L", "GTAV", "ViT-S".
-        methods: our label to the paper's method; rows of the result are "<label> (paper)".
-
-    Where the numbers of a row differ in origin, every cell names its own. The most direct origin wins where a number is
-    known from several places. Targets without a published number are "-".
+    `setting`, `source` and `arch` are as the paper spells them ("F2L", "GTAV", "ViT-S"); `methods` maps our labels to
+    its own. Where the numbers of a row differ in origin, every cell names its own; of several origins of a number the
+    most direct one wins. Targets without a published number are "-".
 
     Raises:
         ValueError: the paper has no number of a method there.
@@ -52,10 +47,9 @@ def published(
         first = {target.casefold(): (v, o) for target, v, o in own[["target", "miou", "origin"]].to_numpy()[::-1]}
         found = {column: first[column.casefold()] for column in wanted if column.casefold() in first}
         origins = sorted({origin for _, origin in found.values()}, key=ORIGINS.index)
-        for column in wanted:
-            value, origin = found.get(column, (None, None))
-            text = "-" if value is None else f"{value:.1f}" if len(origins) == 1 else f"{value:.1f} ({origin})"
-            table.loc[row, column] = text
+        table.loc[row, list(wanted)] = "-"
+        for column, (value, origin) in found.items():
+            table.loc[row, column] = f"{value:.1f} ({origin})" if len(origins) > 1 else f"{value:.1f}"
         table.loc[row, "origin"] = ", ".join(origins)
     return table
 

@@ -3,18 +3,18 @@
     with style():
         figure, axes = subplots(rows=1, columns=2, width=2.3, height=2.0)
     save(figure, folder / "curves")        # curves.pdf and curves.png
-    figure                                 # last line of a notebook cell: shows it
 
 Figures are closed for pyplot before they are returned: notebooks show them once, loops do not pile them up.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from gkd.files import write_whole
@@ -24,8 +24,7 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """The look of every figure here; wrap your own plots in it to match."""
     look = {
         "font.family": "DejaVu Sans",  # comes with matplotlib: the machine's fonts do not matter
@@ -43,13 +42,11 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "figure.constrained_layout.use": True,
         "figure.dpi": 110,
-        "figure.facecolor": "white",
         "savefig.dpi": 200,
         "pdf.fonttype": 42,  # editable text in PDF
         "svg.hashsalt": "gkd",
     }
-    with plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look}):
-        yield
+    return plt.rc_context({**plt.rcParamsDefault, "backend": plt.rcParams["backend"], **look})
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
@@ -57,32 +54,24 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) ->
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
     if unknown := set(formats) - set(undated):
         raise ValueError(f"cannot write {sorted(unknown)} without dates, expected some of {sorted(undated)}")
-    layout: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.03}
-    with style():
-        return [
-            write_whole(
-                stem.with_name(f"{stem.name}.{name}"),
-                lambda aside, name=name: figure.savefig(aside, format=name, metadata=undated[name], **layout),
-            )
-            for name in formats
-        ]
+    layout, paths = {"bbox_inches": "tight", "pad_inches": 0.03}, []
+    for name in formats:
+        write = partial(figure.savefig, format=name, metadata=undated[name], **layout)
+        with style():
+            paths.append(write_whole(stem.with_name(f"{stem.name}.{name}"), write))
+    return paths
 
 
 def subplots(
-    rows: int,
-    columns: int,
-    width: float,
-    height: float,
-    extra: tuple[float, float] = (0, 0),
-    **options: object,
+    rows: int, columns: int, width: float, height: float, below: float = 0, **options: object
 ) -> tuple[Figure, np.ndarray]:
-    """Figure and axes (rows, columns): `width` x `height` inches a panel, `extra` inches for what lies around."""
-    size = columns * width + extra[0], rows * height + extra[1]
+    """Figure and axes (rows, columns): `width` x `height` inches a panel, and inches for what lies below or above."""
+    size = columns * width, rows * height + below
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     plt.close(figure)
     return figure, axes
 
 
-def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str], columns: int) -> None:
-    """A legend of `columns` columns under the axes."""
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """A legend of `columns` columns under the axes, by the labels of `handles`."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.2)

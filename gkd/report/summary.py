@@ -10,7 +10,7 @@ from gkd.data.catalogue import Catalogue
 from gkd.data.domains import Benchmark
 from gkd.methods import row
 from gkd.params import Plan
-from gkd.report.benchmarks import AVERAGES, columns, heading, label, names
+from gkd.report.benchmarks import AVERAGES, columns, heading, names
 from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
 
 UNSEEN = "Mean (unseen)"
@@ -18,8 +18,7 @@ UNSEEN = "Mean (unseen)"
 
 def read_scores(files: Iterable[Path]) -> pd.DataFrame:
     """All score rows of an evaluation run, in one frame."""
-    frames = [pd.read_csv(file) for file in files]
-    if not frames:
+    if not (frames := [pd.read_csv(file) for file in files]):
         raise FileNotFoundError("no scores.csv to report: run the evaluate stage first (`dvc repro`)")
     return pd.concat(frames, ignore_index=True)
 
@@ -32,7 +31,7 @@ def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:
             domain, what, _ = key.split("/")
             domains.setdefault(domain, {}).setdefault(what, []).append(arrays[key])
     return {
-        domain: (parts.pop("photo"), parts.pop("label"), {label(name): maps for name, maps in parts.items()})
+        domain: (parts.pop("photo"), parts.pop("label"), {row(name).label: maps for name, maps in parts.items()})
         for domain, parts in domains.items()
     }
 
@@ -61,8 +60,8 @@ def summary_table(rows: pd.DataFrame, plan: Plan, known: Catalogue, setting: str
         part = statistics(rows[rows["source"] == source], averages, plan.methods, domains)
         parts.append(part.assign(column=[heading(name, source, plan, known) for name in part["column"]]))
     pairs = [(b.source, domain.name) for b in _benchmarks(plan, known) for domain in b.targets]
-    by_domain = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou").reindex(columns=pairs)
-    unseen = by_domain.mean(axis=1, skipna=False).to_frame(UNSEEN)
+    by_domain = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou")
+    unseen = by_domain.reindex(columns=pairs).mean(axis=1, skipna=False).to_frame(UNSEEN)
     numbers = pd.concat([*parts, over_seeds(unseen, plan.methods)], ignore_index=True)
     return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, plan)
 
@@ -87,16 +86,11 @@ def unseen_mean(table: Table) -> pd.Series:
 
 
 def _table(name: str, title: str, numbers: pd.DataFrame, plan: Plan, more: str = "") -> Table:
-    numbers, count = numbers.assign(method=numbers["method"].map(label)), len(plan.seeds)
+    numbers, count = numbers.assign(method=[row(method).label for method in numbers["method"]]), len(plan.seeds)
     seeds = "one seed" if count == 1 else f"mean ± sample standard deviation over {count} seeds"
     caption = f"{title}: mIoU in per cent, {seeds}.{more}"
-    return Table(
-        name,
-        caption,
-        as_text(numbers),
-        numbers,
-        reference=tuple(label(name) for name in plan.methods if row(name).encoder == "teacher"),
-    )
+    reference = tuple(row(method).label for method in plan.methods if row(method).encoder == "teacher")
+    return Table(name, caption, as_text(numbers), numbers, reference)
 
 
 def _benchmarks(plan: Plan, known: Catalogue) -> list[Benchmark]:

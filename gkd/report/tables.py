@@ -22,36 +22,22 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be written.
+    """A table ready to be written."""
 
-    Attributes:
-        name: of its files.
-        caption: one line.
-        text: rows x columns as printed.
-        numbers: from `statistics`, where the text shows such.
-        reference: rows that do not compete for the best number of a column.
-    """
-
-    name: str
-    caption: str
-    text: pd.DataFrame
-    numbers: pd.DataFrame | None = None
-    reference: tuple[str, ...] = ()
+    name: str  # of its files
+    caption: str  # one line
+    text: pd.DataFrame  # rows x columns as printed
+    numbers: pd.DataFrame | None = None  # from `statistics`, where the text shows such
+    reference: tuple[str, ...] = ()  # rows that do not compete for the best number of a column
 
 
 def statistics(
     rows: pd.DataFrame, averages: Mapping[str, Sequence[str]], methods: Sequence[str], domains: Sequence[str]
 ) -> pd.DataFrame:
-    """Mean and spread over seeds of every method's mIoU on every domain and average.
+    """Mean and spread over seeds of every method's mIoU on every domain and average, as `over_seeds` returns them.
 
-    Args:
-        rows: score rows of one setting and one source.
-        averages: name of each average to its members among `domains`; its column follows the last of them.
-        methods, domains: what the table plans, in order. Rows of others are left out.
-
-    Returns:
-        The columns of `over_seeds`. An average is formed seed by seed from the scores of all its members, then averaged
-        over those seeds.
+    `rows` are of one setting and one source; `methods` and `domains` are what the table plans, in order. `averages` is
+    names to members among `domains`: formed seed by seed from all members, in a column after the last of them.
 
     Raises:
         ValueError: a column is lacking, settings or sources are mixed, a row is there twice, or a score is not finite.
@@ -70,9 +56,8 @@ def statistics(
 def over_seeds(by_seed: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Statistics of each column of `by_seed`, whose index is (method, seed).
 
-    Returns:
-        Columns method, column, mean, std (sample, NaN below two seeds), seeds (how many gave the number) and planned
-        (how many seeds the method has here). No score gives mean NaN and seeds 0.
+    Columns: method, column, mean (NaN without a score), std (sample, NaN below two seeds), seeds (how many gave the
+    number) and planned (how many seeds the method has here).
     """
     records = []
     for method in methods:
@@ -104,8 +89,7 @@ def wide(numbers: pd.DataFrame, values: str) -> pd.DataFrame:
 def write(table: Table, folder: Path) -> list[Path]:
     """Write <name>.csv, <name>.tex (booktabs) and <name>.md; equal tables give equal bytes.
 
-    The CSV holds the numbers where there are any. In the other two the best mean of each column is bold, and with it
-    those that are printed alike.
+    The CSV holds the numbers where there are any; the others print the best mean of each column bold, and those alike.
     """
     csv = table.text.to_csv() if table.numbers is None else table.numbers.to_csv(index=False)
     texts = {"csv": csv, "tex": _latex(table), "md": _markdown(table)}

@@ -9,29 +9,20 @@ from gkd.qsd import Objective
 from gkd.report.explorer import AttentionExplorer
 
 
-@pytest.fixture
-def trio():
-    return *(tiny_vit(dim, dynamic_img_size=True).eval() for dim in (24, 48)), Objective(24, 48).eval()
-
-
-def test_it_redraws_on_a_patch_and_computes_once_per_image(trio):
-    calls = []
+def test_it_redraws_on_a_patch_and_computes_once_per_image():
+    calls, trio = [], (*(tiny_vit(dim, dynamic_img_size=True).eval() for dim in (24, 48)), Objective(24, 48).eval())
     trio[0].register_forward_hook(lambda *_: calls.append(1))
-    app = AttentionExplorer({"wide": torch.rand(3, 16, 32), "tall": torch.rand(3, 24, 8)}, *trio)
-    assert (app.row.value, app.column.value) == (1, 2)
+    app = AttentionExplorer({"wide": torch.rand(3, 16, 32), "small": torch.rand(3, 8, 8)}, *trio)
+    assert (app.row.value, app.column.value, app.row.max, app.column.max) == (1, 2, 1, 3)
     first = app.picture.value
     assert Image.open(io.BytesIO(first)).size[0] > 300
     app.column.value = 3
     second = app.picture.value
     assert second != first and len(calls) == 1
-    app.image.value = "tall"
-    assert len(calls) == 2
-    assert (app.row.max, app.column.max, app.column.value) == (2, 0, 0)
-    assert app.picture.value != second
+    app.image.value = "small"  # both sliders move to the edge
+    assert len(calls) == 2 and app.picture.value != second
+    assert (app.row.max, app.column.max, app.row.value, app.column.value) == (0, 0, 0, 0)
     app.image.value = "wide"
     assert (app.row.max, app.column.max) == (1, 3)
-
-
-def test_it_needs_an_image(trio):
     with pytest.raises(ValueError, match="one image or more"):
         AttentionExplorer({}, *trio)

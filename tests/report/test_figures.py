@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +13,6 @@ METHODS = ["Teacher", "No KD", "No KD (frozen)", "Vanilla KD", "MSE", "GKD", "GK
 DOMAINS = "cityscapes bdd100k mapillary night snow fog rain potsdam-irrg vaihingen-irrg".split()
 
 
-@pytest.fixture
-def scene():
-    label = np.repeat(np.uint8([2, 2, 1, 0, 0, 255]), 4)[:, None].repeat(48, axis=1)  # (24, 48)
-    return np.random.default_rng(0).integers(0, 256, (24, 48, 3), dtype=np.uint8), label
-
-
 def titles(figure):
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
 
@@ -27,9 +23,7 @@ def texts_overlap(figure):
     texts = [text for axis in figure.axes for text in (axis.title, *axis.get_xticklabels(), *axis.get_yticklabels())]
     texts += [text for legend in figure.legends for text in legend.get_texts()]
     shown = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
-    return [
-        (a, b) for i, (a, box) in enumerate(shown) for b, other in shown[:i] if box.shrunk(0.9, 0.9).overlaps(other)
-    ]
+    return [(a, b) for (a, one), (b, two) in combinations(shown, 2) if one.shrunk(0.9, 0.9).overlaps(two)]
 
 
 def test_loss_curves_draw_every_loss_for_every_group():
@@ -47,20 +41,17 @@ def test_loss_curves_draw_every_loss_for_every_group():
 
 
 def test_batch_with_masks_greys_the_masked_patches():
-    images = np.ones((2, 3, 8, 12), np.float32)
-    mask = np.zeros((2, 6), bool)
+    images, mask = np.ones((2, 3, 8, 12), np.float32), np.zeros((2, 6), bool)
     mask[0, 4] = True  # row 1, column 1
-    figure = viz.batch_with_masks(images, mask, 4)
-    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
-    assert (shown[0][4:8, 4:8] == 150).all()
-    assert (shown[0] == 255).all(axis=2).sum() == 8 * 12 - 16
-    assert (shown[1] == 255).all()
+    first, second = (axis.images[0].get_array() for axis in viz.batch_with_masks(images, mask, 4).axes[:2])
+    assert (first[4:8, 4:8] == 150).all() and (first == 255).all(axis=2).sum() == 8 * 12 - 16
+    assert (second == 255).all()
     with pytest.raises(ValueError, match="2 x 3 patches"):
         viz.batch_with_masks(images, mask[:, :5], 4)
 
 
-def test_predictions_grid_holds_every_method_and_the_classes_that_occur(scene):
-    photo, label = scene
+def test_predictions_grid_holds_every_method_and_the_classes_that_occur():
+    photo, label = np.zeros((24, 48, 3), np.uint8), np.repeat(np.uint8([2, 2, 1, 0, 0, 255]), 4 * 48).reshape(24, 48)
     figure = viz.predictions_grid([photo] * 2, [label] * 2, {m: [label] * 2 for m in METHODS}, PALETTE, NAMES)
     assert titles(figure) == ["photo", "label", *METHODS]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*NAMES, "ignored"]
@@ -95,17 +86,34 @@ def test_radar_is_legible_with_seven_methods_and_nine_domains_and_keeps_gaps():
 
 
 def test_attention_figure_outlines_the_query_and_draws_its_row():
-    weights = np.random.default_rng(0).random((8, 8))
-    image = np.random.default_rng(1).random((3, 16, 32))
+    weights, image = np.random.default_rng(0).random((8, 8)), np.ones((3, 16, 32))
     figure = viz.attention_figure(image, 6, (2, 4), {"fea_head": weights, "teacher cosine": weights[3]})
     assert titles(figure) == ["query: row 1, column 2", "fea_head", "teacher cosine"]
     panels = [axis for axis in figure.axes if axis.get_title()]
     np.testing.assert_allclose(panels[1].images[1].get_array(), weights[6].reshape(2, 4))
     np.testing.assert_allclose(panels[2].images[1].get_array(), weights[3].reshape(2, 4))
-    for panel in panels:
-        assert panel.patches[0].get_bbox().bounds == (16, 8, 8, 8)
+    assert all(panel.patches[0].get_bbox().bounds == (16, 8, 8, 8) for panel in panels)
     assert texts_overlap(figure) == []
     with pytest.raises(ValueError, match="outside the 2 x 4 grid"):
         viz.attention_figure(image, 8, (2, 4), {})
     with pytest.raises(ValueError, match="map 'fea_head'"):
         viz.attention_figure(image, 0, (2, 4), {"fea_head": weights[:, :5]})
+
+
+def test_a_contact_sheet_holds_images_of_any_size_and_thins_out_large_ones():
+    sizes = (6, 8), (40, 1000)
+    images = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    labels = [np.full(size, number, np.uint8) for number, size in enumerate(sizes)]
+    figure = viz.contact_sheet(images, labels, PALETTE, "vaihingen")
+    shapes = [axis.images[0].get_array().shape for axis in figure.axes]
+    assert shapes == [(6, 8, 3), (20, 500, 3)] * 2 and figure.get_suptitle() == "vaihingen"
+    with pytest.raises(ValueError, match="got 1 for 2"):
+        viz.contact_sheet(images, labels[:1], PALETTE)
+
+
+def test_the_heatmap_says_the_share_of_each_class():
+    shares = pd.DataFrame({"train": [66.67, 0.04], "val": [np.nan, 33.33]}, index=["building", "car"])
+    (axis,) = viz.frequency_heatmap(shares, "shares").axes
+    assert [text.get_text() for text in axis.texts] == ["66.7", "<0.1", "33.3"]
+    with pytest.raises(ValueError, match="no label was read"):
+        viz.frequency_heatmap(pd.DataFrame())

@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,9 @@ from gkd.report.summary import (
     summary_table,
     unseen_mean,
 )
+from gkd.report.tables import COLUMNS
 
 DRIVING = ["cityscapes", "bdd100k", "mapillary"]
-PRINTED = {name for name in AVERAGES if not name.endswith(" (ours)")}
-
 KNOWN = official()
 
 
@@ -38,13 +38,12 @@ def score(method: str, domain: str, seed: int = 0) -> float:
 def rows(plan: Plan, without: tuple[str, ...] = ()) -> pd.DataFrame:
     """Score rows of a whole run of the plan, without some sources or domains."""
     records = []
-    for source in [s for s in plan.sources if s not in without]:
+    for source in plan.sources:
         for domain in [KNOWN.sources[source].validation, *KNOWN.targets_of(source, plan.benchmarks)]:
-            for method in plan.methods if domain.name not in without else ():
-                for seed in plan.seeds:
-                    value, names = score(method, domain.name, seed), {"method": method, "source": source, "seed": seed}
-                    records.append({**names, "domain": domain.name, "miou": value, "macc": value, "aacc": value})
-    return pd.concat([pd.DataFrame(records).assign(setting=setting) for setting in plan.settings], ignore_index=True)
+            if not {source, domain.name} & {*without}:
+                cells = product(plan.settings, plan.methods, [source], plan.seeds, [domain.name])
+                records += [(*cell, *[score(cell[1], domain.name, cell[3])] * 3) for cell in cells]
+    return pd.DataFrame(records, columns=COLUMNS)
 
 
 def missing(text: pd.DataFrame) -> set[str]:
@@ -72,24 +71,26 @@ def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
     table = summary_table(rows(plan), plan, KNOWN, "f2l")
     unseen = [domain.name for source in plan.sources for domain in KNOWN.targets_of(source)]
     assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
-    assert set(table.text.columns) & AVERAGES == PRINTED and "gtav-val" not in table.text.columns
-    expected = {UNSEEN: unseen, "Avg(Citys,BDD,Map)": DRIVING}
-    for column, domains in expected.items():
+    assert set(table.text.columns) & AVERAGES == {name for name in AVERAGES if not name.endswith(" (ours)")}
+    for column, domains in {UNSEEN: unseen, "Avg(Citys,BDD,Map)": DRIVING}.items():
         assert table.text.loc["Vanilla KD", column] == f"{np.mean([score('kd', domain) for domain in domains]):.1f}"
+    table = summary_table(rows(plan), with_plan(sources=["gtav"]), KNOWN, "f2l")
+    values, expected = radar_values(table), [[score(name, domain) for domain in DRIVING] for name in plan.methods]
+    assert list(values.columns) == DRIVING and list(values.index) == [row(name).label for name in plan.methods]
+    np.testing.assert_allclose(values.to_numpy(), expected)
+    np.testing.assert_allclose(unseen_mean(table)[values.index], np.mean(expected, axis=1))
 
 
 def test_targets_that_sources_share_are_told_apart() -> None:
     twice = with_plan(sources=["gtav-synthia", "gtav-synthia-urbansyn"])
     found = summary_table(rows(twice), twice, KNOWN, "f2l")
     assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in twice.sources} <= set(found.text.columns)
-    assert radar_values(found).shape[1] == 6
     plan = with_plan(sources=["gtav", "gtav-synthia", "potsdam"])
     measured = rows(plan)
     measured.loc[measured["source"] == "gtav-synthia", "miou"] += 40
     table = summary_table(measured, plan, KNOWN, "f2l")
-    average = "Avg(Citys,BDD,Map)"
-    shared = [*(f"gtav: {name}" for name in DRIVING), average]
-    joined = [*(f"gtav-synthia: {name}" for name in DRIVING), f"{average} (ours)"]
+    shared = [*(f"gtav: {name}" for name in DRIVING), "Avg(Citys,BDD,Map)"]
+    joined = [*(f"gtav-synthia: {name}" for name in DRIVING), "Avg(Citys,BDD,Map) (ours)"]
     overhead = ["potsdam-irrg", "vaihingen-irrg", "Avg(P-I,V-I)"]
     assert list(table.text.columns) == [*shared, *joined, *overhead, UNSEEN]
     for source, more in (("gtav", 0), ("gtav-synthia", 40)):
@@ -130,17 +131,6 @@ def test_what_was_not_measured_is_missing_and_the_rest_stands(absent: str, colum
     assert len(tables) == 5 and set.union(*(missing(t.text) for t in tables)) & columns
 
 
-def test_radar_and_mean_show_what_was_measured() -> None:
-    plan = with_plan(sources=["gtav"])
-    table = summary_table(rows(plan), plan, KNOWN, "f2l")
-    values = radar_values(table)
-    assert list(values.columns) == DRIVING
-    assert list(values.index) == [row(name).label for name in plan.methods]
-    expected = np.array([[score(method, domain) for domain in DRIVING] for method in plan.methods])
-    np.testing.assert_allclose(values.to_numpy(), expected)
-    np.testing.assert_allclose(unseen_mean(table)[values.index], expected.mean(axis=1))
-
-
 def test_scores_of_all_files_are_read_together(tmp_path: Path) -> None:
     everything, files = rows(load("mini").plan), []
     for source, own in everything.groupby("source", sort=False):
@@ -152,27 +142,19 @@ def test_scores_of_all_files_are_read_together(tmp_path: Path) -> None:
 
 
 def test_pictures_come_back_as_they_were_written(tmp_path: Path) -> None:
-    rng, arrays = np.random.default_rng(0), {}
-    for domain in ("gtav-val", "cityscapes"):
-        for i in range(12):  # past ten, where names no longer sort as numbers
-            arrays[f"{domain}/photo/{i}"] = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-            for what in ("label", "none", "gkd-diag"):
-                arrays[f"{domain}/{what}/{i}"] = rng.integers(0, 19, (4, 6), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "predictions.npz", **arrays)
+    kinds = ("photo", "label", "none", "gkd-diag")
+    order = [(domain, i, kind) for domain in ("gtav-val", "cityscapes") for i in range(12) for kind in kinds]
+    values = {f"{domain}/{kind}/{i}": number for number, (domain, i, kind) in enumerate(order)}  # past ten photos
+    np.savez(tmp_path / "predictions.npz", **values)
     pictures = read_pictures(tmp_path / "predictions.npz")
     assert list(pictures) == ["gtav-val", "cityscapes"]
     for domain, (photos, labels, predictions) in pictures.items():
         assert list(predictions) == ["No KD", "GKD-diag (ours)"]
-        found = {"photo": photos, "label": labels, "gkd-diag": predictions["GKD-diag (ours)"]}
-        for what, maps in found.items():
-            assert all(np.array_equal(m, arrays[f"{domain}/{what}/{i}"]) for i, m in enumerate(maps))
+        for kind, found in zip(kinds, (photos, labels, *predictions.values()), strict=True):
+            assert found == [values[f"{domain}/{kind}/{i}"] for i in range(12)]
 
 
 def test_choices_name_the_rate_and_the_score_that_chose_it() -> None:
-    who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "macc": 0.0, "aacc": 0.0, "lr": 3.0e-3}
-    domains = {KNOWN.sources["gtav"].validation.name: 41.5, "bdd100k": 9.0}
-    table = choices(
-        pd.DataFrame([{**who, "domain": domain, "miou": value} for domain, value in domains.items()]), KNOWN
-    )
-    kept = {key: who[key] for key in ("setting", "method", "source", "seed", "lr")}
-    assert table.to_dict("records") == [{**kept, "validation_miou": 41.5}]
+    who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "lr": 3.0e-3}
+    scored = pd.DataFrame([{**who, "domain": "gtav-val", "miou": 41.5}, {**who, "domain": "bdd100k", "miou": 9.0}])
+    assert choices(scored, KNOWN).to_dict("records") == [{**who, "validation_miou": 41.5}]
