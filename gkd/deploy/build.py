@@ -48,10 +48,7 @@ def multiple_of(encoder: Encoder, sizes: DecoderSizes) -> int:
 
 
 def any_size(name: str, options: Mapping[str, Any]) -> Encoder:
-    """The encoder of these timm options that takes any image size where the architecture can.
-
-    At the size that it was trained at its position embedding is not resampled, so its tokens stay bit-equal.
-    """
+    """The encoder of these timm options, of any image size where it can be; at its own size tokens stay bit-equal."""
     encoder = Encoder.create(name, **options)
     if fixed_size(encoder) and hasattr(encoder.backbone, "dynamic_img_size"):
         return Encoder.create(name, **{**options, "dynamic_img_size": True})

@@ -79,7 +79,8 @@ def recognise(content: Any, where: str) -> Found:
     if layout.parts is _AUTHORS and "mask_token" in parts["backbone"]:
         parts["encoder"] = {"mask_token": parts["backbone"]["mask_token"]}  # trained in distillation, so part of it
     parts["backbone"] = _flat_blocks(parts["backbone"])
-    if mmdet.is_mask2former(head := parts.get("decoder", {})):
+    head = parts.get("decoder", {})
+    if any(key.startswith("transformer_decoder.layers.") for key in head):
         what, parts["decoder"] = f"{what} with mmdet's Mask2Former head", mmdet.in_our_names(head)
     elif head:  # in the names of gkd.segmentation.decoders.LinearDecoder
         ours = {key: re.sub(r"^conv_seg\.", "layers.1.", re.sub(r"^bn\.", "layers.0.", key)) for key in head}

@@ -40,11 +40,6 @@ _NAMES = {
 }
 
 
-def is_mask2former(head: Mapping[str, Tensor]) -> bool:
-    """Whether the weights below `decode_head.` are those of a Mask2FormerHead."""
-    return any(key.startswith("transformer_decoder.layers.") for key in head)
-
-
 def in_our_names(head: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights below `decode_head.` of a Mask2FormerHead -> a state of gkd.segmentation.mask2former.Mask2Former.
 

@@ -28,7 +28,10 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
     if init is None or (own is not None and ROOT / init == own):
         check_file(spec)
     if hub := spec.weights == "hub" and init is None:
-        _check_hub(spec)
+        check_name(spec.name)
+        if not spec.name.startswith("hf-hub:") and not timm.is_model_pretrained(spec.name):
+            variants = ", ".join(timm.list_pretrained(f"{spec.name.split('.')[0]}*")[:5]) or "no variant"
+            raise CheckpointError(f"weights: hub, but timm has none of {spec.name}; it has those of {variants}")
     encoder = Encoder.create(spec.name, **spec.options)
     encoder.keep_statistics = init is not None or spec.weights != "none"
     if hub:
@@ -46,15 +49,6 @@ def check_file(spec: EncoderSpec) -> None:
         raise CheckpointError(
             f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
             f"otherwise {_fetch(spec, spec.file)}"
-        )
-
-
-def _check_hub(spec: EncoderSpec) -> None:
-    check_name(spec.name)
-    if not spec.name.startswith("hf-hub:") and not timm.is_model_pretrained(spec.name):
-        variants = timm.list_pretrained(f"{spec.name.split('.')[0]}*")[:5]
-        raise CheckpointError(
-            f"weights: hub, but timm has none of {spec.name}; it has those of {', '.join(variants) or 'no variant'}"
         )
 
 

@@ -98,15 +98,15 @@ def test_bad_input_is_one_line_and_exit_code_1(folder: Path, tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     (tmp_path / "clip.mp4").write_bytes(b"")
     (tmp_path / "text.png").write_text("text")
-    small = draw(tmp_path / "small.png", (50, 7))
+    draw(tmp_path / "small.png", (50, 7))
     for given, message in (
-        (tmp_path / "absent.png", "absent.png: no such file or folder"),
-        (tmp_path / "empty", "empty: no image in this folder"),
-        (tmp_path / "clip.mp4", "clip.mp4: video files are not read; take it apart"),
-        (tmp_path / "text.png", "text.png: expected a complete image"),
-        (small, "small.png: a photo of 50x7 pixels is smaller than a patch (8)"),
+        ("absent.png", "absent.png: no such file or folder"),
+        ("empty", "empty: no image in this folder"),
+        ("clip.mp4", "clip.mp4: video files are not read; take it apart"),
+        ("text.png", "text.png: expected a complete image"),
+        ("small.png", "small.png: a photo of 50x7 pixels is smaller than a patch (8)"),
     ):
-        refused(gkd("predict", folder, given, "--out", out), message)
+        refused(gkd("predict", folder, tmp_path / given, "--out", out), message)
     refused(gkd("predict", tmp_path / "empty", photo, "--out", out), "no config.json in it")
     refused(gkd("predict", tmp_path / "nothing", photo, "--out", out), "expected a model folder, found nothing")
     refused(gkd("predict", folder, photo, "--out", photo), "expected a folder for the outputs, found a file")
@@ -126,8 +126,8 @@ def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) 
     Image.fromarray(np.zeros((40, 50), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match="expected 8 bits a channel"):
         read_photo(tmp_path / "deep.png")
-    two = [Image.fromarray(upright), Image.fromarray(upright // 2)]
-    two[0].save(tmp_path / "two.tif", save_all=True, append_images=two[1:])
+    picture = Image.fromarray(upright)
+    picture.save(tmp_path / "two.tif", save_all=True, append_images=[picture])
     with pytest.raises(ValueError, match="2 pictures in one file"):
         read_photo(tmp_path / "two.tif")
 
