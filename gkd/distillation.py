@@ -35,13 +35,8 @@ def distil(
 ) -> pd.DataFrame:
     """Train `student` and `objective` in place to follow `teacher` on the images of `data`; returns the history.
 
-    Args:
-        student: learns.
-        teacher: frozen, in eval mode; in bf16, a copy of it is made that has it.
-        objective: the heads (gkd.methods), learn.
-        data: `data[i]` -> (uint8 image (H, W, 3), label or None); labels are not looked at.
-        section: parameters of the stage.
-        run: its seed is that of data order, augmentation and masks.
+    The teacher is frozen and in eval mode; in bf16, a copy of it runs. The heads (gkd.methods) learn too. `data[i]` is
+    (uint8 image (H, W, 3), label or None), whose label is not looked at.
     """
     if run.processes > 1:
         launch(run, distil, student=student, teacher=teacher, objective=objective, data=data, section=section)
@@ -90,9 +85,8 @@ def distil_folder(
     """Distil one timm model into another on a folder of images, without params.yaml; returns the history.
 
     Args:
-        student: timm model or Encoder, learns in place; batch norm keeps its running statistics, and a classifier
-            stays as it is.
-        teacher: timm model or Encoder, frozen.
+        student, teacher: timm models or Encoders. The student learns in place; its batch norm keeps its running
+            statistics, and a classifier stays as it is.
         folder: image files, at any depth.
         steps: of the optimiser.
         objective: the heads; None = those of GKD, which are thrown away.
@@ -114,7 +108,7 @@ def distil_folder(
 
 
 def _encoder(module: nn.Module) -> Encoder:
-    """`module`, or a timm model as an encoder with the pixel statistics of its pretraining."""
+    """`module`, or a timm model with the pixel statistics of its pretraining."""
     if isinstance(module, Encoder):
         return module
     if not hasattr(module, "forward_features"):
@@ -129,8 +123,7 @@ def _encoder(module: nn.Module) -> Encoder:
 def checkpointed(encoder: Encoder, wanted: bool = True) -> Iterator[None]:
     """While it lasts, timm's gradient checkpointing: blocks run again in the backward pass, for less memory.
 
-    Raises:
-        ValueError: the model has none, or batch statistics, which would count twice.
+    Raises ValueError where the model has none, or batch statistics, which would count twice.
     """
     if wanted:
         name = type(encoder.backbone).__name__

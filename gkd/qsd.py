@@ -1,8 +1,7 @@
 """Query-based soft distillation (QSD) and the three-term objective of GKD (arXiv 2603.02554).
 
-objective = Objective(student.dim, teacher.dim)                     # fea_head, patch_head, token_head
+objective = Objective(student.dim, teacher.dim)
 loss, metrics = distillation_step(student, teacher, objective, images, mask)
-loss.backward()
 maps = attention_maps(student, teacher, objective, image)           # where each patch looks
 """
 
@@ -44,8 +43,7 @@ class QSD(nn.Module):
     attention. The published form has one head and no 1/sqrt(C) (the defaults).
 
     Args:
-        student_dim: channels Cs of the student tokens.
-        teacher_dim: channels Ct of the teacher tokens, and of the output.
+        student_dim, teacher_dim: channels Cs and Ct of the tokens; the output has Ct.
         num_heads: attention heads; they split the Ct channels.
         scaled: divide the logits by sqrt(Ct / num_heads).
         diagonal_bias: start value of one learned bias on the diagonal of the logits (ours, not the paper's): each
@@ -102,8 +100,7 @@ class QSD(nn.Module):
         """
         q = self._split(self.proj_q(student_tokens))
         k = self._split(pool_tokens(teacher_tokens, grid, self.pool))
-        logits = q @ k.transpose(-2, -1) * self.scale  # (B, h, N, M)
-        bias = self._bias(q, grid)
+        logits, bias = q @ k.transpose(-2, -1) * self.scale, self._bias(q, grid)  # (B, h, N, M)
         return (logits if bias is None else logits + bias).softmax(dim=-1)
 
     def values(self, student_tokens: Tensor, grid: Grid | None = None) -> Tensor:
@@ -118,21 +115,15 @@ class QSD(nn.Module):
     def _bias(self, q: Tensor, grid: Grid | None) -> Tensor | None:
         if self.diagonal_bias is None:
             return None
-        count = q.shape[-2]
-        if self.pool == 1:
-            own = torch.eye(count, dtype=q.dtype, device=q.device)
-        else:
-            own = cells(token_grid(count, grid), self.pool, q.device).to(q.dtype)
-        return self.diagonal_bias.to(q.dtype) * own  # (N, M)
+        n, device = q.shape[-2], q.device
+        own = torch.eye(n, device=device) if self.pool == 1 else cells(token_grid(n, grid), self.pool, device)
+        return self.diagonal_bias.to(q.dtype) * own.to(q.dtype)  # (N, M)
 
 
 class Objective(nn.Module):
-    """The three-term objective of GKD; each of its heads has weights of its own.
+    """The three-term objective of GKD; each head is a `head(student_dim, teacher_dim, **options)` of its own.
 
-    Args:
-        student_dim, teacher_dim: channels Cs, Ct of the tokens.
-        head: class of the heads, made by `head(student_dim, teacher_dim, **options)`.
-        weights: factors (patch, fea, token) of the three losses; 1, 1, 1 in the paper.
+    `weights` are the factors (patch, fea, token) of the three losses; 1, 1, 1 in the paper.
     """
 
     def __init__(
@@ -147,9 +138,8 @@ class Objective(nn.Module):
         if len(weights) != 3:
             raise ValueError(f"weights={list(weights)}: expected three, of the patch, fea and token losses")
         self.weights = tuple(weights)
-        self.fea_head = head(student_dim, teacher_dim, **options)
-        self.patch_head = head(student_dim, teacher_dim, **options)
-        self.token_head = head(student_dim, teacher_dim, **options)
+        heads = (head(student_dim, teacher_dim, **options) for _ in range(3))
+        self.fea_head, self.patch_head, self.token_head = heads
 
     def forward(
         self, unmasked: Tokens, masked: Tokens, teacher: Tokens, grid: Grid | None = None
@@ -196,12 +186,9 @@ def distillation_loss(
 ) -> tuple[Tensor, Metrics]:
     """The loss of an objective and its metrics (of `Objective`: patch_loss, fea_loss, token_loss, loss) on tokens.
 
-    Args:
-        objective: the heads and what they are trained by.
-        unmasked: student tokens of the plain view, cls (B, Cs) and patches (B, N, Cs).
-        masked: the same of the view in which some samples have masked patches.
-        teacher: teacher tokens of the plain view, cls (B, Ct) and patches (B, N, Ct).
-        grid: rows and columns of the N patches, for heads that pool; None = they fill a square.
+    Student tokens, cls (B, Cs) and patches (B, N, Cs), of the plain view and of that in which some samples have masked
+    patches; teacher tokens, (B, Ct) and (B, N, Ct), of the plain view. `grid`, the rows and columns of the N patches,
+    is for heads that pool; None = they fill a square.
     """
     return objective(unmasked, masked, teacher, grid)
 
@@ -212,8 +199,7 @@ def distillation_step(
     """One distillation step on a batch, without the backward pass.
 
     Args:
-        student: encoder that learns.
-        teacher: frozen encoder; it runs without gradients, on the plain view, and should be in eval mode.
+        student, teacher: encoders. The teacher runs without gradients, on the plain view, and should be in eval mode.
         objective: the heads. One that follows inner blocks names them in `student_blocks` and `teacher_blocks` (numbers
             from 0): then `unmasked` and `teacher` reach it as `TokensAndMaps`, from the same forward pass.
         images: (B, 3, H, W), un-normalised floats; each encoder normalises with its own statistics.
@@ -306,9 +292,6 @@ def cells(grid: Grid, pool: int, device: torch.device | None = None) -> Tensor:
 
 
 def spread(attention: Tensor, grid: Grid, pool: int) -> Tensor:
-    """Attention over cells (..., M) -> over the tokens of `grid` (..., N), in equal shares.
-
-    Exact: spread(A) @ v equals A @ pool_tokens(v).
-    """
+    """Attention over cells (..., M) -> over the tokens of `grid` (..., N): spread(A) @ v is A @ pool_tokens(v)."""
     inside = cells(grid, pool, attention.device).to(attention.dtype)  # (N, M)
     return attention @ (inside / inside.sum(dim=0)).T

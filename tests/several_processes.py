@@ -13,7 +13,7 @@ from tiny_models import tiny_vit
 
 from gkd.params import Evaluate, TaskLearning
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
-from gkd.segmentation.task_learning import EvaluationSet, Guide, learn, measure
+from gkd.segmentation.task_learning import EvaluationSet, Guide, learn_side_by_side, measure_all
 from gkd.train.resume import Resume
 from gkd.train.run import Run
 
@@ -36,9 +36,10 @@ def work(folder: Path, name: str, processes: int, micro_batch: int | None) -> No
     student, *_, history = distilled(Run("distil", 0, resume, processes), photos, lr=1e-2, **shape)
     assert len(history) == 1 and not student.training
     section, guide = TaskLearning(**shape, lrs=[1e-2], crop=[32, 32]), Guide(segmentor(1), squares)
-    learn(segmentor(), photos, section, lr=1e-2, run=Run("learn", 0, resume, processes), guide=guide)
+    learn_side_by_side({1e-2: segmentor()}, photos, section, Run("learn", 0, resume, processes), guide)
     on = EvaluationSet("noise", photos, CLASSES, Evaluate(window=32, stride=32))
-    np.save(folder / f"{name}.npy", measure(segmentor(), on, Run("measure", 0, resume, processes)))
+    found = measure_all({"": segmentor()}, on, Run("measure", 0, resume, processes))
+    np.save(folder / f"{name}.npy", found[""])
 
 
 if __name__ == "__main__":

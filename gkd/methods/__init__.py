@@ -72,8 +72,7 @@ def guidance(name: str) -> Callable[[Tensor, Tensor, float], Tensor]:
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Compare options with the signature of the method's objective.
 
-    Raises:
-        ValueError: with a line for each option that is unknown or of another type, which names its key in params.yaml.
+    A ValueError has a line for each that is unknown or of another type, which names its key in params.yaml.
     """
     build = getattr(_module(name), "objective", None)
     _, _, *own = inspect.signature(build, eval_str=True).parameters.values() if build else (None, None)

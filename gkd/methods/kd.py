@@ -15,10 +15,8 @@ ROW = Row(label="Vanilla KD", frozen=False, guided=True)
 def guidance(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Per-pixel KL(teacher || student) of class distributions, mean over pixels.
 
-    Args:
-        student_logits: (B, K, h, w).
-        teacher_logits: (B, K, h', w'), resized to the student's size if it differs.
-        temperature: softens both; the loss is multiplied by its square.
+    The teacher's logits (B, K, h', w') are resized to the student's (B, K, h, w). `temperature` softens both, and the
+    loss is multiplied by its square.
     """
     if teacher_logits.shape[1] != student_logits.shape[1]:
         raise ValueError(

@@ -138,11 +138,7 @@ class DecoderSizes(Protocol):
 def build_decoder(models: DecoderSizes, encoder: Encoder, classes: int, blocks: Sequence[int] = ()) -> Decoder:
     """The decoder that `models` names, for the maps of `encoder`; a ValueError lists the known ones.
 
-    Args:
-        models: name and sizes.
-        encoder: what its features come from.
-        classes: of the source.
-        blocks: of the encoder, for decoders that read several; none = the decoder's own choice.
+    `blocks` of the encoder are for decoders that read several; none = the decoder's own choice.
     """
     match models.decoder:
         case "linear":
@@ -162,9 +158,7 @@ class Segmentor(nn.Module):
 
     def __init__(self, encoder: Encoder, decoder: Decoder, frozen: bool) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.frozen = frozen
+        self.encoder, self.decoder, self.frozen = encoder, decoder, frozen
         encoder.requires_grad_(not frozen)
 
     def features(self, images: Tensor) -> Tensor | list[Tensor]:

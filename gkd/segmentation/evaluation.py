@@ -43,21 +43,6 @@ class Scores(NamedTuple):
     acc: np.ndarray  # (K,)
 
 
-def confusion_matrix(prediction: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Pixel counts (K, K) int64, rows = truth, columns = prediction; pixels labelled 255 are left out.
-
-    `prediction` and `label` are integer arrays of one shape. Values outside 0..K-1 raise ValueError.
-    """
-    prediction, label = np.asarray(prediction), np.asarray(label)
-    if prediction.shape != label.shape:
-        raise ValueError(f"prediction {prediction.shape} and label {label.shape} must have one shape")
-    valid = label != IGNORE
-    for name, values in (("label", label[valid]), ("prediction", prediction[valid])):
-        _check(name, values, classes)
-    guess, truth = (torch.from_numpy(values[valid].astype(np.int64)) for values in (prediction, label))
-    return _matrix(count(guess, truth, classes), classes)
-
-
 def count(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     """Pixels by truth and prediction, ((K + 1) * (K + 1),) int64, on the device of the two, which is not waited for.
 
@@ -71,16 +56,13 @@ def count(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
 
 def _train_ids(label: np.ndarray, classes: int) -> Tensor:
     """A label as uint8, a copy. Raises ValueError where it holds more than 0..K-1 and 255."""
-    _check("label", label[label != IGNORE], classes)
-    return torch.from_numpy(np.array(label, dtype=np.uint8))
-
-
-def _check(name: str, values: np.ndarray, classes: int) -> None:
+    values = label[label != IGNORE]
     if values.size and (values.min() < 0 or values.max() >= classes):
         raise ValueError(
-            f"{name} holds {values.min()}..{values.max()}, expected 0..{classes - 1}"
-            f"{' or 255' if name == 'label' else ''}: check the class table of the dataset"
+            f"label holds {values.min()}..{values.max()}, expected 0..{classes - 1} or 255: check the class table of "
+            "the dataset"
         )
+    return torch.from_numpy(np.array(label, dtype=np.uint8))
 
 
 def _matrix(counts: Tensor, classes: int) -> np.ndarray:

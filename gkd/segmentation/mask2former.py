@@ -31,6 +31,8 @@ from gkd.params import Mask2FormerOptions
 # By depth of the ViT, as in the configurations that Lv et al. (2026) publish.
 PUBLISHED_BLOCKS = {12: (3, 5, 7, 11), 24: (7, 11, 15, 23)}
 LEVELS = 4
+# transformers' names of the terms of the loss, and ours.
+TERMS = {"loss_cross_entropy": "cls_loss", "loss_mask": "mask_loss", "loss_dice": "dice_loss"}
 # Scores below it count as this much where their logarithm is taken.
 FLOOR = 1e-6
 
@@ -61,8 +63,7 @@ class Mask2Former(nn.Module):
                 f"models.mask2former.queries: {options.queries} queries are too few for {classes} classes, one each"
             )
         self.blocks, channels, self.reductions = check_blocks(encoder, blocks or default_blocks(encoder))
-        self.classes = classes
-        self.stride = options.stride
+        self.classes, self.stride = classes, options.stride
         config = Mask2FormerConfig(
             num_labels=classes,
             feature_size=options.dim,
@@ -79,11 +80,7 @@ class Mask2Former(nn.Module):
         self.pixel_decoder.encoder.get_reference_points = reference_points  # what a graph of any size can hold
         self.transformer = Mask2FormerTransformerModule(options.dim, config)
         self.classifier = nn.Linear(options.dim, classes + 1)
-        self.weights = {
-            "loss_cross_entropy": config.class_weight,
-            "loss_mask": config.mask_weight,
-            "loss_dice": config.dice_weight,
-        }
+        self.weights = dict(zip(TERMS, (config.class_weight, config.mask_weight, config.dice_weight), strict=True))
         self.criterion = Mask2FormerLoss(config, self.weights)
         # A constant of the loss, which has no place in checkpoints.
         self.criterion.register_buffer("empty_weight", self.criterion.empty_weight, persistent=False)
@@ -129,10 +126,9 @@ class Mask2Former(nn.Module):
             for scores, mask in zip(prediction.classes[:-1], prediction.masks[:-1], strict=True)
         ]
         terms = self.criterion(prediction.masks[-1], prediction.classes[-1], masks, classes, layers)
-        names = {"loss_cross_entropy": "cls_loss", "loss_mask": "mask_loss", "loss_dice": "dice_loss"}
         parts = {
             name: self.weights[key] * torch.stack([v for k, v in terms.items() if k.startswith(key)]).sum()
-            for key, name in names.items()
+            for key, name in TERMS.items()
         }
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 

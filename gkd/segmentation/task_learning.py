@@ -34,31 +34,19 @@ from gkd.weights import build_encoder
 
 @dataclass(frozen=True)
 class Guide:
-    """What a guided method adds to the decoder's loss.
+    """What a guided method adds to the decoder's loss."""
 
-    Attributes:
-        segmentor: the teacher's, trained on the same source; it is frozen here.
-        loss: of the student's scores (B, K, h, w), the segmentor's and the temperature; see `Decoder.log_scores`.
-    """
-
-    segmentor: Segmentor
-    loss: Callable[[Tensor, Tensor, float], Tensor]
+    segmentor: Segmentor  # the teacher's, trained on the same source; it is frozen here
+    loss: Callable[[Tensor, Tensor, float], Tensor]  # of log scores (B, K, h, w), student's and teacher's; temperature
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A domain on which models are measured.
+    """A domain on which models are measured."""
 
-    Attributes:
-        name: of the domain, as in the tables and in `protocol.bounds`.
-        data: photos and labels.
-        classes: of the source.
-        protocol: section `evaluate` of the parameters.
-    """
-
-    name: str
+    name: str  # as in the tables and in `protocol.bounds`
     data: Samples
-    classes: int
+    classes: int  # of the source
     protocol: Evaluate
 
     def inference(self, model: Segmentor) -> Inference:
@@ -77,17 +65,12 @@ class Trained:
     confusion: np.ndarray  # of the chosen model on that part
 
 
-def learn(
-    model: Segmentor, data: Samples, section: TaskLearning, lr: float, run: Run, guide: Guide | None = None
-) -> pd.DataFrame:
-    """Train `model` in place with its decoder's loss, plus that of a guide where one is given; returns the history."""
-    return learn_side_by_side({lr: model}, data, section, run, guide)[lr]
-
-
 def learn_side_by_side(
     models: Mapping[float, Segmentor], data: Samples, section: TaskLearning, run: Run, guide: Guide | None = None
 ) -> dict[float, pd.DataFrame]:
     """Train copies of one segmentor in place, each at its own learning rate; returns the history of each.
+
+    The loss is that of the decoder, plus that of a guide where one is given.
 
     They see the same batches anyway, so a batch is read and augmented once, and frozen encoders and the guide run
     once for all. The bytes are those of one run after another (losses of separate models add up); memory holds the
@@ -210,7 +193,7 @@ def choose(
     runs = []
     for lr, candidate in candidates.items():
         own = run.part(f"lr {lr:g}")
-        confusion = measure(candidate, validation, own)
+        confusion = measure_all({"": candidate}, validation, own)[""]
         runs.append((scores(confusion).miou, lr, confusion))
         print(f"{own.name}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
     _, lr, confusion = max(runs, key=lambda run: run[0])
@@ -223,11 +206,6 @@ def _candidate(model: Segmentor) -> Segmentor:
     if not model.frozen:
         return copy.deepcopy(model)
     return Segmentor(model.encoder, copy.deepcopy(model.decoder), frozen=True)
-
-
-def measure(model: Segmentor, on: EvaluationSet, run: Run) -> np.ndarray:
-    """Confusion matrix (K, K) of one model on a domain, see `measure_all`."""
-    return measure_all({"": model}, on, run)[""]
 
 
 def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:

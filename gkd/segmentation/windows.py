@@ -25,23 +25,14 @@ BAND = 64  # rows that are brought to the label's size at a time: their scores t
 
 @dataclass(frozen=True)
 class Inference:
-    """How the photos of a domain become class maps.
+    """How the photos of a domain become class maps."""
 
-    Attributes:
-        window: side of the square windows, in pixels.
-        stride: from one window to the next.
-        bound: size (width, height) that photos are fitted into, None = their own size.
-        multiple: windows are padded to multiples of this: the patch size, or `window` where only one size fits.
-        batch_size: windows at a time.
-        fill: colour of the padding.
-    """
-
-    window: int
-    stride: int
-    bound: tuple[int, int] | None = None
-    multiple: int = 1
-    batch_size: int = 1
-    fill: tuple[float, ...] = (0.0, 0.0, 0.0)
+    window: int  # side of the square windows, in pixels
+    stride: int  # from one window to the next
+    bound: tuple[int, int] | None = None  # size (width, height) that photos are fitted into, None = their own size
+    multiple: int = 1  # windows are padded to it: the patch size, or `window` where only one size fits
+    batch_size: int = 1  # windows at a time
+    fill: tuple[float, ...] = (0.0, 0.0, 0.0)  # colour of the padding
 
     @classmethod
     def of(cls, protocol: Evaluate, domain: str, encoder: Encoder) -> Inference:

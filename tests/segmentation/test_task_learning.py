@@ -20,9 +20,8 @@ from gkd.segmentation.task_learning import (
     Guide,
     build_segmentor,
     choose,
-    learn,
     learn_side_by_side,
-    measure,
+    measure_all,
     score_row,
     show,
 )
@@ -78,6 +77,10 @@ def divergence(student, teacher, temperature):
     """Any loss will do: task learning knows none by name."""
     scores = (F.log_softmax(x / temperature, dim=1) for x in (student, teacher))
     return F.kl_div(*scores, log_target=True, reduction="none").sum(dim=1).mean()
+
+
+def learn(model, data, options, lr, run, guide=None):
+    return learn_side_by_side({lr: model}, data, options, run, guide)[lr]
 
 
 def changed(before, module):
@@ -143,7 +146,7 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     history = learn(alone, Blocks(), section(steps=12), lr=1e-2, run=Run("alone"))
     assert changed(alone.state_dict(), trained.model) == []
     pd.testing.assert_frame_equal(trained.history, history, check_exact=True)
-    confusion = measure(alone, validation, RUN)
+    confusion = measure_all({"": alone}, validation, RUN)[""]
     assert np.array_equal(trained.confusion, confusion)
     who = {"setting": "f2l", "method": "gkd", "source": "potsdam", "seed": 0}
     row = score_row(who, validation.name, confusion, trained.lr)
@@ -222,7 +225,7 @@ def test_frozen_candidates_run_their_encoder_once_a_batch():
 def test_the_choice_is_by_unrounded_scores_and_ties_go_to_the_first_rate(monkeypatch, values, expected):
     found = iter(values)
     monkeypatch.setattr(task, "learn_side_by_side", lambda models, *_: dict.fromkeys(models, pd.DataFrame()))
-    monkeypatch.setattr(task, "measure", lambda *_: np.eye(CLASSES))
+    monkeypatch.setattr(task, "measure_all", lambda models, *_: dict.fromkeys(models, np.eye(CLASSES)))
     monkeypatch.setattr(task, "scores", lambda _: SimpleNamespace(miou=next(found)))
     trained = choose(segmentor(), None, on(), section=section(lrs=[0.1, 0.2, 0.3]), run=RUN)
     assert trained.lr == [0.1, 0.2, 0.3][expected] and trained.choice["miou"].tolist() == list(values)
