@@ -10,7 +10,7 @@ backward pass repeats the forward one.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,17 +32,11 @@ from gkd.train.compute import Reduced, frozen_copy
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training step costs.
+    """What a training step costs."""
 
-    Attributes:
-        flops: by part (profiling.PARTS, or those of `count_task`), an image.
-        activations: bytes that the backward pass needs, an image.
-        constant: further bytes that it needs at any batch, such as weights cast to bf16.
-    """
-
-    flops: dict[str, float]
-    activations: float
-    constant: float
+    flops: dict[str, float]  # by part (profiling.PARTS, or those of `count_task`), an image
+    activations: float  # bytes that the backward pass needs, an image
+    constant: float  # further bytes that it needs at any batch, such as weights cast to bf16
 
     @property
     def total(self) -> float:
@@ -58,15 +52,9 @@ def count_distillation(
     dtype: torch.dtype = torch.float32,
     masked: float = 0.5,
 ) -> Cost:
-    """The cost of gkd.qsd.distillation_step and its backward pass, an image.
+    """The cost of gkd.qsd.distillation_step in `dtype` and its backward pass, an image; the models stay as they are.
 
-    Args:
-        student: learns; left as it is, like the others.
-        teacher: frozen.
-        objective: the heads.
-        size: (H, W) of the images.
-        dtype: what the step computes in, as in gkd.train.loop.fit.
-        masked: share of the samples that have a masked view.
+    `size` is (H, W) of the images, `masked` the share of the samples that have a masked view.
     """
     share = Fraction(masked).limit_denominator(16)
     taught = _Taught(student, objective, frozen_copy(_shapes(teacher), dtype))
@@ -92,12 +80,9 @@ def count_task(
 ) -> Cost:
     """The cost of a step of task learning in fp32, an image: encoder, decoder, its loss, and their backward pass.
 
-    Args:
-        segmentor: its encoder may lie on the meta device; its decoder must not, since a set loss needs numbers.
-        size: (H, W) of the images.
-        classes: all of which the counted label shows.
-        guide: the teacher's segmentor, whose forward pass the `kd` row adds.
-        batch: images that are counted at a time. All is taken to grow with them.
+    An encoder may lie on the meta device, a decoder not, since a set loss needs numbers. `size` is (H, W); the counted
+    label shows all `classes`; `guide` is the teacher's segmentor, whose forward pass the `kd` row adds. `batch` images
+    are counted at a time, and all is taken to grow with them.
     """
     models, marks = nn.ModuleList([segmentor, *([] if guide is None else [guide])]), []
     with _fake(models) as fakes, _Rows(0), _counter() as counter, _saved(fakes) as kept:
@@ -203,7 +188,7 @@ def _counter() -> FlopCounterMode:
 def _saved(model: nn.Module) -> Iterator[dict[int, int]]:
     """Bytes that autograd keeps for the backward pass, by storage; the model's own weights are there anyway."""
     kept: dict[int, int] = {}
-    own = {_storage(t) for t in _tensors(model)}
+    own = {_storage(t) for t in (*model.parameters(), *model.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:
@@ -212,10 +197,6 @@ def _saved(model: nn.Module) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield kept
-
-
-def _tensors(model: nn.Module) -> Iterable[Tensor]:
-    return (*model.parameters(), *model.buffers())
 
 
 def _storage(tensor: Tensor) -> int:

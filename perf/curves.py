@@ -3,9 +3,9 @@
 ViT-B to ViT-S of random weights, fp32: forward, backward and AdamW step. Tokens at batch 1 with full QSD and with light
 QSD (pool 2), then batches at 256 tokens. Every point is a process of its own, so that its peak memory (above the loaded
 weights) is its own. Time is the median of N steps after one of warm-up; where the first step takes over 10 s it counts
-as one of them. By default no sample has a masked view, so that every point
-does the same work an image: with the published half of the samples, batch 1 could not be compared. `--check` exits with
-1 where time grows faster than batch^1.1, or a point is missing.
+as one of them. By default no sample has a masked view, so that every point does the same work an image: with the
+published half of the samples, batch 1 could not be compared. `--check` exits with 1 where time grows faster than
+batch^1.1, or a point is missing.
 """
 
 import argparse

@@ -39,32 +39,22 @@ PARTS = {"teacher": "teacher", "student": "student,", "heads": "QSD", "decoder":
 GPUS = {"A100": {"bf16": 312, "fp32": 19.5}, "RTX 4090": {"bf16": 165.2, "fp32": 82.6}}
 
 
+PUBLISHED = {"task_agnostic": 4, "domain_agnostic": 4, "task_learning": 1}  # GPUs
+
+
 @dataclass(frozen=True)
 class Assumptions:
-    """What the estimates take for granted.
-
-    Attributes:
-        utilisation: share of the GPU's peak that a step reaches; distillation computes in bf16, task learning in fp32.
-        gpus: by stage; memory is that of each.
-    """
+    """What the estimates take for granted: the share of a GPU's peak that a step reaches, and GPUs by stage."""
 
     utilisation: float = 0.35
-    gpus: dict[str, int] = field(
-        default_factory=lambda: {"task_agnostic": 4, "domain_agnostic": 4, "task_learning": 1}  # as published
-    )
+    gpus: dict[str, int] = field(default_factory=lambda: dict(PUBLISHED))
 
 
 def stages(params: Params, methods: Sequence[str] | None = None, given: Assumptions | None = None) -> pd.DataFrame:
-    """Steps, FLOPs and bytes of every stage of a preset.
+    """Steps, FLOPs and bytes of every stage of a preset and its sources; `methods` None = those of its plan.
 
-    Args:
-        params: the preset; all of its sources are in.
-        methods: names of rows; None = those of the preset's plan.
-        given: how many GPUs.
-
-    Returns:
-        A row for each stage: preset, setting, method, stage, source ("all" for task-agnostic distillation, which
-        sources share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
+    A row for each stage: preset, setting, method, stage, source ("all" for task-agnostic distillation, which sources
+    share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
 
     Raises:
         ValueError: no row is asked for.
@@ -136,14 +126,12 @@ def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str
         what = {"stage": name, "source": source, "dtype": "bf16", "batch": section.batch_size}
         return {**what, "images": section.steps * section.batch_size, "cost": cost, "fixed": fixed}
 
+    first, second = params.task_agnostic, params.domain_agnostic
     found = []
     if models.setting == "f2l":
-        section = params.task_agnostic
-        cost = count(section.image_size, masked=section.mask_probability)
-        found.append(stage("task_agnostic", "all", section, cost))
-    section = params.domain_agnostic
-    cost = count(section.image_size, masked=section.mask_probability)
-    return found + [stage("domain_agnostic", s, section.for_source(s), cost) for s in params.plan.sources]
+        found = [stage("task_agnostic", "all", first, count(first.image_size, masked=first.mask_probability))]
+    cost = count(second.image_size, masked=second.mask_probability)
+    return found + [stage("domain_agnostic", s, second.for_source(s), cost) for s in params.plan.sources]
 
 
 def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:

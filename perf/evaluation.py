@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -103,13 +104,10 @@ def ours(model: Segmentor, data: SegmentationData, _: Seconds, workers: int | No
 @contextmanager
 def loaders(count: int | None) -> Iterator[None]:
     """Sets GKD_WORKERS; None = the default."""
-    before = os.environ.pop("GKD_WORKERS", None)
-    if count is not None:
-        os.environ["GKD_WORKERS"] = str(count)
-    yield
-    os.environ.pop("GKD_WORKERS", None)
-    if before is not None:
-        os.environ["GKD_WORKERS"] = before
+    with patch.dict(os.environ):
+        os.environ.pop("GKD_WORKERS", None)
+        os.environ.update({} if count is None else {"GKD_WORKERS": str(count)})
+        yield
 
 
 def side_by_side(model: Segmentor, data: SegmentationData, _: Seconds, processes: int) -> np.ndarray:

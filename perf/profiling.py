@@ -45,12 +45,8 @@ def follow(
 ) -> Marks:
     """Run one step, backward pass and (where given) update, and note what the meter shows as each part begins.
 
-    Args:
-        meter: any figure that only grows, such as `time.perf_counter` or a count of FLOPs.
-        step: gives the loss; it calls `student` and `teacher`.
-        student: learns. The backward pass is told apart at its tokens: it goes through all heads before them.
-        teacher: frozen.
-        optimizer: of the student and the heads.
+    `meter` is any figure that only grows, such as `time.perf_counter` or a count of FLOPs; `step` calls both encoders
+    and gives the loss. The backward pass is told apart at the student's tokens: it goes through all heads before them.
     """
     marks: Marks = []
 
@@ -132,12 +128,7 @@ def resident() -> int:
 class MemoryRecord:
     """What `allocated_memory` saw; `frame` has seconds (of time.perf_counter) and bytes of tensors above its start."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, int]] = [(time.perf_counter(), 0)]
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=["seconds", "bytes"])
+    frame: pd.DataFrame
 
     def between(self, begin: float, end: float) -> pd.DataFrame:
         """The rows of a stretch of time, such as a step; the last one before it comes first.
@@ -160,18 +151,16 @@ def allocated_memory() -> Iterator[MemoryRecord]:
     What the process holds would not show small models, since the system's allocator keeps what tensors return to it.
     Recording slows a step down, so time and memory are measured apart.
     """
-    record = MemoryRecord()
+    record, rows = MemoryRecord(), [(time.perf_counter(), 0)]
     # Of several readings, since the process may be interrupted between two clocks.
     offset = statistics.median(time.time() - time.perf_counter() for _ in range(9))
     with profile(profile_memory=True) as profiler:
         yield record
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(file))  # the documented form of the events
-        trace = json.loads(file.read_text())
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        profiler.export_chrome_trace(file.name)  # the documented form of the events
+        trace = json.loads(Path(file.name).read_text())
     start = trace["baseTimeNanoseconds"] / 1e9 - offset
     events = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
-    held = 0
     for event in sorted(events, key=lambda event: event["ts"]):
-        held += event["args"]["Bytes"]
-        record.rows.append((start + event["ts"] / 1e6, held))
+        rows.append((start + event["ts"] / 1e6, rows[-1][1] + event["args"]["Bytes"]))
+    record.frame = pd.DataFrame(rows, columns=["seconds", "bytes"])
