@@ -5,23 +5,11 @@ import pytest
 
 from gkd.data.domains import Benchmark, Domain
 from gkd.datasets import official
-from gkd.params import ROOT, Plan
+from gkd.params import ROOT, load
 from gkd.report.benchmarks import AVERAGES, NAMES, columns, names
 
 KNOWN = official()
 SOURCES, BENCHMARKS = KNOWN.sources, KNOWN.benchmarks
-
-
-def plan(source: str, *benchmarks: str) -> Plan:
-    return Plan(
-        settings=["f2l"],
-        methods=["gkd"],
-        sources=[source],
-        benchmarks=list(benchmarks),
-        seeds=[0],
-        label_divisor=1,
-        hold_out=True,
-    )
 
 
 def test_every_benchmark_has_a_title_and_one_of_your_own_is_named_after_its_domains() -> None:
@@ -32,7 +20,7 @@ def test_every_benchmark_has_a_title_and_one_of_your_own_is_named_after_its_doma
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_averages_run_over_the_targets_of_their_source(source: str) -> None:
-    domains, averages = columns(source, plan(source), KNOWN)
+    domains, averages = columns(source, load("mini").plan.model_copy(update={"sources": [source]}), KNOWN)
     assert domains == [target.name for target in KNOWN.targets_of(source)]
     assert averages == {names(b).average: domains for b in KNOWN.benchmarks_of(source) if names(b).average}
 

@@ -36,8 +36,7 @@ def test_spread_and_missing_are_shown_and_averages_follow_their_members(rows):
     assert list(table.columns) == ["cityscapes", "bdd100k", "mapillary", DRIVING, "acdc-night"]
     assert list(table.index) == METHODS
     assert list(table.loc["none"]) == ["40.0", "41.0", "42.0", "41.0", "missing"]
-    assert table.loc["gkd", "cityscapes"] == "47.5 ± 2.1"
-    assert table.loc["gkd", DRIVING] == "48.5 ± 2.1"
+    assert list(table.loc["gkd", ["cityscapes", DRIVING]]) == ["47.5 ± 2.1", "48.5 ± 2.1"]
     assert set(table.loc["teacher"]) == {"missing"}
 
 
@@ -56,10 +55,8 @@ def test_averages_are_formed_per_seed_in_full_precision(values):
     numbers = statistics(make_rows(scores), AVERAGES, ["gkd"], DOMAINS).set_index("column")
     per_seed, row = np.mean(values, axis=1), numbers.loc[DRIVING]
     assert row["mean"] == pytest.approx(per_seed.mean(), rel=1e-12) and row["seeds"] == len(values)
-    if len(values) > 1:
-        assert row["std"] == pytest.approx(per_seed.std(ddof=1), abs=1e-9)
-    else:
-        assert np.isnan(row["std"])
+    spread = per_seed.std(ddof=1) if len(values) > 1 else np.nan
+    assert row["std"] == pytest.approx(spread, abs=1e-9, nan_ok=True)
     assert np.isnan(numbers.loc["acdc-night", "mean"]) and numbers.loc["acdc-night", "seeds"] == 0
 
 
