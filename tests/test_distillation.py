@@ -46,12 +46,15 @@ def test_the_loss_falls_on_a_small_set(method):
         assert history[name].tail(5).mean() < 0.9 * history[name].head(2).mean(), name
 
 
-def test_the_teacher_is_left_as_it_was_and_in_eval_mode():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_teacher_is_left_as_it_was_and_in_eval_mode(precision):
     teacher = Encoder(Normed(8))  # batch statistics would give a train mode away
     before, student = copy.deepcopy(teacher.state_dict()), tiny_vit(24, patch=16, depth=1).eval()
     start = copy.deepcopy(student.state_dict())
-    _, objective, history = trained(student=student, teacher=teacher.train())
-    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    run = Run("run", compute=Compute(precision=precision))
+    _, objective, history = trained(run=run, student=student, teacher=teacher.train())
+    after = teacher.state_dict()
+    assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())
     assert not teacher.training and not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
     assert not student.training and not objective.training and np.isfinite(history["loss"]).all()
     # The mask token starts from its own value and learns, as everything else does.

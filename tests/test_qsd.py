@@ -1,5 +1,6 @@
 """QSD and the objective against the published step and against their formulas; the step: tests/test_qsd_step.py."""
 
+import itertools
 import math
 
 import numpy as np
@@ -94,17 +95,15 @@ def formula(head, s, t, heads, scaled=False, bias=None):
     q, v = layer_norm_linear(head.proj_q, s), layer_norm_linear(head.proj_v, s)
     width = t.shape[-1] // heads
     out, attention = torch.empty_like(t), torch.empty(len(s), heads, s.shape[1], t.shape[1], dtype=s.dtype)
-    for b in range(len(s)):
-        for h in range(heads):
-            c = slice(h * width, (h + 1) * width)
-            for i in range(s.shape[1]):
-                logits = torch.stack([(q[b, i, c] * t[b, j, c]).sum() for j in range(t.shape[1])])
-                logits = logits / (math.sqrt(width) if scaled else 1)
-                if bias is not None:
-                    logits[i] = logits[i] + bias
-                weights = (logits - logits.max()).exp()
-                attention[b, h, i] = weights / weights.sum()
-                out[b, i, c] = (attention[b, h, i, :, None] * v[b, :, c]).sum(0)
+    for b, h, i in itertools.product(range(len(s)), range(heads), range(s.shape[1])):
+        c = slice(h * width, (h + 1) * width)
+        logits = torch.stack([(q[b, i, c] * t[b, j, c]).sum() for j in range(t.shape[1])])
+        logits = logits / (math.sqrt(width) if scaled else 1)
+        if bias is not None:
+            logits[i] = logits[i] + bias
+        weights = (logits - logits.max()).exp()
+        attention[b, h, i] = weights / weights.sum()
+        out[b, i, c] = (attention[b, h, i, :, None] * v[b, :, c]).sum(0)
     return out, attention
 
 
@@ -209,9 +208,8 @@ def test_state_dict_keys_are_frozen():
     assert list(QSD(4, 6).state_dict()) == projections
     assert list(QSD(4, 6, diagonal_bias=6.0).state_dict()) == ["diagonal_bias", *projections]
     assert list(Objective(4, 6).state_dict()) == [f"{h}.{k}" for h in HEADS for k in projections]
-    shapes = {k: tuple(v.shape) for k, v in QSD(4, 6).state_dict().items()}
-    assert shapes["proj_q.0.weight"] == (4,) and shapes["proj_q.1.weight"] == (6, 4)
-    assert QSD(4, 6).proj_q[0].eps == 1e-5
+    norm, linear = QSD(4, 6).proj_q
+    assert (norm.weight.shape, linear.weight.shape, norm.eps) == ((4,), (6, 4), 1e-5)
 
 
 def test_bad_options_and_shapes_are_named():
@@ -223,6 +221,8 @@ def test_bad_options_and_shapes_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+    with pytest.raises(TypeError, match="objective.fea_head is a LinearHead without attention"):
+        attention_maps(tiny_vit(24), tiny_vit(24), Objective(24, 24, head=LinearHead), torch.rand(3, 32, 32))
 
 
 @few
@@ -291,8 +291,3 @@ def test_maps_lie_on_the_teachers_grid_and_are_those_of_training(patch, size, po
             np.testing.assert_allclose(maps[name].sum(axis=1), 1, rtol=1e-5)
     unit = target[0].numpy() / np.linalg.norm(target[0].numpy(), axis=1, keepdims=True)
     np.testing.assert_allclose(maps["teacher cosine"], unit @ unit.T, rtol=1e-4, atol=1e-5)
-
-
-def test_heads_without_attention_are_named():
-    with pytest.raises(TypeError, match="objective.fea_head is a LinearHead without attention"):
-        attention_maps(tiny_vit(24), tiny_vit(24), Objective(24, 24, head=LinearHead), torch.rand(3, 32, 32))

@@ -13,7 +13,7 @@ TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 
 
 @pytest.mark.parametrize(("bias", "pool"), [(None, 1), (6.0, 1), (None, 2), (6.0, 4)])
-def test_parameters_without_influence_get_zero_gradients_rather_than_none(bias, pool):
+def test_parameters_without_influence_get_zero_gradients_rather_than_none_and_adamw_decays_them(bias, pool):
     student, teacher = (tiny_vit(dim, dynamic_img_size=True) for dim in (24, 48))
     objective, mask = Objective(24, 48, diagonal_bias=bias, pool=pool), torch.zeros(2, 32, dtype=torch.bool)
     loss, _ = distillation_step(student, teacher, objective, torch.rand(2, 3, 32, 64), mask)  # the grid is no square
@@ -26,6 +26,10 @@ def test_parameters_without_influence_get_zero_gradients_rather_than_none(bias, 
         assert not gradients[key].any(), key
     assert gradients["token_head.proj_v.1.weight"].any() and gradients["fea_head.proj_q.1.weight"].any()
     assert all(p.grad is None for p in teacher.parameters())
+    weight = objective.token_head.proj_q[1].weight
+    before = weight.detach().clone()
+    torch.optim.AdamW(objective.parameters(), lr=0.1, weight_decay=0.05).step()  # it would pass over one without
+    torch.testing.assert_close(weight.detach(), before * (1 - 0.1 * 0.05))
 
 
 def two_forwards(student, teacher, objective, images, mask):

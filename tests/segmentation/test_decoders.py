@@ -32,6 +32,8 @@ def test_scores_come_at_the_decoders_size_and_it_learns_from_a_loss(name, side):
     assert all(p.grad is not None for p in model.decoder.parameters()) and encoder.mask_token.grad is None
     found = model.decoder.log_scores(prediction)
     assert found.shape[:2] == (2, 5) and torch.isfinite(found).all()
+    images = torch.rand(3, 3, 32, 32)  # a sample is scored alike in any batch
+    torch.testing.assert_close(model.eval()(images)[1:], model(images[1:]), rtol=1e-4, atol=1e-5)
 
 
 def test_bad_names_and_widths_are_named():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkd.data.windows import window_starts
-from gkd.segmentation.windows import Inference, argmax_of_bands, keep_ratio_size, predict, slide
+from gkd.segmentation.windows import Inference, argmax_of_bands, keep_ratio_size, slide
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -50,11 +50,6 @@ def test_keep_ratio_sizes_of_the_published_protocol(size, bound, expected):
     assert keep_ratio_size(*size, bound) == expected
 
 
-def whole(model, image, window, stride, **options):
-    """The bands of a photo, put together."""
-    return torch.cat(list(slide(model, image, Inference(window, stride, **options))), dim=1)
-
-
 def window_dependent(images):
     """Scores that depend on the place inside the window, so that averaging and cropping show."""
     ramp = torch.arange(images.shape[2])[:, None] * 0.1 + torch.arange(images.shape[3]) * 0.01
@@ -64,64 +59,41 @@ def window_dependent(images):
 
 @quick
 @given(*[st.integers(1, 24)] * 2, st.integers(1, 16), st.integers(1, 5), st.integers(1, 7), st.data())
-def test_slide_is_the_mean_of_the_scores_of_windows(height, width, window, multiple, batch_size, data):
-    stride = data.draw(st.integers(1, window))
-    generator = torch.Generator().manual_seed(height * 41 + width)
-    image = torch.rand(3, height, width, generator=generator, dtype=torch.float64)
-    seen = []
+def test_slide_is_the_mean_of_the_scores_of_windows_in_bands_as_they_finish(h, w, window, multiple, batch_size, data):
+    stride, height, width = data.draw(st.integers(1, window)), h, w
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(h * 41 + w), dtype=torch.float64)
+    fill, bands, seen = (0.1, 0.2, 0.3), [], []
+    rows, columns = (window_starts(side, window, stride) for side in (height, width))
 
     def model(crops):
         seen.append(crops.shape)
         return window_dependent(crops)
 
-    result = whole(model, image, window, stride, multiple=multiple, batch_size=batch_size)
+    for band in slide(model, image, Inference(window, stride, None, multiple, batch_size, fill)):
+        bands.append(band)
+        calls = sum(shape[0] for shape in seen)  # the next window is in the row where the bands end
+        end = rows[calls // len(columns)] if calls < len(rows) * len(columns) else height
+        assert sum(band.shape[1] for band in bands) == end
 
     h, w = min(window, height), min(window, width)
     total, count = np.zeros((3, height, width)), np.zeros((height, width))
-    for y in window_starts(height, window, stride):
-        for x in window_starts(width, window, stride):
-            padded = torch.zeros(1, 3, -(-h // multiple) * multiple, -(-w // multiple) * multiple, dtype=torch.float64)
-            padded[0, :, :h, :w] = image[:, y : y + h, x : x + w]
-            local = window_dependent(padded)[0].numpy()
-            total[:, y : y + h, x : x + w] += local[:, :h, :w]
-            count[y : y + h, x : x + w] += 1
-    np.testing.assert_allclose(result.numpy(), total / count, atol=1e-6)
+    for y, x in itertools.product(rows, columns):
+        colour = torch.tensor(fill, dtype=torch.float64).view(1, 3, 1, 1)
+        padded = colour.repeat(1, 1, -(-h // multiple) * multiple, -(-w // multiple) * multiple)
+        padded[0, :, :h, :w] = image[:, y : y + h, x : x + w]
+        total[:, y : y + h, x : x + w] += window_dependent(padded)[0, :, :h, :w].numpy()
+        count[y : y + h, x : x + w] += 1
+    np.testing.assert_allclose(torch.cat(bands, dim=1).numpy(), total / count, atol=1e-6)
     assert all(shape[2] % multiple == 0 and shape[3] % multiple == 0 for shape in seen)
     assert max(shape[0] for shape in seen) <= batch_size
 
 
 def test_slide_resizes_coarse_scores_and_upcasts_half():
     image = torch.rand(3, 16, 16)
-    result = whole(lambda crops: F.avg_pool2d(crops, 4).half(), image, 16, 16)
+    (result,) = slide(lambda crops: F.avg_pool2d(crops, 4).half(), image, Inference(16, 16))
     expected = F.interpolate(F.avg_pool2d(image[None], 4).half().float(), (16, 16), mode="bilinear")
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, expected[0])
-
-
-def test_windows_are_padded_with_the_given_colour():
-    seen, image = [], torch.full((3, 5, 6), 0.5)
-    whole(lambda crops: seen.append(crops) or crops[:, :2], image, 8, 4, multiple=8, fill=(0.1, 0.2, 0.3))
-    assert seen[0].shape == (1, 3, 8, 8)
-    assert (seen[0][:, :, :5, :6] == 0.5).all()
-    for channel, value in enumerate((0.1, 0.2, 0.3)):
-        assert torch.equal(seen[0][0, channel, 5:], torch.full((3, 8), value))
-        assert torch.equal(seen[0][0, channel, :5, 6:], torch.full((5, 2), value))
-
-
-def brightness(images):
-    """Scores of two classes: class 1 where the photo is bright."""
-    bright = images.mean(dim=1)
-    return torch.stack([1 - bright, bright], dim=1)
-
-
-def test_predict_gives_a_class_map_of_the_asked_size():
-    photo = np.zeros((40, 60, 3), np.uint8)
-    photo[:, 30:] = 255
-    found = predict(brightness, photo, (40, 60), Inference(16, 11))
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, (photo[..., 0] > 0).astype(np.int64))
-    larger = predict(brightness, photo, (80, 120), Inference(16, 11, bound=(30, 20)))
-    assert larger.shape == (80, 120) and larger[:, :58].sum() == 0 and larger[:, 62:].all()
 
 
 @quick
@@ -140,26 +112,6 @@ def test_the_argmax_of_bands_is_that_of_the_whole(height, width, rows, columns, 
     found = argmax_of_bands(bands, (height, width), (rows, columns), at_once)
     best = whole.gather(0, found[None])[0]
     torch.testing.assert_close(best, whole.amax(dim=0), rtol=0, atol=1e-9)  # a tie may go to either class
-
-
-@quick
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 16), st.integers(1, 9), st.data())
-def test_bands_are_given_out_as_soon_as_they_are_finished(height, width, window, batch_size, data):
-    stride = data.draw(st.integers(1, window))
-    image, calls = torch.rand(3, height, width), []
-
-    def model(crops):
-        calls.append(len(crops))
-        return crops
-
-    rows, columns = (window_starts(side, window, stride) for side in (height, width))
-    done = 0
-    for band in slide(model, image, Inference(window, stride, batch_size=batch_size)):
-        torch.testing.assert_close(band, image[:, done : done + band.shape[1]])
-        done += band.shape[1]
-        seen = min(sum(calls), len(rows) * len(columns) - 1)  # the next window is in this row
-        assert done == (height if sum(calls) == len(rows) * len(columns) else rows[seen // len(columns)])
-    assert done == height
 
 
 def test_memory_at_the_size_of_the_label_is_a_band(monkeypatch):

@@ -6,14 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_runs import Killed, Photos, assert_equal_runs, distilled
-from tiny_models import Normed, tiny_vit
+from small_runs import distilled
+from tiny_models import tiny_vit
 from torch import nn
 
 from gkd.models import Encoder
 from gkd.params import Compute
 from gkd.train.compute import Reduced, compiled, frozen_copy, has_bf16, resolve
-from gkd.train.resume import Resume
 from gkd.train.run import Run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -74,39 +73,18 @@ def test_activations_are_bf16_and_gradients_fp32():
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32} == {p.dtype for p in model.parameters()}
 
 
-def in_bf16(photos=None, resume=None, **options):
-    return distilled(Run("run", resume=resume, compute=Compute(precision="bf16")), photos, **options)
-
-
 @pytest.mark.parametrize("head", [{}, {"scaled": True, "diagonal_bias": 6.0}])
 @pytest.mark.parametrize("micro_batch", [None, 1])
 def test_a_run_in_bf16_stays_close_to_fp32(head, micro_batch):
-    (*_, plain), (student, objective, reduced) = distilled(head=head), in_bf16(head=head, micro_batch=micro_batch)
+    run = Run("run", compute=Compute(precision="bf16"))
+    (*_, plain), (student, objective, reduced) = (
+        distilled(head=head),
+        distilled(run, head=head, micro_batch=micro_batch),
+    )
     for name in ("patch_loss", "fea_loss", "token_loss", "loss"):
         np.testing.assert_allclose(reduced[name], plain[name], rtol=0.02, err_msg=name)
     assert not np.array_equal(reduced["loss"], plain["loss"])
     assert {p.dtype for m in (student, objective) for p in m.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("make", [lambda: tiny_vit(48, depth=1, seed=2), lambda: Encoder(Normed(8))])
-def test_the_teacher_keeps_its_bytes(make):
-    teacher = make()
-    before = copy.deepcopy(teacher.state_dict())
-    in_bf16(teacher=teacher, steps=2)
-    after = teacher.state_dict()
-    assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())
-    assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
-
-
-@pytest.mark.parametrize("left", [8, 19])
-def test_a_killed_run_in_bf16_ends_with_the_same_bytes(tmp_path, left):
-    resume = Resume(tmp_path, "key", 0)
-    with pytest.raises(Killed):
-        in_bf16(Photos(left=left), resume)
-    state = resume.slot("run").load()
-    moments = [v for entry in state["optimizer"]["state"].values() for v in entry.values()]
-    assert {v.dtype for v in [*moments, *state["modules"].values()]} == {torch.float32}
-    assert_equal_runs(in_bf16(resume=resume), in_bf16())
 
 
 @pytest.mark.slow

@@ -11,29 +11,23 @@ from gkd.train.run import Run
 from gkd.train.schedules import parameter_groups, poly
 
 
-def run(steps=6, name="stage member"):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
-    batches = [torch.randn(5, 3) for _ in range(steps)]
+def test_history_has_a_row_a_step_with_metrics_and_learning_rate_and_the_last_step_is_printed(capsys):
+    model = nn.Linear(3, 1).eval()
 
-    def step(number, batch, _share):
+    def step(_number, batch, _share):
         assert model.training
         loss = model(batch).square().mean()
         return loss, {"loss": loss.detach(), "half": loss.detach() / 2}
 
     groups = parameter_groups([model], 0.1, 0.05)
-    return model, fit(
-        Training(step, [model], groups, lambda start: batches[start:], steps, poly(steps, 1.0)), Run(name)
-    )
-
-
-def test_history_has_a_row_a_step_with_metrics_and_learning_rate():
-    model, history = run()
+    history = fit(Training(step, [model], groups, lambda _: torch.randn(6, 5, 3), 6, poly(6, 1.0)), Run("x"))
     assert isinstance(history, pd.DataFrame) and list(history) == ["step", "lr", "loss", "half"]
     assert history["step"].tolist() == list(range(6))
     assert history["lr"].tolist() == pytest.approx([0.1 * (1 - i / 6) for i in range(6)])
     assert history["half"].tolist() == pytest.approx((history["loss"] / 2).tolist())
     assert not model.training
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"x  step 6/6  loss \d+\.\d{4}  \d+\.\d images/s  0:00 left", line)
 
 
 def test_the_steps_are_those_of_adamw_under_the_schedule():
@@ -79,12 +73,6 @@ def test_progress_is_plain_lines(capsys, monkeypatch):
         "task_agnostic f2l-gkd  step 6/100  loss 2.5000  5.3 images/s  1:34 left",
         "task_agnostic f2l-gkd  step 20/100  loss 1.2500  0.9 images/s  4:40 left",
     ]
-
-
-def test_a_short_run_prints_its_last_step(capsys):
-    run(steps=3, name="x")
-    (line,) = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"x  step 3/3  loss \d+\.\d{4}  \d+\.\d images/s  0:00 left", line)
 
 
 def test_threads_are_pinned_and_kernels_deterministic():

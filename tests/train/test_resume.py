@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from small_runs import Killed, Photos, assert_equal_runs, distilled
 from torch import nn
 
+from gkd.params import Compute
 from gkd.train.loop import Training, fit
 from gkd.train.resume import Resume, fingerprint, load_model_state, model_state
 from gkd.train.run import Run
@@ -130,10 +131,14 @@ def test_a_finished_run_is_not_repeated(tmp_path, capsys):
     assert not again[0].training and "run  continues after step 8" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("left", [3, 8, 19])
-def test_distillation_ends_with_the_same_bytes(tmp_path, left):
-    run, photos = Run("run", resume=Resume(tmp_path, "key", 0)), Photos()
+@pytest.mark.parametrize(("left", "precision"), [(3, "fp32"), (8, "bf16"), (19, "fp32"), (19, "bf16")])
+def test_distillation_ends_with_the_same_bytes(tmp_path, left, precision):
+    compute, photos = Compute(precision=precision), Photos()
+    run = Run("run", resume=Resume(tmp_path, "key", 0), compute=compute)
     with pytest.raises(Killed):
         distilled(run, Photos(left=left), lr=1e-2)
-    assert_equal_runs(distilled(run, photos, lr=1e-2), distilled(lr=1e-2))
+    if (state := run.slot.load()) is not None:
+        moments = [value for entry in state["optimizer"]["state"].values() for value in entry.values()]
+        assert {value.dtype for value in [*moments, *state["modules"].values()]} == {torch.float32}
+    assert_equal_runs(distilled(run, photos, lr=1e-2), distilled(Run("run", compute=compute), lr=1e-2))
     assert len(photos.reads) == 4 * (5 - left // 4)  # the steps before the kill are not repeated
