@@ -57,7 +57,7 @@ class Catalogue:
         """A split of a dataset, its files listed and paired. Raises DatasetError where something is missing."""
         layout = self.layout(name)
         samples = layout.find(self.root_of(name), split)
-        return SegmentationData(tuple(samples), str(layout.label_space), in_memory)
+        return SegmentationData(tuple(samples), layout.label_space, in_memory)
 
     def problem(self, name: str, split: str) -> str | None:
         """None where the files of a split are there and paired, else what is wrong and how to get the dataset.
@@ -71,15 +71,11 @@ class Catalogue:
             layout.find(root, split)
         except DatasetError as error:
             about = layout.about
-            lines = [str(error)]
-            if about is not None:
-                lines += [f"Download: {about.url}", f"Licence: {about.licence}", f"Size: {about.size}"]
-            lines += [
-                f"Layout, at any depth below these folders:\n{layout.tree}",
-                f"Put it in {root}, or name its folder in params.yaml (roots.{layout.folder})"
-                f" or in the environment ({variable(layout.folder)})",
-            ]
-            return "\n".join(lines)
+            get = f"Download: {about.url}\nLicence: {about.licence}\nSize: {about.size}\n" if about else ""
+            return (
+                f"{error}\n{get}Layout, at any depth below these folders:\n{layout.tree}\nPut it in {root}, or name its"
+                f" folder in params.yaml (roots.{layout.folder}) or in the environment ({variable(layout.folder)})"
+            )
         return None
 
     def source(self, name: str) -> Source:

@@ -16,11 +16,13 @@ give each its folder (`{day: train/day}`); `label_space: cityscapes` says that a
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.labels import IGNORE, class_names, known_ids, lut, space_of
-from gkd.data.layout import Layout, every_sample, every_tenth_held_out
-from gkd.data.pairing import Pattern, Place
+from gkd.data.labels import IGNORE, class_names, lut, space_of
+from gkd.data.layout import Layout, Place, every_sample, every_tenth_held_out
+from gkd.data.patterns import Pattern
 from gkd.params import DeclaredBenchmark, DeclaredDataset, Params, ParamsError
 
 
@@ -31,20 +33,17 @@ def extend(official: Catalogue, params: Params) -> Catalogue:
     faults = []
     for name, dataset in params.datasets.items():
         try:
-            _check_name(name, official.layouts)
-            layouts[name] = _layout(name, dataset)
+            layouts[_free(name, official.layouts)] = _layout(name, dataset)
         except ValueError as error:
             faults.append(f"params.yaml: datasets.{name}: {error}")
     for name, benchmark in params.benchmarks.items():
         try:
-            _check_name(name, {**official.benchmarks, **({} if benchmark.source else official.sources)})
+            _free(name, {*official.benchmarks, *(() if benchmark.source else official.sources)})
             source = known.source(benchmark.source) if benchmark.source else _source(name, benchmark, known)
             targets = tuple(_domain(text, known, source.label_space) for text in benchmark.targets)
-            seen = next((domain for domain in targets if domain in source.domains), None)
-            if seen is not None:
+            for seen in set(targets) & set(source.domains):
                 raise ValueError(f"target {seen.name} is a part of the source {source.name}: name what it never saw")
-            sources[source.name] = source
-            benchmarks[name] = Benchmark(name, source.name, targets)
+            sources[source.name], benchmarks[name] = source, Benchmark(name, source.name, targets)
         except ValueError as error:
             faults.append(f"params.yaml: benchmarks.{name}: {error}")
     if faults:
@@ -52,9 +51,10 @@ def extend(official: Catalogue, params: Params) -> Catalogue:
     return known
 
 
-def _check_name(name: str, official: object) -> None:
+def _free(name: str, official: Collection[str]) -> str:
     if name in official:
         raise ValueError("an official one has this name, choose another")
+    return name
 
 
 def _layout(name: str, declared: DeclaredDataset) -> Layout:
@@ -68,10 +68,9 @@ def _layout(name: str, declared: DeclaredDataset) -> Layout:
     space = ""
     if declared.table is not None:
         space = declared.label_space or space_of(declared.table)
-        used = {int(lut(declared.table)[i]) for i in known_ids(declared.table)} - {IGNORE}
-        if used and max(used) >= len(class_names(space)):
-            many = len(class_names(space))
-            raise ValueError(f"{declared.table} has the train id {max(used)}, label space {space} only {many} classes")
+        highest, count = max({*lut(declared.table).tolist()} - {IGNORE}), len(class_names(space))
+        if highest >= count:
+            raise ValueError(f"{declared.table} has the train id {highest}, label space {space} only {count} classes")
     splits = declared.splits if isinstance(declared.splits, dict) else {split: split for split in declared.splits}
     return Layout(
         name=name,
@@ -85,7 +84,7 @@ def _layout(name: str, declared: DeclaredDataset) -> Layout:
 def _source(name: str, declared: DeclaredBenchmark, known: Catalogue) -> Source:
     """The source that a benchmark brings, under its own name."""
     validation = _domain(declared.validation, known)
-    space = str(known.layout(validation.dataset).label_space)
+    space = known.layout(validation.dataset).label_space
     train = tuple(_domain(text, known, space) for text in declared.train)
     if validation in train:
         raise ValueError(f"{declared.validation} is for training and for validation: name two splits")

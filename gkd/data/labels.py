@@ -8,8 +8,7 @@ the path of a file of one's own, relative to the root of the repository. A table
 that a model predicts, unless it belongs to another one (`space_of`): class k is the first row whose train id is k.
 
 Sources: the labels table of cityscapesScripts, the classes of the ISPRS benchmark, and what the other datasets publish.
-The classes of "rescue", for transfer from Potsdam to RescueNet, are the published ones; how the ids of both sets map to
-them (rescuenet, isprs_rescue) is not published: those two tables are our own.
+Of "rescue" the classes are published, but not which ids become them: rescuenet and isprs_rescue are our own.
 """
 
 import csv
@@ -37,9 +36,8 @@ class _Row(NamedTuple):
 
 class _Table(NamedTuple):
     rows: dict[int, _Row]  # by id, ascending
-    classes: tuple[_Row, ...]  # the first row of each train id, in their order
+    classes: list[_Row]  # the first row of each train id, in their order
     lut: np.ndarray  # uint8 (256,)
-    known: np.ndarray  # bool (256,)
 
 
 def space_of(table: str) -> str:
@@ -74,13 +72,11 @@ def lut(table: str) -> np.ndarray:
 
 def unknown_ids(raw: np.ndarray, table: str) -> tuple[int, ...]:
     """The ids in `raw` (uint8, any shape) that the table does not list: empty when the label is sound."""
-    known = _table(table).known
-    if known[raw].all():  # much cheaper than sorting the pixels, and the usual case
-        return ()
-    return tuple(int(i) for i in np.unique(raw) if not known[i])
+    found = np.bincount(raw.ravel(), minlength=256).nonzero()[0]  # much cheaper than sorting the pixels
+    return tuple(sorted(set(found.tolist()) - set(known_ids(table))))
 
 
-def _classes(space: str) -> tuple[_Row, ...]:
+def _classes(space: str) -> list[_Row]:
     if space in _SPACES:
         raise ValueError(f"label table {space!r} names no classes of its own, they are those of {_SPACES[space]!r}")
     return _table(space).classes
@@ -90,8 +86,9 @@ def _table(table: str) -> _Table:
     """Raises ValueError on an unknown or unusable table, which it names."""
     file = ROOT / table if table.endswith(".csv") else Path(__file__).with_name("tables") / f"{table}.csv"
     if not file.is_file():
-        known = f"one of {', '.join(TABLES)}, or the path of a CSV file"
-        raise ValueError(f"unknown label table {table!r}, expected {known}")
+        raise ValueError(
+            f"unknown label table {table!r}, expected one of {', '.join(TABLES)}, or the path of a CSV file"
+        )
     return _read(file, file.stat().st_mtime_ns)
 
 
@@ -110,8 +107,7 @@ def _read(file: Path, _changed: int) -> _Table:
     first.pop(IGNORE, None)
     if not first or sorted(first) != list(range(len(first))):
         raise ValueError(f"{file}: expected the train ids 0, 1, 2, ... and 255 (ignored), found {sorted(first)}")
-    rows = dict(sorted(rows.items()))
-    train_ids, known = np.full(256, IGNORE, dtype=np.uint8), np.zeros(256, dtype=bool)
-    train_ids[list(rows)], known[list(rows)] = [row.train_id for row in rows.values()], True
+    train_ids = np.full(256, IGNORE, dtype=np.uint8)
+    train_ids[list(rows)] = [row.train_id for row in rows.values()]
     train_ids.flags.writeable = False
-    return _Table(rows, tuple(first[k] for k in sorted(first)), train_ids, known)
+    return _Table(dict(sorted(rows.items())), [first[k] for k in sorted(first)], train_ids)

@@ -1,7 +1,9 @@
-"""What a dataset is: where its files lie in the official layout, and how they become arrays.
+"""What a dataset is: where its files lie in the official layout, which belong together, how they become arrays.
 
 A dataset is a `Layout`, written as data in a file of its own in gkd/datasets/, or declared in params.yaml.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gkd.data.labels import space_of
-from gkd.data.pairing import Place, Sample, pair
-from gkd.data.reading import DatasetError, Encoding, check_sizes, read_label, read_photo
+from gkd.data.patterns import Pattern
+from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_photo
 
 
 class About(NamedTuple):
@@ -21,6 +23,47 @@ class About(NamedTuple):
     url: str
     licence: str
     size: str
+
+
+class Sample(NamedTuple):
+    """One image and its label, or a window of both.
+
+    `name` is unique: the posix path of the image relative to the root of the dataset, for a window that of the file
+    which would hold it alone.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+    layout: Layout  # whose dataset it is, and which reads it
+    table: str = ""  # label table that maps the stored ids
+    window: Window | None = None  # None: all of the image
+
+
+class Place(NamedTuple):
+    """One way in which a split may lie below the root; "{split}" stands for its folder. See `Pattern`."""
+
+    images: str
+    labels: str | None = None  # None: no labels
+    table: str = ""  # label table that maps the stored ids, see gkd.data.labels
+
+    def of(self, split: str) -> Place:
+        """The place with the folder of a split filled in."""
+        images, labels = (text and text.replace("{split}", split) for text in self[:2])
+        return Place(images, labels, self.table)
+
+    @property
+    def folders(self) -> list[str]:
+        """Of the images and the labels, below the root."""
+        return [Pattern.parse(text).folder for text in self[:2] if text is not None]
+
+    def missing(self, root: Path) -> list[str]:
+        """The folders that are not there."""
+        return [folder for folder in self.folders if not (root / folder).is_dir()]
+
+    def has_labels(self, root: Path) -> bool:
+        """Whether there is what its label folder is for: any label file, or no need of one."""
+        return self.labels is None or any(Pattern.parse(self.labels).below(root))
 
 
 def every_sample(split: str, samples: list[Sample]) -> list[Sample]:
@@ -32,9 +75,7 @@ def every_tenth_held_out(split: str, samples: list[Sample]) -> list[Sample]:
     """For datasets without official splits: all of them ("all"), every tenth ("val") or the others ("train")."""
     if split == "val":
         return samples[::10]
-    if split == "train":
-        return [sample for i, sample in enumerate(samples) if i % 10]
-    return samples
+    return samples if split == "all" else [sample for i, sample in enumerate(samples) if i % 10]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +87,7 @@ class Layout:
     places: tuple[Place, ...]  # where each split may lie, best first
     # Split -> its folder, which "{split}" stands for in the places; by default all of them lie in one.
     splits: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(("all", "train", "val"), ""))
-    label_space: str | None = None  # None: that of the label tables; "" where there are no labels
+    label_space: str = ""  # "": that of the label tables, or none where there are no labels
     about: About | None = None  # None: a dataset of the user's own
     published: Mapping[str, int] = field(default_factory=dict)  # split -> images that the published dataset holds
     skip: str = ""  # regular expression: names, without suffix, of files that are no part of the dataset
@@ -55,8 +96,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", self.folder or self.name)
-        if self.label_space is None:
-            object.__setattr__(self, "label_space", space_of(self.places[0].table))
+        object.__setattr__(self, "label_space", self.label_space or space_of(self.places[0].table))
 
     def find(self, root: Path, split: str) -> list[Sample]:
         """The samples of a split, sorted. Raises DatasetError where folders, images or labels are missing."""
@@ -68,19 +108,47 @@ class Layout:
             raise DatasetError(self._misplaced(root, split))
         # If no place has labels, the first one is the one to complain about.
         place = next((place for place in present if place.has_labels(root)), present[0])
-        samples = self.part(split, pair(root, place, self))
-        if not samples:
+        samples, faults = self.pairs(root, place)
+        if faults:
+            raise DatasetError(faults[0])
+        own = self.part(split, samples)
+        if not own:
+            names, found = Path(place.images).name, "only images of its other splits" if samples else "none"
             raise DatasetError(
-                f"{root / place.folders[0]}: expected images of the split {split!r} of {self.name}, found only"
-                " images of its other splits, the split is empty; complete the download"
+                f"{root / place.folders[0]}: expected images {names} of the split {split!r} of {self.name}, found"
+                f" {found}, the split is empty; complete the download"
             )
-        return samples
+        return own
 
     def places_of(self, split: str) -> tuple[Place, ...]:
         """Where a split may lie, best first. Raises DatasetError unless `split` is one of the splits."""
         if split not in self.splits:
             raise DatasetError(f"{self.name} has no split {split!r}, expected one of {', '.join(self.splits)}")
         return tuple(place.of(self.splits[split]) for place in self.places)
+
+    def pairs(self, root: Path, place: Place) -> tuple[list[Sample], list[str]]:
+        """Of what lies in a place: the samples that have all their files, sorted by name, and every fault.
+
+        A fault is "<path>: expected ...": a second file of one name, an image without label, a label without image.
+        """
+
+        def sample(image: Path, label: Path | None) -> Sample:
+            return Sample(image.relative_to(root).as_posix(), image, label, self, place.table)
+
+        pattern = Pattern.parse(place.images)
+        folder = root / pattern.folder
+        if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
+            return [sample(folder / name, None) for name in sorted(name for _, name in pattern.below(root))], []
+        images, faults = pattern.by_key(root, self.skip)
+        labels, more = Pattern.parse(place.labels).by_key(root, self.skip)
+        faults += more
+        its_label = f"its label {Path(place.labels).name} in {root / place.folders[1]}"
+        sides = (images, labels, its_label), (labels, images, f"the image of this label in {folder}")
+        for files, others, what in sides:
+            alone = [path for key, path in files.items() if key not in others]
+            many = f"({len(alone)} of {len(files)} lack one); complete the download"
+            faults += [f"{path}: expected {what}, found none {many}" for path in alone]
+        return [sample(path, labels[key]) for key, path in images.items() if key in labels], faults
 
     @property
     def tree(self) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gkd.data.reading import DatasetError, Window
+from gkd.data.reading import Window
 
 
 class Reader(Protocol):
@@ -116,29 +116,16 @@ def list_pairs(root: Path, place: Place, layout: Reader) -> tuple[list[Sample], 
     folder = root / pattern.folder
     if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
         return [sample(folder / name, None) for name in sorted(name for _, name in pattern.below(root))], []
-    label_folder = root / Pattern.parse(place.labels).folder
     images, faults = _by_key(root, pattern, layout.skip)
     masks, more = _by_key(root, Pattern.parse(place.labels), layout.skip)
     faults += more
-    for files, others, what, kind, other in (
-        (images, masks, f"its label {Path(place.labels).name} in {label_folder}", "images", "labels"),
-        (masks, images, f"the image of this label in {folder}", "labels", "images"),
-    ):
+    its_label = f"its label {Path(place.labels).name} in {root / Pattern.parse(place.labels).folder}"
+    its_image = f"the image of this label in {folder}"
+    for files, others, what, other in ((images, masks, its_label, "labels"), (masks, images, its_image, "images")):
         alone = [path for key, path in files.items() if key not in others]
-        many = f"({len(alone)} of {len(files)} {kind} lack one); complete the {other}"
+        many = f"({len(alone)} of {len(files)} lack one); complete the {other}"
         faults += [f"{path}: expected {what}, found none {many}" for path in alone]
     return [sample(path, masks[key]) for key, path in images.items() if key in masks], faults
-
-
-def pair(root: Path, place: Place, layout: Reader) -> list[Sample]:
-    """The samples of a place. Raises DatasetError with the first fault of `list_pairs`, or if there are no images."""
-    samples, faults = list_pairs(root, place, layout)
-    if faults:
-        raise DatasetError(faults[0])
-    if not samples:
-        folder, names = root / place.folders[0], Path(place.images).name
-        raise DatasetError(f"{folder}: expected images {names}, found none, the split is empty; complete the download")
-    return samples
 
 
 def _by_key(root: Path, pattern: Pattern, skip: str) -> tuple[dict[str, Path], list[str]]:

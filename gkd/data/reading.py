@@ -5,15 +5,8 @@ read_label(path, "cityscapes")                  # uint8 train ids (H, W), 255 = 
 read_window(path, (512, 0, 1024, 512))          # uint8 RGB (512, 512, 3) of a large TIFF
 
 Pillow reads photos and labels, tifffile the tiles. An uncompressed tile is mapped where it lies; of a compressed one an
-uncompressed copy is written to .scratch/tiles/ when first asked for (two to four seconds), and mapped from then on. A
-window of 512x512 in random order from RGB tiles of 6000x6000, in ms:
-
-                                  uncompressed     LZW strips     deflate in tiles of 256     installed
-    mapped, as here                        1.2            1.0                         0.9     83 MB with imagecodecs
-    tifffile, decoding its parts             -             60                         2.8
-    rasterio, opened each time              16             33                         7.4     112 MB and six packages
-
-Forked loader processes must not share open files of rasterio, so it would open a tile each time.
+uncompressed copy is written to .scratch/tiles/ when first asked for (two to four seconds), and mapped from then on: a
+window of 512x512 takes 1 ms, where decoding its parts takes 3 to 60 (perf/loading.py).
 """
 
 import hashlib
@@ -47,21 +40,16 @@ def suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels from the header of an image file."""
-    with _faults(path), Image.open(path, formats=FORMATS) as image:
-        return image.size
-
-
 def check_sizes(image: Path, label: Path) -> tuple[int, int]:
     """(width, height) of an image and its label, from their headers. Raises DatasetError where they differ."""
-    image_size, label_size = size_of(image), size_of(label)
-    if image_size != label_size:
-        raise DatasetError(
-            f"{label}: expected the size of its image {image},"
-            f" {image_size[0]}x{image_size[1]}, found {label_size[0]}x{label_size[1]}; download both"
-        )
-    return image_size
+    sizes = []
+    for path in (image, label):
+        with _faults(path), Image.open(path, formats=FORMATS) as opened:
+            sizes.append(opened.size)
+    if sizes[0] != sizes[1]:
+        expected, found = (f"{width}x{height}" for width, height in sizes)
+        raise DatasetError(f"{label}: expected the size of its image {image}, {expected}, found {found}; download both")
+    return sizes[0]
 
 
 def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = False) -> np.ndarray:
@@ -96,10 +84,8 @@ def read_window(path: Path, window: Window | None = None, bands: tuple[int, int,
         state = path.stat()
     pixels = _pixels(path, state.st_size, state.st_mtime_ns)  # (H, W, 3 or more)
     if pixels.shape[-1] <= max(bands):
-        raise DatasetError(
-            f"{path}: expected {max(bands) + 1} bands of 8 bits in colour, found {pixels.shape[-1]};"
-            " use the tile as it was published"
-        )
+        found = f"{pixels.shape[-1]}; use the tile as it was published"
+        raise DatasetError(f"{path}: expected {max(bands) + 1} bands of 8 bits in colour, found {found}")
     x0, y0, x1, y1 = window or (0, 0, *pixels.shape[1::-1])
     part = pixels[y0:y1, x0:x1]
     return np.stack([part[..., band] for band in bands], axis=-1)  # much faster than part[..., bands]
@@ -128,8 +114,7 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
     if unknown:
         raise DatasetError(
             f"{path}: expected ids of the label table {table!r} ({_ranges(labels.known_ids(table))}), found"
-            f" {', '.join(map(str, unknown))} as well;"
-            " check that this is the id file of the dataset and that it was not resized or re-encoded"
+            f" {', '.join(map(str, unknown))}; is it the id file of the dataset, neither resized nor re-encoded?"
         )
     return labels.lut(table)[raw]
 
@@ -150,9 +135,8 @@ def _faults(path: Path) -> Iterator[None]:
         ) from error
     # SyntaxError: what Pillow raises for a broken PNG chunk. The last three: what imagecodecs and tifffile raise.
     except (OSError, SyntaxError, ValueError, RuntimeError, LookupError, struct.error) as error:
-        raise DatasetError(
-            f"{path}: expected a complete image, found a damaged file ({error}); copy or download it again"
-        ) from error
+        what = f"a damaged file ({error}); copy or download it again"
+        raise DatasetError(f"{path}: expected a complete image, found {what}") from error
 
 
 def _ids(path: Path) -> np.ndarray:
@@ -160,10 +144,9 @@ def _ids(path: Path) -> np.ndarray:
     with _faults(path), Image.open(path, formats=FORMATS) as image:
         image.load()
     if image.mode not in ("L", "P"):
-        found = f"{'a colour-coded label' if image.mode.startswith('RGB') else 'another kind of image'} ({image.mode})"
-        raise DatasetError(
-            f"{path}: expected class ids in one 8-bit channel (mode L or P), found {found}; use the dataset's id files"
-        )
+        found = "a colour-coded label" if image.mode.startswith("RGB") else "another kind of image"
+        found += f" ({image.mode}); use the dataset's id files"
+        raise DatasetError(f"{path}: expected class ids in one 8-bit channel (mode L or P), found {found}")
     return np.array(image)
 
 
@@ -174,10 +157,8 @@ def _red_ids(path: Path) -> np.ndarray:
     with _faults(path):
         pixels = imagecodecs.png_decode(path.read_bytes())
     if pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels[..., 0].max() > 255:
-        found = f"{pixels.dtype} of shape {pixels.shape}, red up to {pixels[..., 0].max()}"
-        raise DatasetError(
-            f"{path}: expected a 16-bit RGB label with class ids in red, found {found}; use the labels as published"
-        )
+        found = f"{pixels.dtype} {pixels.shape}, red up to {pixels[..., 0].max()}; use the labels as published"
+        raise DatasetError(f"{path}: expected a 16-bit RGB label with class ids in red, found {found}")
     return pixels[..., 0].astype(np.uint8)
 
 
@@ -223,10 +204,8 @@ def _pixels(path: Path, size: int, changed: int) -> np.ndarray:
 def _check_tile(path: Path, page: Any, size: int) -> None:
     """Raises DatasetError unless a page of tifffile holds all of a colour image of 8 bits, its first row on top."""
     if page.dtype != np.uint8 or page.axes not in ("YXS", "SYX"):
-        raise DatasetError(
-            f"{path}: expected 3 bands of 8 bits in colour, found {page.dtype} of shape {page.shape};"
-            " use the tile as it was published"
-        )
+        found = f"{page.dtype} {page.shape}; use the tile as it was published"
+        raise DatasetError(f"{path}: expected 3 bands of 8 bits in colour, found {found}")
     if page.tags.valueof("Orientation", 1) != 1:
         raise DatasetError(f"{path}: expected the first row on top, found a turned tile; store it upright")
     missing = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) - size

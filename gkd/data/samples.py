@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gkd.data.pairing import Sample
+from gkd.data.layout import Sample
 from gkd.data.reading import DatasetError
 
 Arrays = tuple[np.ndarray, np.ndarray | None]

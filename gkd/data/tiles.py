@@ -5,15 +5,15 @@ any order, see `gkd.data.reading.read_window`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from gkd.data.layout import Layout
-from gkd.data.pairing import Pattern, Sample
+from gkd.data.layout import Layout, Sample
+from gkd.data.patterns import Pattern
 from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_window
 from gkd.data.windows import window_starts
 
@@ -58,13 +58,12 @@ class TileLayout(Layout):
         """The samples of a split, sorted; of tiles the headers are read, and image and label must agree in size."""
         if not root.is_dir() or any(not place.missing(root) for place in self.places_of(split)):
             return super().find(root, split)
-        images, labels = self._tiles(root, split, (name for _, name in TILES.below(root)))
+        below, wanted = sorted(name for _, name in TILES.below(root)), self.tiles[split]
+        images, labels = (_pick(root, below, names, wanted) for names in (self.images, self.labels))
         if not images and not labels:
             return super().find(root, split)  # raises: neither cut images nor tiles
-        for found, other, names, kind in (
-            (images, labels, self.labels, "label"),
-            (labels, images, self.images, "image"),
-        ):
+        sides = (images, labels, self.labels, "label"), (labels, images, self.images, "image")
+        for found, other, names, kind in sides:
             alone = [tile for tile in found if tile not in other]
             if alone:
                 advice = "complete the download" if other else self._advice(root, split, names)
@@ -93,13 +92,6 @@ class TileLayout(Layout):
             return super().read_label(sample)
         return read_label(sample.label, sample.table, self.colours, sample.window)
 
-    def _tiles(self, root: Path, split: str, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, Path]]:
-        """Images and labels of a split by the id of the tile, in the order of `self.tiles`."""
-        below = sorted(names)
-        images, labels = _pick(root, below, self.images), _pick(root, below, self.labels)
-        wanted = self.tiles[split]
-        return {t: images[t] for t in wanted if t in images}, {t: labels[t] for t in wanted if t in labels}
-
     def _cut(self, root: Path, image: Path, label: Path) -> list[Sample]:
         """The windows of a tile. Raises DatasetError where image and label differ in size."""
         below, table = image.relative_to(root), self.places[0].table
@@ -121,18 +113,17 @@ class TileLayout(Layout):
         return f"{super()._misplaced(root, split)} (Nor are there any tiles {expected}, at any depth.)"
 
 
-def _pick(root: Path, below: list[str], names: tuple[TileName, ...]) -> dict[str, Path]:
-    """Id of the tile -> file, by the first of `names` that any file has."""
+def _pick(root: Path, below: list[str], names: tuple[TileName, ...], wanted: tuple[str, ...]) -> dict[str, Path]:
+    """Id of each wanted tile -> file, by the first of `names` that any file has."""
     for name in names:
         found: dict[str, Path] = {}
         for file in below:
             tile = name.tile(file)
             if tile in found:
-                raise DatasetError(
-                    f"{root / file}: expected one file a tile, found also {found[tile]}; remove one of them"
-                )
+                also = f"found also {found[tile]}; remove one of them"
+                raise DatasetError(f"{root / file}: expected one file a tile, {also}")
             if tile is not None:
                 found[tile] = root / file
         if found:
-            return found
+            return {tile: found[tile] for tile in wanted if tile in found}
     return {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import AugmentOp, RandAugment, rand_augment_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
@@ -19,9 +21,6 @@ from torchvision.transforms.v2 import functional as TF
 
 from gkd.data.labels import IGNORE
 from gkd.params import Distillation, TaskLearning
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @contextmanager
@@ -51,16 +50,9 @@ class DistillationView:
     """
 
     def __init__(self, section: Distillation) -> None:
-        self.crop = RandomResizedCropAndInterpolation(
-            tuple(section.image_size), scale=tuple(section.scale), interpolation="bicubic"
-        )
-        shift = int(min(section.image_size) * 0.45)
-        hints = {
-            "translate_const": shift,
-            "img_mean": (124, 116, 104),
-            "interpolation": Image.Resampling.BICUBIC,
-        }
-        self.augment = _rand_augment(section.rand_augment, hints) if section.rand_augment else None
+        size = tuple(section.image_size)
+        self.crop = RandomResizedCropAndInterpolation(size, scale=tuple(section.scale), interpolation="bicubic")
+        self.augment = _rand_augment(section.rand_augment, int(min(size) * 0.45)) if section.rand_augment else None
         self.erase = RandomErasing(section.erase_probability, mode="pixel", device="cpu")
 
     def __call__(self, image: np.ndarray) -> Tensor:
@@ -72,30 +64,27 @@ class DistillationView:
             view = self.augment(view)
         x = torch.from_numpy(np.array(view)).permute(2, 0, 1).float() / 255
         before = x
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
         x = self.erase((x - mean) / std) * std + mean
         return torch.where((x - before).abs() < 1e-5, before, x)  # untouched pixels keep their exact values
 
 
-def _rand_augment(policy: str, hints: dict[str, Any]) -> RandAugment:
-    """timm's RandAugment with at least one bit left by posterising.
+def _rand_augment(policy: str, shift: int) -> RandAugment:
+    """timm's RandAugment, which translates by up to `shift` pixels, with at least one bit left by posterising.
 
     At its largest magnitude, about one view in 650, timm asks for zero bits: a black image with the Pillow of the
     published code, an error with Pillow 13.
     """
+    hints = {"translate_const": shift, "img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC}
     augment = rand_augment_transform(policy, hints)
     for op in augment.ops:
         if op.name.startswith("Posterize"):
-            op.level_fn = _OneBitAtLeast(op)
+            op.level_fn = partial(_one_bit_at_least, op.level_fn)
     return augment
 
 
-class _OneBitAtLeast:
-    def __init__(self, op: AugmentOp) -> None:
-        self.bits = op.level_fn
-
-    def __call__(self, level: float, hparams: dict[str, Any]) -> tuple[int]:
-        return (max(1, self.bits(level, hparams)[0]),)
+def _one_bit_at_least(bits: Callable[..., tuple[int]], level: float, hparams: dict[str, Any]) -> tuple[int]:
+    return (max(1, bits(level, hparams)[0]),)
 
 
 def draw_mask(batch: int, patches: int, ratio: float, probability: float, generator: torch.Generator) -> Tensor:
@@ -119,8 +108,7 @@ class LabelledView:
         self.crop = tuple(section.crop)
         low, high = section.scale
         self.short_edges = [int(self.crop[0] * (low + (high - low) * i / 15)) for i in range(16)]
-        self.max_long_edge = section.max_long_edge
-        self.max_share = section.max_class_share
+        self.max_long_edge, self.max_share = section.max_long_edge, section.max_class_share
         # v2.RandomPhotometricDistort would also permute the channels, which the published pipeline does not.
         jitter = {"contrast": (0.5, 1.5)}, {"saturation": (0.5, 1.5)}, {"hue": 0.1}
         self.distort = v2.Compose([v2.RandomApply([v2.ColorJitter(**options)], p=0.5) for options in jitter])
@@ -140,7 +128,10 @@ class LabelledView:
         if random.random() < 0.5:
             x = (x + random.uniform(-32, 32) / 255).clamp(0, 1)
         x = self.distort(x)
-        return self._pad(x, IMAGENET_MEAN), self._pad(y, (IGNORE,))[0].long()
+        edges = [0, 0, self.crop[1] - x.shape[2], self.crop[0] - x.shape[1]]  # to the crop, right and below
+        if any(edges):  # the mean colour is zero once normalised
+            x, y = TF.pad(x, edges, fill=list(IMAGENET_DEFAULT_MEAN)), TF.pad(y, edges, fill=IGNORE)
+        return x, y[0].long()
 
     def _size(self, shape: Sequence[int]) -> list[int]:
         factor = random.choice(self.short_edges) / min(shape)
@@ -157,11 +148,3 @@ class LabelledView:
             if (counts > 0).sum() > 1 and counts.max() < self.max_share * counts.sum():
                 break
         return top, left
-
-    def _pad(self, x: Tensor, fill: Sequence[float]) -> Tensor:
-        """Pad right and below to the crop: images with the mean colour, so zero once normalised; labels with void."""
-        if tuple(x.shape[1:]) == self.crop:
-            return x
-        out = torch.tensor(fill, dtype=x.dtype).view(-1, 1, 1).repeat(1, *self.crop)
-        out[:, : x.shape[1], : x.shape[2]] = x
-        return out

@@ -12,8 +12,7 @@ from pkgutil import iter_modules
 from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
 from gkd.data.domains import Benchmark, Source
-from gkd.data.layout import Layout
-from gkd.data.pairing import Sample
+from gkd.data.layout import Layout, Sample
 from gkd.data.reading import DatasetError
 from gkd.data.samples import SegmentationData, concatenate
 from gkd.params import Params

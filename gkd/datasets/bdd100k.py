@@ -1,8 +1,7 @@
 """BDD100K, the 10k images with semantic labels (train ids). The release of 2018 used other folders."""
 
 from gkd.data.domains import Domain
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place
 
 TARGET = Domain("bdd100k", "bdd100k", "val")
 

@@ -4,8 +4,7 @@ File names begin with the drive. "day" and "dusk" are the two parts of the train
 """
 
 from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place, Sample
+from gkd.data.layout import About, Layout, Place, Sample
 
 _DRIVES = {"day": ("0016E5", "0006R0"), "dusk": ("0001TP",)}
 

@@ -1,8 +1,7 @@
 """Cityscapes (gtFine): the official labelIds, or labelTrainIds (made by its scripts) where they are alone."""
 
 from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place
 from gkd.datasets import acdc
 
 _IMAGES = "leftImg8bit/{split}/*_leftImg8bit.png"

@@ -5,8 +5,7 @@ The published code trains on every image ("all"); no official split is in use. W
 """
 
 from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About, Layout, every_tenth_held_out
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place, every_tenth_held_out
 from gkd.datasets import acdc, bdd100k, cityscapes, mapillary, synthia, urbansyn
 
 GTAV = Layout(

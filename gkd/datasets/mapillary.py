@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gkd.data.domains import Domain
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place, Sample
+from gkd.data.layout import About, Layout, Place, Sample
 from gkd.data.reading import read_photo
 
 

@@ -7,8 +7,7 @@ their labels are those of the IRRG target. We hold out three train tiles ("hold-
 """
 
 from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About
-from gkd.data.pairing import Place, Sample
+from gkd.data.layout import About, Place, Sample
 from gkd.data.reading import Encoding
 from gkd.data.tiles import TileLayout, TileName
 from gkd.datasets import rescuenet, vaihingen

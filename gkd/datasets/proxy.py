@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Pattern, Place, Sample
+from gkd.data.layout import About, Layout, Place, Sample
+from gkd.data.patterns import Pattern
 from gkd.data.reading import DatasetError
 from gkd.data.tars import members, read_member
 
@@ -44,7 +44,6 @@ class ProxyLayout(Layout):
 
 PROXY = ProxyLayout(
     name="proxy",
-    label_space="",
     places=(Place(f"train/{_IMAGES}"), Place(_IMAGES)),
     splits={"train": ""},
     published={"train": 1_281_167},  # ImageNet-1k; any other folder of images serves as well

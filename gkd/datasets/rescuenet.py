@@ -5,8 +5,7 @@ known; this grouping is our own (gkd/data/tables/rescuenet.csv).
 """
 
 from gkd.data.domains import Domain
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place
 
 TARGET = Domain("rescuenet", "rescuenet", "test")
 

@@ -4,8 +4,7 @@ There is no official split: every tenth image is held out ("val"), as for GTAV. 
 """
 
 from gkd.data.domains import Domain
-from gkd.data.layout import About, Layout, every_tenth_held_out
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place, every_tenth_held_out
 
 ALL = Domain("synthia", "synthia", "all")
 

@@ -5,8 +5,7 @@ split.
 """
 
 from gkd.data.domains import Domain
-from gkd.data.layout import About
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Place
 from gkd.data.tiles import TileLayout, TileName
 
 TRAIN = tuple("1 3 5 7 11 13 15 17 21 23 26 28 30 32 34 37".split())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gkd.data.layout import Layout
-from gkd.data.pairing import list_pairs
 from gkd.data.tiles import TILES, TileLayout
 from gkd.datasets import DatasetError, Sample
 
@@ -46,7 +45,7 @@ def list_split(layout: Layout, root: Path, split: str) -> tuple[list[Sample], li
     present = [place for place in layout.places_of(split) if not place.missing(root)]
     place = next((place for place in present if place.has_labels(root)), present[0] if present else None)
     if place is not None and place.labels is not None:
-        samples, faults = list_pairs(root, place, layout)
+        samples, faults = layout.pairs(root, place)
         return layout.part(split, samples), [as_problem(DatasetError(fault), root) for fault in faults] or [first]
     if place is None and isinstance(layout, TileLayout):
         samples, problems = _tile_by_tile(layout, root, split)

@@ -5,62 +5,39 @@ from itertools import product
 
 import pytest
 
-from gkd.data.domains import Domain
 from gkd.datasets import official
 from gkd.methods import NAMES
 from gkd.workspace.plan import member
 
 KNOWN = official()
 SOURCES, BENCHMARKS = KNOWN.sources, KNOWN.benchmarks
-DOMAINS = list(
-    dict.fromkeys(
-        [d for source in SOURCES.values() for d in (*source.train, *source.full, source.validation)]
-        + [target for benchmark in BENCHMARKS.values() for target in benchmark.targets]
-    )
-)
-JOINED = ("gtav-synthia", "gtav-synthia-urbansyn")
 
 
-@pytest.mark.parametrize("domain", DOMAINS, ids=lambda domain: domain.name)
-def test_domains_are_splits_of_datasets(domain: Domain) -> None:
-    assert domain.split in KNOWN.layouts[domain.dataset].splits
-
-
-def test_a_name_means_one_split_and_a_split_has_one_name() -> None:
-    names = {domain.name for domain in DOMAINS}
-    assert len(names) == len(set(DOMAINS)) == len({(domain.dataset, domain.split) for domain in DOMAINS})
+def test_a_name_means_one_split_of_a_dataset_and_a_split_has_one_name() -> None:
+    domains = {domain for source in SOURCES.values() for domain in source.domains}
+    domains |= {target for benchmark in BENCHMARKS.values() for target in benchmark.targets}
+    assert len(domains) == len({domain.name for domain in domains}) == len({domain[1:] for domain in domains})
+    assert set(KNOWN.domains.values()) == domains
+    assert all(domain.split in KNOWN.layout(domain.dataset).splits for domain in domains)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=lambda benchmark: benchmark.name)
 def test_source_and_targets_share_classes_but_no_images(benchmark) -> None:
     source = SOURCES[benchmark.source]
-    for domain in (*source.train, *source.full, source.validation, *benchmark.targets):
-        assert KNOWN.layouts[domain.dataset].label_space == source.label_space
-    assert not {*source.train, *source.full, source.validation} & set(benchmark.targets)
-    assert source.validation not in source.train
+    for domain in (*source.domains, *benchmark.targets):
+        assert KNOWN.layout(domain.dataset).label_space == source.label_space
+    assert not set(source.domains) & set(benchmark.targets) and source.validation not in source.train
 
 
 def test_classes_of_a_source() -> None:
-    assert {name: len(source.classes) for name, source in SOURCES.items()} == {
-        "gtav": 19,
-        "cityscapes": 19,
-        "potsdam": 6,
-        "camvid": 11,
-        "gtav-synthia": 19,
-        "gtav-synthia-urbansyn": 19,
-        "potsdam-rescue": 5,
-        "potsdam-irrg-rescue": 5,
-    }
+    counts = {name: len(source.classes) for name, source in SOURCES.items()}
+    streets = dict.fromkeys(("gtav", "cityscapes", "gtav-synthia", "gtav-synthia-urbansyn"), 19)
+    assert counts == {**streets, "potsdam": 6, "camvid": 11, "potsdam-rescue": 5, "potsdam-irrg-rescue": 5}
 
 
 def test_targets_and_benchmarks_of_a_source() -> None:
     assert [target.name for target in KNOWN.targets_of("gtav")] == ["cityscapes", "bdd100k", "mapillary"]
-    assert [target.split for target in KNOWN.targets_of("cityscapes")] == [
-        "night-val",
-        "snow-val",
-        "fog-val",
-        "rain-val",
-    ]
+    assert [target.split for target in KNOWN.targets_of("cityscapes")] == "night-val snow-val fog-val rain-val".split()
     assert [benchmark.name for benchmark in KNOWN.benchmarks_of("camvid")] == ["camvid-dusk"]
     assert sum(len(KNOWN.benchmarks_of(source, BENCHMARKS)) for source in SOURCES) == len(BENCHMARKS)
     with pytest.raises(ValueError, match="'gta'.*gtav"):

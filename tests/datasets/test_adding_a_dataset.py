@@ -12,8 +12,7 @@ FILE = '''
 """KITTI semantic segmentation, 2015: 200 street images with Cityscapes ids."""
 
 from gkd.data.domains import Benchmark, Domain
-from gkd.data.layout import About, Layout
-from gkd.data.pairing import Place
+from gkd.data.layout import About, Layout, Place
 
 KITTI = Layout(
     name="kitti",

@@ -1,0 +1,62 @@
+"""Files that a pattern names: a folder, and names with one star, whose meaning is the key that pairs two files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Pattern(NamedTuple):
+    """Files of a folder, at any depth: "rgb/rgb_*.png" -> those below rgb/ whose names begin and end so.
+
+    The case of endings is ignored; "*.{jpg,png}" names several of them. See `Pattern.parse`.
+    """
+
+    folder: str
+    start: str
+    ends: tuple[str, ...]
+
+    @staticmethod
+    @lru_cache
+    def parse(text: str) -> Pattern:
+        """Raises ValueError unless `text` is folder/start*end, or folder/**/start*end, which means the same."""
+        folder, _, name = text.removeprefix("./").replace("/**/", "/").rpartition("/")
+        match = re.fullmatch(r"([^*{}]*)\*([^*{}]*)(?:\{([^*{}]+)\})?", name)
+        start, end, several = match.groups() if match else ("", "", "")
+        ends = tuple(end + part for part in (several or "").split(","))
+        if not all("." in end for end in ends) or re.search(r"[*{}]", folder):
+            raise ValueError(f"{text!r}: expected a folder and names with one star, such as images/*.png")
+        return Pattern(folder or ".", start, ends)
+
+    def below(self, root: Path) -> Iterator[tuple[str, str]]:
+        """(key, name) of the files: name is the posix path below the folder, key is what the star stands for.
+
+        Hidden files and folders are left out (macOS leaves "._x.png" behind).
+        """
+        folder = root / self.folder
+        for where, folders, names in os.walk(folder, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            prefix = Path(where).relative_to(folder)
+            for name in names:
+                end = next((end for end in self.ends if name.lower().endswith(end.lower())), None)
+                if end is not None and name.startswith(self.start) and not name.startswith("."):
+                    key = name[len(self.start) : len(name) - len(end)]
+                    yield (prefix / key).as_posix(), (prefix / name).as_posix()
+
+    def by_key(self, root: Path, skip: str) -> tuple[dict[str, Path], list[str]]:
+        """Key -> file, in the order of the keys, without those like `skip`; a fault for each further file of a key."""
+        folder, faults = root / self.folder, []
+        found: dict[str, Path] = {}
+        for key, name in sorted(self.below(root)):
+            if skip and re.fullmatch(skip, key):
+                continue
+            if key in found:
+                other = found[key].relative_to(folder).as_posix()
+                faults.append(f"{folder / name}: expected one file a name, found also {other}; remove one of them")
+            else:
+                found[key] = folder / name
+        return found, faults
