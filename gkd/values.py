@@ -72,7 +72,7 @@ Scale = Annotated[
 ]
 AreaScale = Annotated[Scale, AfterValidator(expect("shares of a photo's area, at most 1", lambda ends: ends[1] <= 1))]
 Distinct = AfterValidator(expect("each value once", lambda values: len(set(values)) == len(values)))
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*([_-][a-z0-9]+)*$")]  # it becomes part of file names
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]  # it becomes part of file names
 Several = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Options = Annotated[dict[str, Any], AfterValidator(expect("text and finite numbers", _plain))]
 Weights = Annotated[str, AfterValidator(expect(WEIGHTS, re.compile(FILES).fullmatch))]

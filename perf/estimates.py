@@ -29,7 +29,7 @@ from gkd.qsd import Objective
 from gkd.segmentation.decoders import Segmentor, build_decoder
 
 PRESETS = ("paper-base", "paper", "paper-f2f-base", "paper-f2f")
-ROWS = ("teacher", "none", "none-frozen", "kd", "gkd")
+ROWS = ("teacher", "none", "none_frozen", "kd", "gkd")
 TOKENS, OFF = (256, 576, 1024, 2304, 4096), 0.02
 PARTS = {"teacher": "teacher", "student": "student,", "heads": "QSD", "decoder": "decoder"}
 

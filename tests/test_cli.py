@@ -52,7 +52,7 @@ def edit(root: Path, *changes: tuple[str, str]) -> None:
     [
         ([("/mini/teacher.safetensors", "/hub/absent.pth")], ["the weights file weights/hub/absent.pth of "]),
         (
-            [("seeds: [0]", "seeds: [-1]"), ("name: vit_tiny_patch16_224", "name: vit_tny"), ("gtav-val:", "gta:")],
+            [("seeds: [0]", "seeds: [-1]"), ("name: vit_tiny_patch16_224", "name: vit_tny"), ("gtav_val:", "gta:")],
             [
                 "params.yaml: profiles.tiny.plan.seeds.0: expected ",
                 "params.yaml: profiles.tiny.evaluate.bounds: unknown name 'gta'; known: ",

@@ -29,5 +29,5 @@ CAMVID = Layout(
         size="367 train and 101 val images of 480x360, names <drive>_<frame>, ids 0..11 (11 = void)",
     ),
 )
-SOURCES = (Source("camvid", (Domain("camvid-day", "camvid", "day"),), Domain("camvid-val", "camvid", "val"), "camvid"),)
-BENCHMARKS = (Benchmark("camvid-dusk", "camvid", (Domain("camvid-dusk", "camvid", "dusk"),)),)
+SOURCES = (Source("camvid", (Domain("camvid_day", "camvid", "day"),), Domain("camvid_val", "camvid", "val"), "camvid"),)
+BENCHMARKS = (Benchmark("camvid-dusk", "camvid", (Domain("camvid_dusk", "camvid", "dusk"),)),)

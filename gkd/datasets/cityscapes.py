@@ -22,5 +22,5 @@ CITYSCAPES = Layout(
     ),
 )
 
-SOURCE = Source("cityscapes", (Domain("cityscapes-train", "cityscapes", "train"),), TARGET, "cityscapes")
+SOURCE = Source("cityscapes", (Domain("cityscapes_train", "cityscapes", "train"),), TARGET, "cityscapes")
 BENCHMARK = Benchmark("cityscapes-acdc", "cityscapes", acdc.TARGETS)

@@ -22,7 +22,7 @@ GTAV = Layout(
     ),
 )
 
-_TRAIN, _ALL, _VAL = (Domain(f"gtav-{split}", "gtav", split) for split in ("train", "all", "val"))
+_TRAIN, _ALL, _VAL = (Domain(f"gtav_{split}", "gtav", split) for split in ("train", "all", "val"))
 
 
 def _source(name: str, *others: Domain) -> Source:
@@ -36,14 +36,14 @@ def _source(name: str, *others: Domain) -> Source:
 
 SOURCES = (
     _source("gtav"),
-    _source("gtav-synthia", synthia.ALL),
-    _source("gtav-synthia-urbansyn", synthia.ALL, urbansyn.ALL),
+    _source("gtav_synthia", synthia.ALL),
+    _source("gtav_synthia_urbansyn", synthia.ALL, urbansyn.ALL),
 )
 _DRIVING = (cityscapes.TARGET, bdd100k.TARGET, mapillary.TARGET)
 BENCHMARKS = (
     *(Benchmark(f"gtav-{target.name}", "gtav", (target,)) for target in _DRIVING),
     # The paper prints one number for ACDC here (Table 6) and does not say how it joins the four conditions.
     Benchmark("gtav-acdc", "gtav", acdc.TARGETS, on_request=True),
-    Benchmark("gtav-synthia-driving", "gtav-synthia", _DRIVING),
-    Benchmark("gtav-synthia-urbansyn-driving", "gtav-synthia-urbansyn", _DRIVING),
+    Benchmark("gtav_synthia-driving", "gtav_synthia", _DRIVING),
+    Benchmark("gtav_synthia_urbansyn-driving", "gtav_synthia_urbansyn", _DRIVING),
 )

@@ -3,7 +3,7 @@
 Read from the official tiles, or from files cut beforehand as mmsegmentation does.
 
 The published code trains on all tiles of "train". The official "val" tiles are no place to choose a learning rate:
-their labels are those of the IRRG target. We hold out three train tiles ("hold-out") and train on the rest ("fit").
+their labels are those of the IRRG target. We hold out three train tiles ("hold_out") and train on the rest ("fit").
 """
 
 from gkd.data.domains import Benchmark, Domain, Source
@@ -26,25 +26,25 @@ _IMAGES = {
 
 
 def _part(split: str, samples: list[Sample]) -> list[Sample]:
-    if split not in ("fit", "hold-out"):
+    if split not in ("fit", "hold_out"):
         return samples
     held = ["_".join(sample.image.stem.split("_")[:2]) in HELD_OUT for sample in samples]
-    return [sample for sample, out in zip(samples, held, strict=True) if out == (split == "hold-out")]
+    return [sample for sample, out in zip(samples, held, strict=True) if out == (split == "hold_out")]
 
 
 def _layout(channels: str, variant: str = "", table: str = "isprs", colours: Encoding = "colours") -> TileLayout:
     return TileLayout(
-        name=f"potsdam-{channels.lower()}{variant}",
+        name=f"potsdam_{channels.lower()}{variant}",
         folder="potsdam",
         places=(Place(f"{channels}/img_dir/{{split}}/*.png", f"{channels}/ann_dir/{{split}}/*.png", table),),
-        splits={"train": "train", "val": "val", "fit": "train", "hold-out": "train"},
+        splits={"train": "train", "val": "val", "fit": "train", "hold_out": "train"},
         published={"train": 3_456, "val": 2_016},
         part=_part,
         tiles={
             "train": TRAIN,
             "val": VAL,
             "fit": tuple(tile for tile in TRAIN if tile not in HELD_OUT),
-            "hold-out": HELD_OUT,
+            "hold_out": HELD_OUT,
         },
         images=_IMAGES[channels],
         labels=(TileName("top_potsdam_<tile>_label_noBoundary.tif"), TileName("top_potsdam_<tile>_label.tif")),
@@ -62,25 +62,25 @@ LAYOUTS = (
     _layout("RGB"),
     _layout("IRRG"),
     # Colours of label tiles as mmsegmentation decodes them: tile 4_12 and most cars of 6_7 are lost.
-    _layout("RGB", "-exact", colours="exact colours"),
+    _layout("RGB", "_exact", colours="exact colours"),
     # With the five classes for transfer to RescueNet, which are our own (gkd.data.labels).
-    _layout("RGB", "-rescue", table="isprs_rescue"),
-    _layout("IRRG", "-rescue", table="isprs_rescue"),
+    _layout("RGB", "_rescue", table="isprs_rescue"),
+    _layout("IRRG", "_rescue", table="isprs_rescue"),
 )
 
 
 def _source(name: str, dataset: str, label_space: str) -> Source:
-    fit, hold_out, full = (Domain(f"{dataset}-{split}", dataset, split) for split in ("fit", "hold-out", "train"))
+    fit, hold_out, full = (Domain(f"{dataset}_{split}", dataset, split) for split in ("fit", "hold_out", "train"))
     return Source(name, (fit,), hold_out, label_space, full=(full,))
 
 
 SOURCES = (
-    _source("potsdam", "potsdam-rgb", "isprs"),
-    _source("potsdam-rescue", "potsdam-rgb-rescue", "rescue"),
-    _source("potsdam-irrg-rescue", "potsdam-irrg-rescue", "rescue"),
+    _source("potsdam_rgb", "potsdam_rgb", "isprs"),
+    _source("potsdam_rescue", "potsdam_rgb_rescue", "rescue"),
+    _source("potsdam_irrg_rescue", "potsdam_irrg_rescue", "rescue"),
 )
 BENCHMARKS = (
-    Benchmark("potsdam-isprs", "potsdam", (Domain("potsdam-irrg", "potsdam-irrg", "val"), vaihingen.TARGET)),
-    Benchmark("potsdam-rescuenet", "potsdam-rescue", (rescuenet.TARGET,)),
-    Benchmark("potsdam-irrg-rescuenet", "potsdam-irrg-rescue", (rescuenet.TARGET,)),
+    Benchmark("potsdam_rgb-isprs", "potsdam_rgb", (Domain("potsdam_irrg", "potsdam_irrg", "val"), vaihingen.TARGET)),
+    Benchmark("potsdam_rescue-rescuenet", "potsdam_rescue", (rescuenet.TARGET,)),
+    Benchmark("potsdam_irrg_rescue-rescuenet", "potsdam_irrg_rescue", (rescuenet.TARGET,)),
 )

@@ -10,7 +10,7 @@ from gkd.data.tiles import TileLayout, TileName
 
 TRAIN = tuple("1 3 5 7 11 13 15 17 21 23 26 28 30 32 34 37".split())
 VAL = tuple("2 4 6 8 10 12 14 16 20 22 24 27 29 31 33 35 38".split())
-TARGET = Domain("vaihingen-irrg", "vaihingen", "val")
+TARGET = Domain("vaihingen_irrg", "vaihingen", "val")
 
 VAIHINGEN = TileLayout(
     name="vaihingen",

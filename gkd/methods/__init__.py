@@ -25,7 +25,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
+NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 @dataclass(frozen=True)
@@ -96,4 +96,4 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 def _module(name: str) -> ModuleType:
     if name not in NAMES:
         raise ValueError(f"unknown method {name!r}; known: {', '.join(NAMES)}")
-    return import_module(f"{__name__}.{name.replace('-', '_')}")
+    return import_module(f"{__name__}.{name}")

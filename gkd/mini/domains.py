@@ -1,6 +1,6 @@
 """The styles of the suite's domains, as data.
 
-The sources (gtav, cityscapes, potsdam-rgb) vary little from scene to scene.
+The sources (gtav, cityscapes, potsdam_rgb) vary little from scene to scene.
 """
 
 from __future__ import annotations
@@ -44,36 +44,36 @@ DOMAIN_STYLES: dict[str, Style] = {
         cast=(-0.05, 0.01, 0.07), cars=0.5, people=0.55, trees=0.65, furniture=0.75, camera_height=1.9,
         horizon=0.48, offset=0.5, focal=0.58, storeys=2.5, ego=0.01, jitter=0.08,
     ),
-    "acdc-night": Style(
+    "acdc_night": Style(
         building=(0.04, 0.0, -0.04), sky=(-0.05, -0.05, 0.0), saturation=0.85, texture=1.2, gain=1.0,
         gamma=0.75, night=0.72, lamps=1.0, noise=0.035, blur=0.5, vignette=0.2, cast=(0.08, 0.0, -0.04),
         cars=0.5, people=0.4, trees=0.5, furniture=0.8, camera_height=1.35, horizon=0.42, offset=0.9,
         focal=0.8, storeys=3.5, ego=0.08, jitter=0.03,
     ),
-    "acdc-snow": Style(
+    "acdc_snow": Style(
         ground=(0.03, 0.03, 0.05), building=(0.0, 0.0, 0.03), vegetation=(-0.03, -0.05, 0.0),
         sky=(0.12, 0.12, 0.06), saturation=0.5, contrast=0.9, texture=1.1, gain=0.98, gamma=0.95, fog=0.012,
         snow=0.85, noise=0.02, blur=0.5, vignette=0.1, cast=(-0.04, 0.0, 0.06), cars=0.5, people=0.4,
         trees=0.6, furniture=0.6, camera_height=1.35, horizon=0.42, offset=0.9, focal=0.8, storeys=3.5,
         ego=0.08, jitter=0.03,
     ),
-    "acdc-fog": Style(
+    "acdc_fog": Style(
         ground=(0.02, 0.03, 0.03), building=(-0.02, 0.0, 0.0), vegetation=(0.0, -0.03, 0.0),
         sky=(0.12, 0.12, 0.08), saturation=0.55, contrast=0.8, texture=0.9, gain=0.9, gamma=1.1, fog=0.045,
         noise=0.02, blur=0.65, vignette=0.2, cast=(0.0, 0.02, 0.02), cars=0.5, people=0.4, trees=0.7,
         furniture=0.6, camera_height=1.35, horizon=0.42, offset=0.9, focal=0.8, storeys=2.5, ego=0.08,
         jitter=0.03,
     ),
-    "acdc-rain": Style(
+    "acdc_rain": Style(
         ground=(-0.07, -0.05, -0.03), building=(-0.04, -0.03, 0.0), vegetation=(-0.03, -0.02, 0.02),
         sky=(0.05, 0.05, 0.0), saturation=0.65, contrast=1.05, texture=1.1, gain=0.95, gamma=0.95, fog=0.01,
         rain=0.8, noise=0.028, blur=0.5, vignette=0.2, cast=(-0.04, 0.01, 0.06), cars=0.6, people=0.4,
         trees=0.6, furniture=0.7, camera_height=1.35, horizon=0.42, offset=0.9, focal=0.8, storeys=3.5,
         ego=0.08, jitter=0.03,
     ),
-    "potsdam-rgb": _POTSDAM,
-    "potsdam-irrg": replace(_POTSDAM, bands=IRRG),  # the same ground, seen through other bands
-    "vaihingen-irrg": Style(
+    "potsdam_rgb": _POTSDAM,
+    "potsdam_irrg": replace(_POTSDAM, bands=IRRG),  # the same ground, seen through other bands
+    "vaihingen_irrg": Style(
         kind="overhead", bands=IRRG, ground=(-0.05, -0.02, 0.02), building=(0.1, -0.01, -0.05),
         vegetation=(0.03, 0.05, 0.0), terrain=(-0.03, 0.05, 0.02), thing=(0.0, 0.03, 0.06), saturation=1.15,
         contrast=1.15, texture=1.4, texture_scale=0.8, gain=0.95, gamma=1.15, gradient=0.1, noise=0.025,

@@ -115,8 +115,8 @@ def _acdc(root: Path, seed: int, sizes: Sizes) -> None:
         for k in range(sizes.acdc):
             sequence = f"GOPR{1000 + 10 * number + k % 3:04}"
             stem = f"{sequence}_frame_{k // 3 * 30 + 30:06}"
-            domain = f"acdc-{condition}"
-            image, parts = draw_street_parts(stream(seed, domain, k), DOMAIN_STYLES[domain])
+            style = DOMAIN_STYLES[f"acdc_{condition}"]
+            image, parts = draw_street_parts(stream(seed, f"acdc-{condition}", k), style)
             save_image(root / "rgb_anon" / condition / "val" / sequence / f"{stem}_rgb_anon.png", image)
             label = TRAIN_IDS[parts]
             save_label(root / "gt" / condition / "val" / sequence / f"{stem}_gt_labelTrainIds.png", label)
@@ -134,7 +134,7 @@ def _potsdam(root: Path, seed: int, sizes: Sizes) -> None:
         for k in range(size):
             name = f"{tiles[k % len(tiles)]}_{_window(k // len(tiles))}.png"
             for bands in ("RGB", "IRRG"):  # the same stream draws the same ground
-                style = DOMAIN_STYLES[f"potsdam-{bands.lower()}"]
+                style = DOMAIN_STYLES[f"potsdam_{bands.lower()}"]
                 image, label = draw_overhead(stream(seed, f"potsdam-{split}", k), style, WINDOW)
                 save_image(root / bands / "img_dir" / split / name, image)
                 save_label(root / bands / "ann_dir" / split / name, with_boundary(label))
@@ -143,7 +143,7 @@ def _potsdam(root: Path, seed: int, sizes: Sizes) -> None:
 def _vaihingen(root: Path, seed: int, sizes: Sizes) -> None:
     for k in range(sizes.vaihingen_val):
         name = f"area{AREAS[k % len(AREAS)]}_{_window(k // len(AREAS))}.png"
-        image, label = draw_overhead(stream(seed, "vaihingen-val", k), DOMAIN_STYLES["vaihingen-irrg"], WINDOW)
+        image, label = draw_overhead(stream(seed, "vaihingen-val", k), DOMAIN_STYLES["vaihingen_irrg"], WINDOW)
         save_image(root / "img_dir/val" / name, image)
         save_label(root / "ann_dir/val" / name, with_boundary(label))
 

@@ -22,14 +22,14 @@ NAMES = {
     # The paper prints one number for ACDC here (Table 6) and does not say how it joins the four conditions.
     "gtav-acdc": Names("GTAV to ACDC", f"{_ACDC} (ours)"),
     "cityscapes-acdc": Names("Cityscapes to ACDC", _ACDC),
-    "potsdam-isprs": Names("Potsdam-RGB to Potsdam-IRRG and Vaihingen-IRRG", "Avg(P-I,V-I)"),
+    "potsdam_rgb-isprs": Names("Potsdam-RGB to Potsdam-IRRG and Vaihingen-IRRG", "Avg(P-I,V-I)"),
     "camvid-dusk": Names("CamVid day to dusk"),
-    "gtav-synthia-driving": Names("GTAV and SYNTHIA to Cityscapes, BDD100K and Mapillary", f"{_DRIVING} (ours)"),
-    "gtav-synthia-urbansyn-driving": Names(
+    "gtav_synthia-driving": Names("GTAV and SYNTHIA to Cityscapes, BDD100K and Mapillary", f"{_DRIVING} (ours)"),
+    "gtav_synthia_urbansyn-driving": Names(
         "GTAV, SYNTHIA and UrbanSyn to Cityscapes, BDD100K and Mapillary", f"{_DRIVING} (ours)"
     ),
-    "potsdam-rescuenet": Names("Potsdam-RGB to RescueNet (five classes, our grouping)"),
-    "potsdam-irrg-rescuenet": Names("Potsdam-IRRG to RescueNet (five classes, our grouping)"),
+    "potsdam_rescue-rescuenet": Names("Potsdam-RGB to RescueNet (five classes, our grouping)"),
+    "potsdam_irrg_rescue-rescuenet": Names("Potsdam-IRRG to RescueNet (five classes, our grouping)"),
 }
 AVERAGES = {names.average for names in NAMES.values()} - {None}
 

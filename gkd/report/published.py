@@ -12,7 +12,7 @@ from gkd.report.tables import Table
 
 ORIGINS = ("printed", "digitised", "secondary")  # from the most to the least direct
 COLUMNS = "table setting teacher student method arch source_domain target miou origin".split()
-SOURCES = {"gtav": "GTAV", "cityscapes": "Cityscapes", "potsdam": "Potsdam-RGB"}  # as the paper names them
+SOURCES = {"gtav": "GTAV", "cityscapes": "Cityscapes", "potsdam_rgb": "Potsdam-RGB"}  # as the paper names them
 METHODS = {"No KD": "no KD", "Vanilla KD": "Vanilla KD", "GKD": "GKD"}  # our label to the paper's
 
 
@@ -44,8 +44,8 @@ def published(
         own = chosen[chosen["method"] == name].sort_values("origin", key=lambda o: o.map(ORIGINS.index))
         if own.empty:
             raise ValueError(f"the paper's numbers hold no {name!r} for {setting}, {source}, {arch}")
-        first = {target.casefold(): (v, o) for target, v, o in own[["target", "miou", "origin"]].to_numpy()[::-1]}
-        found = {column: first[column.casefold()] for column in wanted if column.casefold() in first}
+        first = {_plain(target): (v, o) for target, v, o in own[["target", "miou", "origin"]].to_numpy()[::-1]}
+        found = {column: first[_plain(column)] for column in wanted if _plain(column) in first}
         origins = sorted({origin for _, origin in found.values()}, key=ORIGINS.index)
         table.loc[row, list(wanted)] = "-"
         for column, (value, origin) in found.items():
@@ -72,3 +72,8 @@ def paper_table(paper: pd.DataFrame, plan: Plan, known: Catalogue) -> Table | No
     joined = origins.agg(lambda row: ", ".join(filter(None, dict.fromkeys(row))), axis=1)
     text = pd.concat(parts, axis=1).assign(origin=joined)
     return Table("published", "Published numbers, not reproduced here.", text)
+
+
+def _plain(target: str) -> str:
+    """ACDC-night of the paper is our acdc_night."""
+    return target.casefold().replace("-", "_")

@@ -1,6 +1,6 @@
 """Task learning: a decoder on source labels, its learning rate chosen on the source's own validation part.
 
-validation = EvaluationSet("gtav-val", images, classes=19, protocol=params.evaluate)
+validation = EvaluationSet("gtav_val", images, classes=19, protocol=params.evaluate)
 trained = choose(model, data, validation, section=params.task_learning, run=Run("my run"))
 """
 

@@ -31,14 +31,14 @@ def test_source_and_targets_share_classes_but_no_images(benchmark) -> None:
 
 def test_classes_of_a_source() -> None:
     counts = {name: len(source.classes) for name, source in SOURCES.items()}
-    streets = dict.fromkeys(("gtav", "cityscapes", "gtav-synthia", "gtav-synthia-urbansyn"), 19)
-    assert counts == {**streets, "potsdam": 6, "camvid": 11, "potsdam-rescue": 5, "potsdam-irrg-rescue": 5}
+    streets = dict.fromkeys(("gtav", "cityscapes", "gtav_synthia", "gtav_synthia_urbansyn"), 19)
+    assert counts == {**streets, "potsdam_rgb": 6, "camvid": 11, "potsdam_rescue": 5, "potsdam_irrg_rescue": 5}
 
 
 def test_targets_and_benchmarks_of_a_source() -> None:
     assert [target.name for target in KNOWN.targets_of("gtav")] == ["cityscapes", "bdd100k", "mapillary"]
-    assert [target.split for target in KNOWN.targets_of("cityscapes")] == "night-val snow-val fog-val rain-val".split()
-    assert [benchmark.name for benchmark in KNOWN.benchmarks_of("camvid")] == ["camvid-dusk"]
+    assert [target.split for target in KNOWN.targets_of("cityscapes")] == "night_val snow_val fog_val rain_val".split()
+    assert [benchmark.name for benchmark in KNOWN.benchmarks_of("camvid")] == ["camvid_dusk"]
     assert sum(len(KNOWN.benchmarks_of(source, BENCHMARKS)) for source in SOURCES) == len(BENCHMARKS)
     with pytest.raises(ValueError, match="'gta'.*gtav"):
         KNOWN.targets_of("gta")
@@ -48,7 +48,7 @@ def test_a_benchmark_on_request_adds_its_targets() -> None:
     (acdc,) = (benchmark for benchmark in BENCHMARKS.values() if benchmark.on_request)
     assert acdc not in KNOWN.benchmarks_of("gtav") and KNOWN.benchmarks_of("gtav", ["gtav-acdc"]) == (acdc,)
     names = [target.name for target in KNOWN.targets_of("gtav", ["gtav-acdc", "gtav-bdd100k"])]
-    assert names == ["bdd100k", "acdc-night", "acdc-snow", "acdc-fog", "acdc-rain"]
+    assert names == ["bdd100k", "acdc_night", "acdc_snow", "acdc_fog", "acdc_rain"]
 
 
 def test_names_serve_as_file_names_and_members_stay_distinct() -> None:

@@ -75,17 +75,17 @@ def test_a_declared_dataset_is_trained_on_and_scored(harbour: Path) -> None:
 def test_benchmarks_may_join_sets_and_add_targets_to_an_official_source(harbour: Path) -> None:
     own = harbour_set(harbour, label_space="cityscapes")
     benchmarks = {
-        "gtav-harbour": {"source": "gtav", "targets": ["harbour/night", "acdc-night", "cityscapes/val"]},
+        "gtav-harbour": {"source": "gtav", "targets": ["harbour/night", "acdc_night", "cityscapes/val"]},
         "ports": {"train": ["harbour/train", "gtav/all"], "validation": "harbour/val", "targets": ["mapillary"]},
         "ports-night": {"source": "ports", "targets": ["harbour/night"]},
     }
     known = catalogue(declare(harbour, {"harbour": own}, benchmarks))
     names = {name: [target.name for target in known.targets_of(name)] for name in ("gtav", "ports")}
     assert names == {
-        "gtav": ["cityscapes", "bdd100k", "mapillary", "harbour-night", "acdc-night"],
+        "gtav": ["cityscapes", "bdd100k", "mapillary", "harbour-night", "acdc_night"],
         "ports": ["mapillary", "harbour-night"],
     }
-    assert [domain.name for domain in known.sources["ports"].train] == ["harbour-train", "gtav-all"]
+    assert [domain.name for domain in known.sources["ports"].train] == ["harbour-train", "gtav_all"]
     assert "gtav-harbour" not in official().benchmarks  # nothing is kept
 
 
@@ -149,8 +149,8 @@ def test_every_fault_is_named_at_once(harbour: Path) -> None:
     [
         ({"Harbour 1": {"images": "*.jpg"}}, {}, "datasets.Harbour 1"),
         ({"a": {"image": "*.jpg"}}, {}, "datasets.a.image"),
-        ({}, {"a": {"source": "gtav", "train": "gtav/all", "targets": ["acdc-fog"]}}, "benchmarks.a"),
-        ({}, {"a": {"train": "gtav/all", "targets": ["acdc-fog"]}}, "benchmarks.a"),
+        ({}, {"a": {"source": "gtav", "train": "gtav/all", "targets": ["acdc_fog"]}}, "benchmarks.a"),
+        ({}, {"a": {"train": "gtav/all", "targets": ["acdc_fog"]}}, "benchmarks.a"),
         ({}, {"a": {"source": "gtav", "targets": []}}, "benchmarks.a.targets"),
     ],
 )

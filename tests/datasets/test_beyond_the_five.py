@@ -13,7 +13,7 @@ from gkd.workspace.check import check
 from gkd.workspace.folders import open_domain, open_training
 from gkd.workspace.plan import build, member
 
-NEW = ("gtav-synthia", "gtav-synthia-urbansyn", "potsdam-rescue", "potsdam-irrg-rescue")
+NEW = ("gtav_synthia", "gtav_synthia_urbansyn", "potsdam_rescue", "potsdam_irrg_rescue")
 GREY = {"gtav": 50, "synthia": 120, "urbansyn": 200}  # by which an image shows where it is from
 COPIES = 3
 # A stored number that becomes another one in a copy, at the place where each layout keeps it.
@@ -43,11 +43,11 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
     for name in GREY:
         write_copies(data / name, case(name, "all"))
     for channels in ("rgb", "irrg"):
-        write_copies(data / "potsdam", case(f"potsdam-{channels}-rescue", "fit"), ("2_10", "2_11", "3_11"))
+        write_copies(data / "potsdam", case(f"potsdam_{channels}_rescue", "fit"), ("2_10", "2_11", "3_11"))
     for name, split in (("cityscapes", "val"), ("bdd100k", "val"), ("mapillary", "val"), ("rescuenet", "test")):
         write_case(data / name, case(name, split), (12, 16))
     for weather in ("night", "snow", "fog", "rain"):
-        write_case(data / "acdc", case("acdc", f"{weather}-val"))
+        write_case(data / "acdc", case("acdc", f"{weather}_val"))
     params, known = load("tiny"), official()
     chosen = ["gtav-acdc", *(name for name, benchmark in known.benchmarks.items() if benchmark.source in NEW)]
     plan = params.plan.model_copy(update={"sources": ["gtav", *NEW], "benchmarks": chosen})
@@ -59,13 +59,13 @@ def test_all_of_it_is_planned(params: Params) -> None:
     found = check(params)
     assert found == (params.plan.sources, [], [], [])
     plan = build(params, found.sources, found.missing)
-    driving, acdc = "cityscapes,bdd100k,mapillary", "acdc-night,acdc-snow,acdc-fog,acdc-rain"
+    driving, acdc = "cityscapes,bdd100k,mapillary", "acdc_night,acdc_snow,acdc_fog,acdc_rain"
     assert {item["source"]: item["targets"] for item in plan["evaluate"].values()} == {
         "gtav": acdc,
-        "gtav-synthia": driving,
-        "gtav-synthia-urbansyn": driving,
-        "potsdam-rescue": "rescuenet",
-        "potsdam-irrg-rescue": "rescuenet",
+        "gtav_synthia": driving,
+        "gtav_synthia_urbansyn": driving,
+        "potsdam_rescue": "rescuenet",
+        "potsdam_irrg_rescue": "rescuenet",
     }
     for source in params.plan.sources:
         init = plan["task_learning"][member("f2l", "gkd", source, 0)]["init"]
@@ -88,7 +88,7 @@ def test_every_domain_opens_in_the_label_space_of_its_source(params: Params, nam
 @pytest.mark.parametrize("hold_out", [True, False])
 def test_training_sees_images_of_all_parts(params: Params, hold_out: bool) -> None:
     params = params.model_copy(update={"plan": params.plan.model_copy(update={"hold_out": hold_out})})
-    source = catalogue(params).sources["gtav-synthia-urbansyn"]
+    source = catalogue(params).sources["gtav_synthia_urbansyn"]
     items = [(int(image[0, 0, 0]), label) for image, label in open_training(params, source)]
     expected = {"gtav": COPIES - hold_out, "synthia": COPIES, "urbansyn": COPIES}
     assert {name: [shade for shade, _ in items].count(grey) for name, grey in GREY.items()} == expected

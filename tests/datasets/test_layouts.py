@@ -79,7 +79,7 @@ def test_acdc_splits_hold_one_condition(tmp_path: Path) -> None:
         if case.name == "acdc":
             write_case(tmp_path, case)
     for weather in ("night", "snow", "fog", "rain"):
-        (name,) = names(open_split("acdc", f"{weather}-val", tmp_path))
+        (name,) = names(open_split("acdc", f"{weather}_val", tmp_path))
         assert name.startswith(f"rgb_anon/{weather}/val/")
 
 
@@ -135,8 +135,8 @@ def test_potsdam_rgb_and_irrg_share_a_root_but_not_their_images(tmp_path: Path) 
     for seed, channels in ((4, "RGB"), (5, "IRRG")):
         save(tmp_path / f"{channels}/img_dir/val/2_13_0_0_512_512.png", image_array(seed))
         save(tmp_path / f"{channels}/ann_dir/val/2_13_0_0_512_512.png", np.ones(SIZE, dtype=np.uint8))
-    assert np.array_equal(open_split("potsdam-rgb", "val", tmp_path)[0][0], image_array(4))
-    assert np.array_equal(open_split("potsdam-irrg", "val", tmp_path)[0][0], image_array(5))
+    assert np.array_equal(open_split("potsdam_rgb", "val", tmp_path)[0][0], image_array(4))
+    assert np.array_equal(open_split("potsdam_irrg", "val", tmp_path)[0][0], image_array(5))
 
 
 def test_camvid_is_parted_by_drive(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ def problem(name: str, split: str, root: Path) -> str | None:
 
 
 def test_environment_before_roots_before_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert official().root_of("potsdam-irrg") == ROOT / "data/potsdam"
+    assert official().root_of("potsdam_irrg") == ROOT / "data/potsdam"
     known = official({"potsdam": "elsewhere/potsdam", "camvid": "~/camvid"})
-    assert known.root_of("potsdam-irrg") == ROOT / "elsewhere/potsdam"
+    assert known.root_of("potsdam_irrg") == ROOT / "elsewhere/potsdam"
     assert known.root_of("camvid") == Path.home() / "camvid"
     monkeypatch.setenv("GKD_POTSDAM_ROOT", str(tmp_path))
-    assert known.root_of("potsdam-rgb") == known.root_of("potsdam-irrg") == tmp_path
+    assert known.root_of("potsdam_rgb") == known.root_of("potsdam_irrg") == tmp_path
     monkeypatch.chdir(tmp_path)  # relative ones count from the repository, empty ones do not count
     monkeypatch.setenv("GKD_CAMVID_ROOT", "sets/camvid")
     assert known.root_of("camvid") == ROOT / "sets/camvid"

@@ -37,7 +37,7 @@ def write_tile(root: Path, tile: str, seed: int, size: tuple[int, int] = SIZE) -
 def test_published_counts_of_windows() -> None:
     assert sorted({x for x, *_ in windows(6000, 6000)}) == [*range(0, 5633 - 512, 512), 5488]
     per_tile = len(windows(6000, 6000))
-    train, val = (official().layout("potsdam-rgb").tiles[split] for split in ("train", "val"))
+    train, val = (official().layout("potsdam_rgb").tiles[split] for split in ("train", "val"))
     assert (len(train) * per_tile, len(val) * per_tile) == (24 * 144, 14 * 144) == (3456, 2016)
     boxes = windows(1919, 2569)  # a tile of Vaihingen
     assert len(boxes) == 24 and boxes[-1] == (1407, 2057, 1919, 2569)
@@ -57,9 +57,9 @@ def test_windows_cover_a_tile_and_stay_on_it(width: int, height: int, size: int)
 
 
 def test_splits_of_tiles() -> None:
-    tiles = official().layout("potsdam-irrg").tiles
+    tiles = official().layout("potsdam_irrg").tiles
     assert (len(potsdam.TRAIN), len(potsdam.VAL)) == (24, 14) and not set(potsdam.TRAIN) & set(potsdam.VAL)
-    assert sorted(tiles["fit"] + tiles["hold-out"]) == sorted(potsdam.TRAIN)
+    assert sorted(tiles["fit"] + tiles["hold_out"]) == sorted(potsdam.TRAIN)
     assert (len(vaihingen.TRAIN), len(vaihingen.VAL)) == (16, 17) and not set(vaihingen.TRAIN) & set(vaihingen.VAL)
     assert "9" not in vaihingen.TRAIN + vaihingen.VAL
 
@@ -70,7 +70,7 @@ def test_splits_of_tiles() -> None:
 def test_every_window_holds_its_pixels(tmp_path: Path) -> None:
     for seed, tile in enumerate(("2_10", "2_11", "2_13")):  # the last is of val
         write_tile(tmp_path, tile, seed)
-    data = open_split("potsdam-rgb", "train", tmp_path)
+    data = open_split("potsdam_rgb", "train", tmp_path)
     names = [sample.name for sample in data.samples]
     assert names[1] == "2_Ortho_RGB/top_potsdam_2_10_RGB_188_0_700_512.tif" and len(set(names)) == 8
     expected = [(seed, box) for seed in (0, 1) for box in BOXES]
@@ -87,7 +87,7 @@ def test_every_window_holds_its_pixels(tmp_path: Path) -> None:
 
 def test_rescue_classes_from_tiles(tmp_path: Path) -> None:
     write_tile(tmp_path, "2_10", 0, (20, 30))
-    data = open_split("potsdam-rgb-rescue", "train", tmp_path)
+    data = open_split("potsdam_rgb_rescue", "train", tmp_path)
     assert data.label_space == "rescue"
     assert np.array_equal(data[0][1], np.array([255, 0, 1, 2, 2, 3, 4])[ids(0, (20, 30))])
 
@@ -96,10 +96,10 @@ def test_fit_and_hold_out_are_parts_of_train(tmp_path: Path) -> None:
     for seed, tile in enumerate(("2_10", "3_11", "7_8")):
         write_tile(tmp_path, tile, seed, (20, 30))
     stems = {
-        split: [s.image.stem[12:-4] for s in open_split("potsdam-rgb", split, tmp_path).samples]
-        for split in ("train", "fit", "hold-out")
+        split: [s.image.stem[12:-4] for s in open_split("potsdam_rgb", split, tmp_path).samples]
+        for split in ("train", "fit", "hold_out")
     }
-    assert stems == {"train": ["2_10", "3_11", "7_8"], "fit": ["2_10"], "hold-out": ["3_11", "7_8"]}
+    assert stems == {"train": ["2_10", "3_11", "7_8"], "fit": ["2_10"], "hold_out": ["3_11", "7_8"]}
 
 
 @pytest.mark.parametrize("folder", ["", "deep/4_Ortho_RGBIR/"])
@@ -117,7 +117,7 @@ def test_irrg_from_four_bands(tmp_path: Path, folder: str, compression: str | No
     with Image.open(path) as image:
         assert image.tag_v2[338] == (purpose,)
     save(tmp_path / "top_potsdam_2_13_label.tif", PALETTE[ids(0, (20, 30))])  # with boundaries, for want of the others
-    for name, order in (("potsdam-irrg", [3, 0, 1]), ("potsdam-rgb", [0, 1, 2])):
+    for name, order in (("potsdam_irrg", [3, 0, 1]), ("potsdam_rgb", [0, 1, 2])):
         image, label = open_split(name, "val", tmp_path)[0]
         assert np.array_equal(image, bands[..., order])
         assert np.array_equal(label, lut("isprs")[ids(0, (20, 30))])
@@ -128,7 +128,7 @@ def test_published_irrg_tiles_keep_their_channels(tmp_path: Path) -> None:
     save(tmp_path / "4_Ortho_RGBIR/top_potsdam_2_13_RGBIR.tif", image_array(1))
     save(tmp_path / "5_Labels_all/top_potsdam_2_13_label.tif", np.zeros((6, 8, 3), dtype=np.uint8))
     save(tmp_path / "5_Labels_all_noBoundary/top_potsdam_2_13_label_noBoundary.tif", np.full((6, 8, 3), 255, np.uint8))
-    image, label = open_split("potsdam-irrg", "val", tmp_path)[0]
+    image, label = open_split("potsdam_irrg", "val", tmp_path)[0]
     assert np.array_equal(image, image_array(0)) and (label == 0).all()
 
 
@@ -154,7 +154,7 @@ def test_images_cut_beforehand_are_tried_first(tmp_path: Path) -> None:
     write_tile(tmp_path, "2_10", 0)
     save(tmp_path / "RGB/img_dir/train/2_10_0_0_512_512.png", image_array(5))
     save(tmp_path / "RGB/ann_dir/train/2_10_0_0_512_512.png", np.zeros((6, 8), dtype=np.uint8))
-    (sample,) = open_split("potsdam-rgb", "train", tmp_path).samples
+    (sample,) = open_split("potsdam_rgb", "train", tmp_path).samples
     assert sample.image.suffix == ".png" and sample.window is None
 
 
@@ -163,15 +163,15 @@ def test_cars_of_tile_6_7(tmp_path: Path) -> None:
     label = np.full((6, 8, 3), (255, 255, 0), dtype=np.uint8)
     label[0], label[1] = (252, 255, 0), (255, 0, 255)  # magenta means nothing
     save(tmp_path / "top_potsdam_6_7_label_noBoundary.tif", label)
-    found = {name: open_split(name, "train", tmp_path)[0][1][:3, 0] for name in ("potsdam-rgb", "potsdam-rgb-exact")}
-    assert found["potsdam-rgb"].tolist() == [4, 255, 4]
-    assert found["potsdam-rgb-exact"].tolist() == [255, 255, 4]
+    found = {name: open_split(name, "train", tmp_path)[0][1][:3, 0] for name in ("potsdam_rgb", "potsdam_rgb_exact")}
+    assert found["potsdam_rgb"].tolist() == [4, 255, 4]
+    assert found["potsdam_rgb_exact"].tolist() == [255, 255, 4]
 
 
 # --- bad input ---
 
 
-def refused(root: Path, *fragments: object, name: str = "potsdam-rgb", split: str = "train") -> None:
+def refused(root: Path, *fragments: object, name: str = "potsdam_rgb", split: str = "train") -> None:
     text = official({"potsdam": str(root)}).problem(name, split)
     assert text is not None
     for fragment in fragments:
@@ -221,7 +221,7 @@ def test_neither_tiles_nor_cut_images(pair_of_tiles: Path) -> None:
 def test_damaged_tile(pair_of_tiles: Path) -> None:
     path = pair_of_tiles / "2_Ortho_RGB/top_potsdam_2_10_RGB.tif"
     path.write_bytes(path.read_bytes()[:1000])
-    data = open_split("potsdam-rgb", "train", pair_of_tiles)
+    data = open_split("potsdam_rgb", "train", pair_of_tiles)
     with pytest.raises(DatasetError, match=f"{path}: expected a complete image"):
         data[0]
     path.write_bytes(b"II")

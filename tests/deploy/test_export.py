@@ -27,7 +27,7 @@ from gkd.weights.tensors import read_tensors
 
 NAME = "vit_tiny_patch16_224"
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
-PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam-rgb-hold-out": [48, 40]}}
+PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam_rgb_hold_out": [48, 40]}}
 K = 6  # classes of Potsdam
 STAGE = "task_learning"
 WHOLE = {"window": 64, "stride": 48, "bounds": {}}  # two cells of an encoder of stride 32
@@ -39,7 +39,7 @@ def member(tmp_path_factory):
     """Makes a checkpoint as task learning writes it, and its segmentor."""
 
     def make(decoder="conv", name=NAME, options=VIT, protocol=PROTOCOL, stage=STAGE, seed=1):
-        folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam-0"
+        folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam_rgb-0"
         params = load("tiny").model_dump()
         params["models"] |= {"decoder": decoder, "decoder_width": 32, "mask2former": M2F}
         params["evaluate"] |= protocol
@@ -50,9 +50,9 @@ def member(tmp_path_factory):
         # Of a ViT as small as these, mask2former must be told its four blocks.
         blocks = [0, 1, 2, 3] if decoder == "mask2former" else []
         model = Segmentor(body, build_decoder(params.models, body, K, blocks), frozen=True).eval()
-        who = {"stage": stage, "setting": "f2l", "method": "gkd", "source": "potsdam", "seed": 0}
+        who = {"stage": stage, "setting": "f2l", "method": "gkd", "source": "potsdam_rgb", "seed": 0}
         parts = {"encoder": model.encoder} | ({"decoder": model.decoder} if stage == STAGE else {})
-        record = Record.of(params, who, segments=official().sources["potsdam"])
+        record = Record.of(params, who, segments=official().sources["potsdam_rgb"])
         return save(folder / "model.safetensors", parts, record), model
 
     return make
@@ -121,7 +121,7 @@ def test_the_folder_describes_itself(made):
     folder, _, file = made
     config = read_config(folder)
     assert (folder / "model.safetensors").read_bytes() == file.read_bytes()
-    assert config.name == "f2l-gkd-potsdam-0" and config.int8 == "dynamic"
+    assert config.name == "f2l-gkd-potsdam_rgb-0" and config.int8 == "dynamic"
     assert config.encoder.options == {**VIT, "dynamic_img_size": True}
     assert config.classes[:2] == ("impervious_surface", "building") and len(config.palette) == K
     assert config.palette[1] == (0, 0, 255)
@@ -252,7 +252,7 @@ def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch)
     monkeypatch.delitem(sys.modules, "gkd.deploy.onnx_runtime")
     with pytest.raises(ExportError, match="onnxruntime is not installed: pip install onnx onnxruntime onnxscript"):
         load_folder(made[0], "onnx")
-    assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam-0"
+    assert load_folder(made[0], "torch").config.name == "f2l-gkd-potsdam_rgb-0"
 
 
 def test_encoders_of_one_size_are_told_from_the_others():
@@ -346,14 +346,14 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
     (tmp_path / "photos").mkdir()
     old = save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record(method="gkd"))
     unfinished, expected = member(stage="domain_agnostic")[0], "expected model.safetensors of a .*; found"
-    named = {"member": "tiny/f2l/gkd/potsdam"}
+    named = {"member": "tiny/f2l/gkd/potsdam_rgb"}
     for given, target, options, message in (
         (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
         (old, "new", {}, f"{expected} gkd"),
         (file, "photos", {"force": True}, "no model folder"),
         (file, "new", {"graphs": Graphs(photos=[photo(40, 48)])}, "calibration photos are for int8"),
         (file, "new", {"graphs": Graphs(fixed_size=True)}, "a fixed size is one of ONNX and int8 files"),
-        (file, "new", named, "says itself what it is .*leave out --as tiny/f2l/gkd/potsdam"),
+        (file, "new", named, "says itself what it is .*leave out --as tiny/f2l/gkd/potsdam_rgb"),
     ):
         with pytest.raises(ExportError, match=message):
             export(given, tmp_path / target, **options)
@@ -379,12 +379,12 @@ def published(monkeypatch, tmp_path):
 def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_published(published, tmp_path):
     file, state = published
     folder = tmp_path / "aerial"
-    config = export(file, folder, member="paper/f2l/gkd/potsdam")
+    config = export(file, folder, member="paper/f2l/gkd/potsdam_rgb")
     assert config == read_config(folder) and config.name == "iter_40000" and len(config.classes) == K
     source = config.provenance
     assert source["checkpoint_sha256"] == sha256(file) and source["checkpoint"] == "iter_40000.pth"
     record = read_record(folder / "model.safetensors")
-    assert (record.stage, record.setting, record.method, record.source) == ("foreign", "f2l", "gkd", "potsdam")
+    assert (record.stage, record.setting, record.method, record.source) == ("foreign", "f2l", "gkd", "potsdam_rgb")
     assert "decoder.transformer.level_embed.weight" in read_tensors(folder / "model.safetensors")[0]
     images = torch.rand(2, 3, 64, 64)
     found = load_folder(folder).model
@@ -405,7 +405,7 @@ def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_publish
         ("paper/f2l//gtav", "expected PROFILE/SETTING/METHOD/SOURCE"),
         ("paper/f2l/gkd/mars", "unknown source 'mars'"),
         ("paper/f2l/rein/potsdam", "unknown source 'potsdam' or method 'rein'"),
-        ("paper/f3l/gkd/potsdam", "models.students has no 'f3l'"),
+        ("paper/f3l/gkd/potsdam_rgb", "models.students has no 'f3l'"),
         ("paper/f2l/gkd/gtav", r"classes: 6 in the file, 19 in the model"),
     ],
 )

@@ -175,7 +175,7 @@ def test_datasets_that_share_a_folder_may_come_alone(tmp_path: Path) -> None:
     for name in ("img_dir", "ann_dir"):
         for tile in ("2_10", "3_11"):
             save(tmp_path / f"RGB/{name}/train/{tile}_0_0_512_512.png", photo() if name == "img_dir" else ids(1))
-    found = {name: examine(name, {"potsdam": str(tmp_path)}) for name in ("potsdam-rgb", "potsdam-irrg")}
+    found = {name: examine(name, {"potsdam": str(tmp_path)}) for name in ("potsdam_rgb", "potsdam_irrg")}
     assert [(r.present, r.problems) for r in found.values()] == [(True, []), (False, [])]
 
 

@@ -30,30 +30,30 @@ def test_the_rows_are_those_of_the_paper_and_ours() -> None:
     assert {name: facts(row(name)) for name in NAMES} == {
         "teacher": (False, "teacher", True, False, False),
         "none": (False, "student", False, False, False),
-        "none-frozen": (False, "student", True, False, False),
+        "none_frozen": (False, "student", True, False, False),
         "kd": (False, "student", False, True, False),
         "mse": (True, "student", True, False, False),
         "gkd": (True, "student", True, False, True),
-        "gkd-diag": (True, "student", True, False, True),
-        "gkd-light": (True, "student", True, False, True),
+        "gkd_diag": (True, "student", True, False, True),
+        "gkd_light": (True, "student", True, False, True),
     }
     labels = {row(name).label for name in NAMES}
     assert len(labels) == len(NAMES) and {x for x in labels if "ours" in x} == {"GKD-diag (ours)", "GKD-light (ours)"}
     assert guidance("kd") is pixel_kl
-    with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd-diag, gkd-light, kd, mse"):
+    with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd_diag, gkd_light, kd, mse"):
         row("gdk")
     with pytest.raises(ValueError, match="none does not distil"):
         heads("none")
 
 
 def test_heads_follow_the_method_its_options_and_the_seed() -> None:
-    gkd, diag, light, mse = (heads(name) for name in ("gkd", "gkd-diag", "gkd-light", "mse"))
+    gkd, diag, light, mse = (heads(name) for name in ("gkd", "gkd_diag", "gkd_light", "mse"))
     assert isinstance(gkd.fea_head, QSD) and gkd.fea_head.diagonal_bias is None and gkd.fea_head.scale == 1
     assert diag.fea_head.diagonal_bias.item() == 6 and diag.fea_head.scale == pytest.approx(48**-0.5)
-    assert light.fea_head.pool == 2 and heads("gkd-light", pool=4).fea_head.pool == 4
+    assert light.fea_head.pool == 2 and heads("gkd_light", pool=4).fea_head.pool == 4
     assert isinstance(mse.fea_head, LinearHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
-    assert heads("gkd-diag", num_heads=3).fea_head.diagonal_bias.item() == 6
-    assert heads("gkd-diag", diagonal_bias=None).fea_head.diagonal_bias is None
+    assert heads("gkd_diag", num_heads=3).fea_head.diagonal_bias.item() == 6
+    assert heads("gkd_diag", diagonal_bias=None).fea_head.diagonal_bias is None
     every = heads("gkd", num_heads=3, scaled=True, diagonal_bias=1.0, pool=4, weights=[0.0, 0.5, 2.0])
     for head in (every.fea_head, every.patch_head, every.token_head):
         assert (head.num_heads, head.pool, head.diagonal_bias.item(), head.scale) == (3, 4, 1, 0.25)
@@ -70,7 +70,7 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
         ("mse", {"num_heads": 2}, r"heads.mse.num_heads: unknown option; mse has weights \(given: 2\)"),
         ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has none"),
         ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
-        ("gkd-diag", {"pool": 0}, r"heads.gkd-diag.pool: .*greater than 0 \(given: 0\)"),
+        ("gkd_diag", {"pool": 0}, r"heads.gkd_diag.pool: .*greater than 0 \(given: 0\)"),
         ("gkd", {"scaled": "true"}, r"heads.gkd.scaled: .*valid boolean \(given: 'true'\)"),
         ("gkd", {"weights": [1.0]}, "heads.gkd.weights.1: Field required"),
         ("gkd", {"pool": 0, "a": 1, "weights": [1, 1, 1]}, r"heads.gkd.pool: .*\nheads.gkd.a: unknown option"),

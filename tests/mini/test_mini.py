@@ -82,7 +82,7 @@ def test_broad_scenes_of_any_size(seed: int, size: int) -> None:
     assert image.shape == (*label.shape, 3) == (size, size, 3)
 
 
-@pytest.mark.parametrize("name", [*STREETS, "potsdam-rgb", "vaihingen-irrg"])
+@pytest.mark.parametrize("name", [*STREETS, "potsdam_rgb", "vaihingen_irrg"])
 def test_every_domain_shows_all_classes(name: str) -> None:
     count, classes, in_one = (60, 19, 12) if name in STREETS else (30, 6, 3)
     _, labels = scenes(name, count)
@@ -93,7 +93,7 @@ def test_every_domain_shows_all_classes(name: str) -> None:
 def test_a_style_of_the_wrong_kind_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="expected 'street', got 'overhead'"):
-        draw_street(rng, DOMAIN_STYLES["potsdam-rgb"])
+        draw_street(rng, DOMAIN_STYLES["potsdam_rgb"])
     with pytest.raises(ValueError, match="expected 'overhead', got 'street'"):
         draw_overhead(rng, DOMAIN_STYLES["gtav"])
     with pytest.raises(ValueError, match="'aerial'"):
@@ -109,7 +109,7 @@ def test_objects_shrink_towards_the_horizon() -> None:
 
 def test_irrg_and_rgb_show_the_same_ground_and_swap_vegetation_against_roofs() -> None:
     building, low, tree = 1, 2, 3
-    (rgb, label), (irrg, same) = scenes("potsdam-rgb", 60), scenes("potsdam-irrg", 60)
+    (rgb, label), (irrg, same) = scenes("potsdam_rgb", 60), scenes("potsdam_irrg", 60)
     np.testing.assert_array_equal(label, same)
     roofs, green, trees = label == building, np.isin(label, [low, tree]), label == tree
     assert rgb[green].mean() < 0.8 * rgb[roofs].mean() and irrg[green].mean() > irrg[roofs].mean()
@@ -126,11 +126,11 @@ def test_night_is_dark_snow_lies_on_the_road_and_fog_hides_what_is_far() -> None
         return float(images[labels == train_id].mean())
 
     for source in ("gtav", "cityscapes"):
-        assert mean_of("acdc-night", sky) < 0.6 * mean_of(source, sky)
-        assert mean_of("acdc-night", building) < 0.75 * mean_of(source, building)
-        assert mean_of("acdc-snow", road) > 1.3 * mean_of(source, road)
+        assert mean_of("acdc_night", sky) < 0.6 * mean_of(source, sky)
+        assert mean_of("acdc_night", building) < 0.75 * mean_of(source, building)
+        assert mean_of("acdc_snow", road) > 1.3 * mean_of(source, road)
     # The darkest things far away (rows at the horizon) are no longer dark.
-    foggy, clear = (np.percentile(drawn[name][0][:, 26:30], 5) for name in ("acdc-fog", "cityscapes"))
+    foggy, clear = (np.percentile(drawn[name][0][:, 26:30], 5) for name in ("acdc_fog", "cityscapes"))
     assert foggy > 2 * clear
 
 
@@ -193,9 +193,9 @@ OPENED = {  # dataset and split: images, size of a photo as read
     ("cityscapes", "val"): (SMALL.cityscapes_val, STREET),
     ("bdd100k", "val"): (SMALL.bdd100k, STREET),
     ("mapillary", "val"): (SMALL.mapillary, STREET),
-    **{("acdc", f"{condition}-val"): (SMALL.acdc, STREET) for condition in ("night", "snow", "fog", "rain")},
-    **{(f"potsdam-{bands}", "train"): (SMALL.potsdam_train, TILE) for bands in ("rgb", "irrg")},
-    **{(f"potsdam-{bands}", "val"): (SMALL.potsdam_val, TILE) for bands in ("rgb", "irrg")},
+    **{("acdc", f"{condition}_val"): (SMALL.acdc, STREET) for condition in ("night", "snow", "fog", "rain")},
+    **{(f"potsdam_{bands}", "train"): (SMALL.potsdam_train, TILE) for bands in ("rgb", "irrg")},
+    **{(f"potsdam_{bands}", "val"): (SMALL.potsdam_val, TILE) for bands in ("rgb", "irrg")},
     ("vaihingen", "val"): (SMALL.vaihingen_val, TILE),
     ("proxy", "train"): (SMALL.proxy, (96, 96)),
 }

@@ -10,7 +10,7 @@ from gkd.report.overlay import colorize
 PALETTE = np.array([[128, 64, 128], [70, 70, 70], [70, 130, 180]], np.uint8)
 NAMES = ["road", "building", "sky"]
 METHODS = ["Teacher", "No KD", "No KD (frozen)", "Vanilla KD", "MSE", "GKD", "GKD-diag (ours)"]
-DOMAINS = "cityscapes bdd100k mapillary night snow fog rain potsdam-irrg vaihingen-irrg".split()
+DOMAINS = "cityscapes bdd100k mapillary night snow fog rain potsdam_irrg vaihingen_irrg".split()
 
 
 def titles(figure):

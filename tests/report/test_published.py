@@ -50,6 +50,6 @@ def test_acdc_after_gtav_has_one_published_number(paper):
     chosen = {"sources": ["gtav"], "benchmarks": ["gtav-bdd100k", "gtav-acdc"]}
     text = paper_table(paper, load("mini").plan.model_copy(update=chosen), official()).text
     assert list(text["ACDC (all, trained on GTAV)"]) == ["-", "-", "46.5"]
-    ours = [name for name in text if name.lower().startswith("acdc-")] + ["Avg(ACDC 4) (ours)"]
+    ours = [name for name in text if name.lower().startswith("acdc_")] + ["Avg(ACDC 4) (ours)"]
     assert len(ours) == 5 and (text[ours] == "-").all(axis=None)
     assert list(text["bdd100k"]) == ["33.8", "44.2", "49.8"] and set(text["origin"]) == {"printed"}

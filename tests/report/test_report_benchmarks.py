@@ -28,7 +28,7 @@ def test_averages_run_over_the_targets_of_their_source(source: str) -> None:
 def test_means_that_the_paper_does_not_print_are_labelled_ours() -> None:
     paper = pd.read_csv(ROOT / "docs" / "paper_numbers.csv", dtype=str)
     printed = set(zip(paper["source_domain"].str.lower(), paper["target"].str.lower(), strict=True))
-    paper_name = {"potsdam": "potsdam-rgb"}
+    paper_name = {}
     for benchmark in BENCHMARKS.values():
         if average := names(benchmark).average:
             source = paper_name.get(benchmark.source, benchmark.source)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gkd.report.tables import Table, as_text, statistics, write
 
 METHODS = ["teacher", "none", "gkd"]
-DOMAINS = ["cityscapes", "bdd100k", "mapillary", "acdc-night"]
+DOMAINS = ["cityscapes", "bdd100k", "mapillary", "acdc_night"]
 DRIVING = "Avg(Citys,BDD,Map)"
 AVERAGES = {DRIVING: ("cityscapes", "bdd100k", "mapillary")}
 
@@ -33,7 +33,7 @@ def rows():
 
 def test_spread_and_missing_are_shown_and_averages_follow_their_members(rows):
     table = text_of(rows[~((rows["method"] == "none") & (rows["seed"] == 1))])
-    assert list(table.columns) == ["cityscapes", "bdd100k", "mapillary", DRIVING, "acdc-night"]
+    assert list(table.columns) == ["cityscapes", "bdd100k", "mapillary", DRIVING, "acdc_night"]
     assert list(table.index) == METHODS
     assert list(table.loc["none"]) == ["40.0", "41.0", "42.0", "41.0", "missing"]
     assert list(table.loc["gkd", ["cityscapes", DRIVING]]) == ["47.5 ± 2.1", "48.5 ± 2.1"]
@@ -57,7 +57,7 @@ def test_averages_are_formed_per_seed_in_full_precision(values):
     assert row["mean"] == pytest.approx(per_seed.mean(), rel=1e-12) and row["seeds"] == len(values)
     spread = per_seed.std(ddof=1) if len(values) > 1 else np.nan
     assert row["std"] == pytest.approx(spread, abs=1e-9, nan_ok=True)
-    assert np.isnan(numbers.loc["acdc-night", "mean"]) and numbers.loc["acdc-night", "seeds"] == 0
+    assert np.isnan(numbers.loc["acdc_night", "mean"]) and numbers.loc["acdc_night", "seeds"] == 0
 
 
 @settings(max_examples=200)

@@ -29,7 +29,7 @@ from gkd.train.resume import Resume
 from gkd.train.run import Run
 from gkd.weights import CheckpointError, Record, save
 
-CLASSES = len(official().sources["potsdam"].classes)
+CLASSES = len(official().sources["potsdam_rgb"].classes)
 PROTOCOL = Evaluate(window=32, stride=32, batch_size=4)
 RUN = Run("run")
 
@@ -55,7 +55,7 @@ class Blocks:
         return self.images[index], self.labels[index]
 
 
-def on(data=None, name="potsdam-rgb-hold-out", protocol=PROTOCOL):
+def on(data=None, name="potsdam_rgb_hold_out", protocol=PROTOCOL):
     return EvaluationSet(name, data or Blocks(seed=1), CLASSES, protocol)
 
 
@@ -138,7 +138,7 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     pd.testing.assert_frame_equal(trained.history, history, check_exact=True)
     confusion = measure_all({"": alone}, validation, RUN)[""]
     assert np.array_equal(trained.confusion, confusion)
-    who = {"setting": "f2l", "method": "gkd", "source": "potsdam", "seed": 0}
+    who = {"setting": "f2l", "method": "gkd", "source": "potsdam_rgb", "seed": 0}
     row = score_row(who, validation.name, confusion, trained.lr)
     assert list(row) == [*who, "domain", "miou", "macc", "aacc", "lr"]
     assert row["miou"] == trained.choice["miou"].max()

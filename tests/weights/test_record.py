@@ -31,7 +31,7 @@ def test_a_segmentor_says_all_that_rebuilds_it(params):
     assert found.decoder.decoder == params.models.decoder and found.decoder.decoder_width == params.models.decoder_width
     protocol = params.evaluate
     assert (found.inference.window, found.inference.stride) == (protocol.window, protocol.stride)
-    assert list(found.inference.bound) == protocol.bounds["gtav-val"]
+    assert list(found.inference.bound) == protocol.bounds["gtav_val"]
     # A file without a decoder says nothing of one.
     assert found.completed({"encoder": tiny_vit()}, {}).decoder is None
     assert Record.model_validate_json(found.text()) == found

@@ -20,11 +20,11 @@ DRIVING = ("cityscapes", "bdd100k", "mapillary")
         ("plan.methods", ["none", "kd"], "kd needs the row 'teacher', whose segmentor it follows"),
         ("plan.sources", ["gta5"], f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
         ("plan.benchmarks", ["gtav-acd"], "unknown name 'gtav-acd'; known: .*gtav-acdc"),
-        ("plan.benchmarks", ["camvid-dusk"], "camvid-dusk is trained on camvid, which plan.sources lacks: add it"),
-        ("plan.benchmarks", ["gtav-acdc", "potsdam-isprs"], "none is trained on cityscapes .*add one of"),
+        ("plan.benchmarks", ["camvid_dusk"], "camvid_dusk is trained on camvid, which plan.sources lacks: add it"),
+        ("plan.benchmarks", ["gtav-acdc", "potsdam_rgb-isprs"], "none is trained on cityscapes .*add one of"),
         ("heads", {"gdk": {}}, "unknown name 'gdk'"),
         ("heads.gkd.num_head", {"gkd": {"num_head": 2}}, "unknown option"),
-        ("evaluate.bounds", {"acdc": [2, 2]}, "unknown name 'acdc'; known: .*acdc-night"),
+        ("evaluate.bounds", {"acdc": [2, 2]}, "unknown name 'acdc'; known: .*acdc_night"),
         ("domain_agnostic.source_steps", {"camvd": 5}, "unknown name 'camvd'; known: .*camvid"),
         ("roots", {"camvids": "/x"}, "unknown name 'camvids'; known: .*camvid"),
         ("task_agnostic", None, "missing: .* begins with it in the setting f2l"),
@@ -92,7 +92,7 @@ def test_a_dataset_that_is_there_and_lacks_files_is_a_fault_and_one_without_a_fo
     assert (found.missing, found.faults) == (["bdd100k", "mapillary"], ["bdd100k"])
     (tmp_path / "gtav" / "labels" / "00002.png").unlink()
     found = check(plan(tmp_path))
-    assert (found.sources, found.faults) == ([], ["gtav-train", "gtav-val", "bdd100k"])
+    assert (found.sources, found.faults) == ([], ["gtav_train", "gtav_val", "bdd100k"])
     assert "00002.png: expected its label" in found.messages[0]
 
 
@@ -107,7 +107,7 @@ def test_what_is_trained_on_follows_hold_out(hold_out: bool, tmp_path: Path) -> 
 
 def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
     touch(tmp_path, "proxy", "gtav", *DRIVING)
-    sources = ["gtav", "gtav-synthia", "gtav-synthia-urbansyn"]
+    sources = ["gtav", "gtav_synthia", "gtav_synthia_urbansyn"]
     found = check(plan(tmp_path, sources=sources))
     assert (found.sources, found.missing, found.faults) == (["gtav"], [], [])
     for message, name, lacking in zip(found.messages, sources[1:], (["synthia"], ["synthia", "urbansyn"]), strict=True):

@@ -141,11 +141,11 @@ def test_training_images_are_those_of_all_datasets_of_a_source(root: Path) -> No
     assert len(open_domain(params, official().sources["gtav"].validation)) == 1
     alone = open_training(params, official().sources["gtav"])
     assert isinstance(alone, SegmentationData) and alone.in_memory and len(alone) == 1
-    names = [sample.name for sample in open_training(params, official().sources["gtav-synthia"]).samples]
+    names = [sample.name for sample in open_training(params, official().sources["gtav_synthia"]).samples]
     assert names == ["gtav/images/00002.png", "synthia/RGB/0000000.png"]
     (root / "synthia/RGB/0000000.png").unlink()
     with pytest.raises(DatasetError, match="synthia/GT/LABELS/0000000.png: expected the image of this label"):
-        open_training(params, official().sources["gtav-synthia"])
+        open_training(params, official().sources["gtav_synthia"])
 
 
 def test_under_dvc_a_root_elsewhere_must_be_planned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_manifests_cover_every_dataset_of_a_joined_source_and_no_other(tmp_path:
     folders = ("proxy", "gtav", "synthia", "urbansyn", "cityscapes", "bdd100k", "mapillary")
     touch(data, *folders, "camvid")
     write_manifest("camvid", data / "camvid")  # of an earlier plan
-    assert dependency(plan(data, "tiny", sources=["gtav-synthia-urbansyn"])) == "manifests"
+    assert dependency(plan(data, "tiny", sources=["gtav_synthia_urbansyn"])) == "manifests"
     assert {file.stem for file in listed.iterdir()} == set(folders)
     assert (listed / "synthia.csv").read_text().splitlines()[1:] == ["GT/LABELS/0000000.png,0", "RGB/0000000.png,0"]
 

@@ -38,11 +38,11 @@ def test_each_dataset_of_a_joined_source_gives_its_fraction(tmp_path: Path) -> N
         for i in range(12):
             write_whole(tmp_path / f"{name.format(i)}.png", "")
     params = plan(tmp_path, label_divisor=4, hold_out=False)
-    alone, joined = write_subsets(params, ["gtav", "gtav-synthia"], tmp_path)
+    alone, joined = write_subsets(params, ["gtav", "gtav_synthia"], tmp_path)
     lines = joined.read_text().splitlines()
     assert [line.split("/")[0] for line in lines] == 3 * ["gtav"] + 3 * ["synthia"]
     assert lines[:3] == [f"gtav/{line}" for line in alone.read_text().splitlines()]
-    data = open_training(params, official().sources["gtav-synthia"])
+    data = open_training(params, official().sources["gtav_synthia"])
     assert len(data) == 24
     part = restrict(data, joined)
     assert [sample.name for sample in part.samples] == lines
@@ -51,4 +51,4 @@ def test_each_dataset_of_a_joined_source_gives_its_fraction(tmp_path: Path) -> N
         for i in range(3, 12):
             (tmp_path / f"synthia/{folder}/{i:07}.png").unlink()
     with pytest.raises(ValueError, match="1/4 of 3 labelled images of synthia is none"):
-        write_subsets(params, ["gtav-synthia"], tmp_path)
+        write_subsets(params, ["gtav_synthia"], tmp_path)
