@@ -100,6 +100,7 @@ class Distillation(Training):
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     erase_probability: values.Share = 0.25
     repeats: values.Count = 1  # repeated augmentation: views of each drawn image in an epoch
+    pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
 
 
 class DomainDistillation(Distillation):
@@ -124,6 +125,7 @@ class TaskLearning(Training):
     max_class_share: float = Field(0.75, gt=0, le=1)  # of a class in a crop
     kd_weight: values.NonNegative = 1.0
     kd_temperature: values.Positive = 1.0
+    pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
     undistilled_steps: values.Index = 0  # more steps for methods that do not distil: equal budgets on the source
 
     def for_method(self, distils: bool) -> TaskLearning:
