@@ -124,7 +124,8 @@ def learn_side_by_side(
         return {"labels": labels.byte(), **({} if frozen.model.frozen else {"images": images}), **said}
 
     def like(count: int) -> dict[str, Tensor]:
-        return {"images": torch.zeros(count, 3, *section.crop), "labels": torch.zeros(count, *section.crop)}
+        labels = torch.zeros(count, *section.crop, dtype=torch.int64)
+        return {"images": torch.zeros(count, 3, *section.crop), "labels": labels}
 
     def batches(start: int) -> Iterable[dict[str, Tensor]]:
         process = accelerator.process_index, accelerator.num_processes

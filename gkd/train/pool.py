@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import psutil  # accelerate brings it
@@ -23,26 +23,12 @@ from gkd.data.loading import Draw, EpochBatches
 from gkd.params import Distillation, TaskLearning
 from gkd.train.progress import Progress
 
-Parts = dict[str, Tensor]  # (B, ...) by name; rows belong together
+Parts = dict[str, Tensor]  # (B, ...) by name, for a batch or the whole pool (on the CPU): rows belong together
 Views = Callable[[Draw], Iterable[Any]]
 
 # Of floats. Bytes would not do for views: the noise in an erased patch leaves [0, 1], and photometric distortion the
 # steps of 1/255. Halves round a view by at most a sixteenth of such a step.
 KEPT = torch.float16
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Tensors (P, ...) on the CPU, by name, whose rows belong together."""
-
-    parts: Parts
-
-    def batches(self, draw: Draw) -> Iterator[Parts]:
-        """The batches of `draw`, of rows of the pool in the place of images: each pass in a seeded order of its own."""
-        length = len(next(iter(self.parts.values())))
-        for keys in EpochBatches(length, replace(draw, repeats=1)):  # the repeats are among its views
-            rows = torch.tensor([index for *_, index in keys])
-            yield {name: part[rows] for name, part in self.parts.items()}
 
 
 def seen(
@@ -68,7 +54,14 @@ def seen(
     if section.pool is None or draw.start == draw.steps:
         return views(draw)
     share = draw.batch_size // draw.process[1]
-    return fill(section.pool, draw, views, ask, like(min(section.micro_batch or share, share)), name).batches(draw)
+    return shuffled(fill(section.pool, draw, views, ask, like(min(section.micro_batch or share, share)), name), draw)
+
+
+def shuffled(pool: Parts, draw: Draw) -> Iterator[Parts]:
+    """The batches of `draw`, of rows of the pool in the place of images: each pass in a seeded order of its own."""
+    for keys in EpochBatches(len(next(iter(pool.values()))), replace(draw, repeats=1)):  # repeats are among its views
+        rows = torch.tensor([index for *_, index in keys])
+        yield {name: part[rows] for name, part in pool.items()}
 
 
 def kept(tensor: Tensor) -> Tensor:
@@ -84,7 +77,7 @@ def opened(parts: Parts, dtype: torch.dtype = torch.float32) -> Parts:
     return {name: part.to(dtype if part.is_floating_point() else torch.int64) for name, part in parts.items()}
 
 
-def fill(size: int, draw: Draw, views: Views, ask: Callable[[Any], Parts], like: Any, name: str) -> Pool:
+def fill(size: int, draw: Draw, views: Views, ask: Callable[[Any], Parts], like: Any, name: str) -> Parts:
     """Keep the first `size` views of a run, or as many as it has; see `seen`. `like` is a batch of zeros here."""
     index, count = draw.process
     size, example = min(size, draw.steps * draw.batch_size), ask(like)
@@ -101,7 +94,7 @@ def fill(size: int, draw: Draw, views: Views, ask: Callable[[Any], Parts], like:
                 parts[key][done:end] = whole.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)[: end - done]
             progress(number, end - done)
             done = end
-    return Pool(parts)
+    return parts
 
 
 def _check_memory(size: int, each: int, draw: Draw, name: str) -> None:

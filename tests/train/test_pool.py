@@ -38,7 +38,7 @@ def asking(monkeypatch, room, keep, only=None):
 
     def seen(section, draw, views, ask, like, name):
         found = pool.fill(8, draw, views, keep, like(4), name)
-        return (batch[only] if only else batch for batch in map(pool.opened, found.batches(draw)))
+        return (batch[only] if only else batch for batch in map(pool.opened, pool.shuffled(found, draw)))
 
     monkeypatch.setattr(room, "seen", seen)
 
