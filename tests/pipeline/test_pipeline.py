@@ -99,7 +99,7 @@ def test_repro_runs_everything_once(copy):
     first = copy.ran("dvc", "repro")
     assert first == ALWAYS | {"notebooks", "task_agnostic@f2l-gkd-0"} | every()
     assert "up to date" in copy("dvc", "repro")
-    assert set(copy.metrics()) == {"f2l/Teacher", "f2l/No KD", "f2l/Vanilla KD", "f2l/GKD"}
+    assert {"f2l/Teacher", "f2l/No KD", "f2l/Vanilla KD", "f2l/GKD"} <= set(copy.metrics())
     copy.commit()
 
 
