@@ -37,36 +37,48 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands, help="Plan and run the GKD workspace.", no_args_is_help=True, pretty_exceptions_enable=False
+    cls=Commands, help="Check and run the GKD workspace.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
 
 @app.callback()
 def main() -> None:
-    """Plan and run the GKD workspace."""
+    """Check and run the GKD workspace."""
 
 
 # What a command uses is imported in it, so that `gkd --help` answers at once.
 
 
 @app.command()
-def plan(
-    profile: str = typer.Option(None, help="A profile of params.yaml; the active one by default."),
-    skip_faulty: bool = typer.Option(False, help="Leave out datasets that are there but incomplete, too."),
-) -> None:
-    """Write plan.yaml (and `profile:` in params.yaml) for a profile and the datasets that are there."""
-    from gkd.workspace.plan import make
+def check(write: bool = typer.Option(False, "--write", help="Also list what stages read, in manifests/.")) -> None:
+    """Look at params.yaml, and whether the data and weights that it names are there; every fault at once."""
+    from gkd.workspace.check import check
+    from gkd.workspace.manifests import write_all
 
-    print(make(profile, skip_faulty, say=_note))
+    params = check()
+    if write:
+        write_all(params)
+    members = f"{', '.join(params.sources)}, seeds {', '.join(map(str, params.seeds))}"
+    print(f"params.yaml is sound: profile {params.profile}, sources {members}")
+
+
+@app.command()
+def notebooks(folder: Annotated[Path, typer.Argument(help="Where the copies go.")]) -> None:
+    """Write the copies of notebooks/ that stages run, without outputs and what editors add."""
+    from gkd.params import ROOT
+    from gkd.workspace.notebooks import write_copies
+
+    print(f"{len(write_copies(ROOT / 'notebooks', folder))} notebooks written to {folder}")
 
 
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
-    """`dvc repro` of the whole plan, with independent members side by side; it ends with a plain `dvc repro`."""
+    """`dvc repro`, after a check, with independent members side by side; it ends with a plain `dvc repro`."""
     from gkd.workspace import jobs as side_by_side
-    from gkd.workspace.plan import graph, read
+    from gkd.workspace.check import check
 
-    raise typer.Exit(side_by_side.repro(graph(read()), jobs))
+    check()
+    raise typer.Exit(side_by_side.repro(side_by_side.graph(), jobs))
 
 
 @app.command()
@@ -74,16 +86,12 @@ def doctor(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; all of them by default.")] = None,
     quick: bool = typer.Option(False, "--quick", help="Read up to 20 images of each split."),
     jobs: int = typer.Option(None, min=1, help="Processes; one a core by default."),
-    hashed: bool = typer.Option(False, "--hash", help="Content hashes in manifests: finds changes of equal size."),
 ) -> None:
-    """Look at the files of datasets: what is there, what is missing, what is wrong (then the exit code is 1).
-
-    Where a root lies outside data/, its files are listed in manifests/ for DVC.
-    """
+    """Look at the files of datasets: what is there, what is missing, what is wrong (then the exit code is 1)."""
     from gkd.datasets import catalogue
-    from gkd.doctor import examine, write_manifests
+    from gkd.doctor import examine
     from gkd.doctor.text import render
-    from gkd.params import ROOT, load
+    from gkd.params import load
 
     known, reports = catalogue(load()), []
     for name in names or known.layouts:
@@ -91,8 +99,6 @@ def doctor(
     for name in names or known.layouts:
         reports.append(examine(name, known, quick, jobs, say=_note))
         print(render(reports[-1]), flush=True)
-    for file in write_manifests(reports, hashed):
-        print(f"{file.relative_to(ROOT).as_posix()} written")
     number = sum(len(report.problems) for report in reports)
     print(f"{number} problems in all" if number else "no problems")
     raise typer.Exit(1 if number else 0)
@@ -103,7 +109,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="results/task_learning/PROFILE/MEMBER/model.safetensors")],
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
     member: str = typer.Option(
-        None, "--as", help="PROFILE/SETTING/METHOD/SOURCE that a segmentor of others is (docs/weights.md)."
+        None, "--as", help="SETTING/METHOD/SOURCE that a segmentor of others is (docs/weights.md)."
     ),
     onnx: bool = typer.Option(False, "--onnx", help="Also model.onnx, checked against PyTorch."),
     int8: bool = typer.Option(False, "--int8", help="Also model.int8.onnx, for CPUs."),

@@ -29,6 +29,20 @@ from gkd.train.processes import launch
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
 
+# Of the published code, for `distil_folder`; params.yaml says all of it.
+PUBLISHED = {
+    "min_lr": 0.0,
+    "weight_decay": 0.05,
+    "warmup_steps": 0,
+    "scale": [0.08, 1.0],
+    "mask_ratio": 0.5,
+    "mask_probability": 0.5,
+    "grad_checkpointing": False,
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "erase_probability": 0.25,
+    "repeats": 1,
+}
+
 
 def distil(
     student: Encoder, teacher: Encoder, objective: nn.Module, data: Any, section: Distillation, run: Run
@@ -100,7 +114,7 @@ def distil_folder(
     size = getattr(getattr(own.backbone, "patch_embed", None), "img_size", None)
     size = size or resolve_data_config({}, model=own.backbone)["input_size"][-2:]
     options = {"batch_size": 64, "image_size": list(size), **options}
-    section = Distillation(**{"steps": steps, "lr": 5e-4 * options["batch_size"] / 512, **options})
+    section = Distillation(**{**PUBLISHED, "steps": steps, "lr": 5e-4 * options["batch_size"] / 512, **options})
     if objective is None:
         torch.manual_seed(run.seed)
         objective = Objective(own.dim, other.dim)

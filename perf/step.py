@@ -25,21 +25,21 @@ from torch import Tensor, nn
 
 from gkd.distillation import checkpointed
 from gkd.models import Encoder
-from gkd.params import Compute
 from gkd.qsd import QSD, Objective, distillation_step
 from gkd.train.compute import compiled, frozen_copy, resolve
 from gkd.train.loop import Training, fit
-from gkd.train.run import Run
+from gkd.train.run import FP32, Run
 from gkd.train.schedules import parameter_groups
 
 LR, WEIGHT_DECAY = 1.25e-4, 0.05
 PUBLISHED = "published fp32"
+FUSED = FP32.model_copy(update={"fused_adamw": True})
 ROWS = {  # the project's step: how it computes (as `paper`, but for compile); gradient checkpointing
     PUBLISHED: None,
-    "ours fp32": (Compute("fp32", False, True), False),
-    "ours fp32, compiled": (Compute("fp32", True, True), False),
-    "ours auto": (Compute("auto", True, True), False),
-    "ours fp32, checkpointed": (Compute("fp32", False, True), True),
+    "ours fp32": (FUSED, False),
+    "ours fp32, compiled": (FUSED.model_copy(update={"compile": True}), False),
+    "ours auto": (FUSED.model_copy(update={"precision": "auto", "compile": True}), False),
+    "ours fp32, checkpointed": (FUSED, True),
 }
 FASTER = {"ours fp32": 1.2, "ours auto": 2.0}  # times as fast as the published step
 SMALLER = {"ours fp32, checkpointed": 0.6}  # of its memory

@@ -14,8 +14,8 @@ from tiny_models import Normed, photos, tiny_vit
 from gkd import distillation, methods
 from gkd.distillation import checkpointed, distil, distil_folder, preview, step_mask
 from gkd.models import Encoder
-from gkd.params import Compute, Distillation
-from gkd.train.run import Run
+from gkd.params import Distillation
+from gkd.train.run import FP32, Run
 
 PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
 
@@ -51,7 +51,7 @@ def test_the_teacher_is_left_as_it_was_and_in_eval_mode(precision):
     teacher = Encoder(Normed(8))  # batch statistics would give a train mode away
     before, student = copy.deepcopy(teacher.state_dict()), tiny_vit(24, patch=16, depth=1).eval()
     start = copy.deepcopy(student.state_dict())
-    run = Run("run", compute=Compute(precision=precision))
+    run = Run("run", compute=FP32.model_copy(update={"precision": precision}))
     _, objective, history = trained(run=run, student=student, teacher=teacher.train())
     after = teacher.state_dict()
     assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())
@@ -81,7 +81,7 @@ def steps(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gradient_checkpointing_keeps_every_bit(precision, steps):
-    run, found = Run("run", compute=Compute(precision)), []
+    run, found = Run("run", compute=FP32.model_copy(update={"precision": precision})), []
     for wanted in (False, True):  # drop path draws the same numbers again
         student = tiny_vit(24, depth=3, seed=1, drop_path_rate=0.2)
         found.append(bits(*trained(run=run, student=student, grad_checkpointing=wanted, micro_batch=2)))

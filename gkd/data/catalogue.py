@@ -1,4 +1,4 @@
-"""Every dataset, source and benchmark that parameters may name: the official ones and those of params.yaml.
+"""Every dataset, source and domain that parameters may name: the official ones and those of params.yaml.
 
 known = gkd.datasets.catalogue(params)
 data = known.open_split("cityscapes", "val")
@@ -8,11 +8,11 @@ image, label = data[0]
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gkd.data.domains import Benchmark, Domain, Source
+from gkd.data.domains import Domain, Source
 from gkd.data.layout import Layout
 from gkd.data.reading import DatasetError
 from gkd.data.samples import SegmentationData
@@ -21,16 +21,16 @@ from gkd.params import ROOT
 
 def variable(folder: str) -> str:
     """The environment variable that names the root of a dataset folder."""
-    return f"GKD_{folder.upper().replace('-', '_')}_ROOT"
+    return f"GKD_{folder.upper()}_ROOT"
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Layouts, sources and benchmarks by name, and where datasets lie (`roots` of params.yaml)."""
+    """Layouts, sources and named domains, and where datasets lie (`roots` of params.yaml)."""
 
     layouts: Mapping[str, Layout]
     sources: Mapping[str, Source]
-    benchmarks: Mapping[str, Benchmark]
+    domains: Mapping[str, Domain]
     roots: Mapping[str, str] = field(default_factory=dict)
 
     def layout(self, name: str) -> Layout:
@@ -84,23 +84,30 @@ class Catalogue:
             raise ValueError(f"unknown source {name!r}, expected one of {', '.join(self.sources)}")
         return self.sources[name]
 
-    @property
-    def domains(self) -> dict[str, Domain]:
-        """All domains of sources and benchmarks by name."""
-        found = [domain for source in self.sources.values() for domain in source.domains]
-        found += [domain for benchmark in self.benchmarks.values() for domain in benchmark.targets]
-        return {domain.name: domain for domain in found}
+    def domain(self, text: str, label_space: str | None = None) -> Domain:
+        """A domain by its name in tables or by "dataset/split", which is its name where it has no other.
 
-    def benchmarks_of(self, source: str, chosen: Collection[str] = ()) -> tuple[Benchmark, ...]:
-        """The benchmarks of a source: of those in `chosen`, or where that is empty, all but `on_request`.
-
-        Raises ValueError on an unknown source.
+        Raises ValueError where it is not known, or has not the labels of `label_space`.
         """
-        self.source(source)
-        own = (benchmark for benchmark in self.benchmarks.values() if benchmark.source == source)
-        return tuple(b for b in own if (b.name in chosen if chosen else not b.on_request))
+        dataset, slash, split = text.partition("/")
+        if slash:
+            self.layout(dataset).places_of(split)
+            same = (domain for domain in self.domains.values() if domain[1:] == (dataset, split))
+            domain = next(same, Domain(f"{dataset}_{split}", dataset, split))
+        elif text in self.domains:
+            domain = self.domains[text]
+        else:
+            raise ValueError(f"{text!r}: expected DATASET/SPLIT, or one of {', '.join(self.domains)}")
+        space = self.layout(domain.dataset).label_space or "no labels"
+        if label_space not in (None, space):
+            raise ValueError(f"{text}: expected the classes of {label_space}, found {space}")
+        return domain
 
-    def targets_of(self, source: str, chosen: Collection[str] = ()) -> tuple[Domain, ...]:
-        """The target domains of a source over its benchmarks (see `benchmarks_of`), in their order, each once."""
-        targets = (target for benchmark in self.benchmarks_of(source, chosen) for target in benchmark.targets)
-        return tuple(dict.fromkeys(targets))
+    def targets(self, source: str, names: Iterable[str]) -> tuple[Domain, ...]:
+        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, and where one
+        is a part of the source."""
+        own = self.source(source)
+        found = tuple(self.domain(name, own.label_space) for name in names)
+        for seen in set(found) & set(own.domains):
+            raise ValueError(f"{seen.name} is a part of the source {source}: name what it never saw")
+        return found

@@ -1,6 +1,6 @@
-"""Domain generalisation in three terms: a domain, the source that a student is trained on, a benchmark of targets.
+"""Domain generalisation in two terms: a domain, and the source that a student is trained on.
 
-The official ones stand beside their datasets, in gkd/datasets/.
+The official ones stand beside their datasets, in gkd/datasets/. What is scored are the targets of params.yaml.
 """
 
 from dataclasses import dataclass
@@ -42,19 +42,6 @@ class Source:
     @property
     def classes(self) -> tuple[str, ...]:
         return class_names(self.label_space)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Training on one source, by its name, scored on targets that training never saw.
-
-    An `on_request` benchmark is scored only where `plan.benchmarks` names it: the paper's own targets stay as they are.
-    """
-
-    name: str
-    source: str
-    targets: tuple[Domain, ...]
-    on_request: bool = False
 
 
 # What task-agnostic distillation sees: unlabelled images of anything.

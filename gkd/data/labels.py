@@ -55,6 +55,11 @@ def palette(space: str) -> np.ndarray:
     return np.array([row.colour for row in _classes(space)], dtype=np.uint8)
 
 
+def table_file(table: str) -> Path | None:
+    """The CSV of a table of one's own; None for those of gkd/data/tables/."""
+    return ROOT / table if table.endswith(".csv") else None
+
+
 def known_ids(table: str) -> tuple[int, ...]:
     """The ids that a label image of this table may hold, ascending."""
     return tuple(_table(table).rows)
@@ -84,7 +89,7 @@ def _classes(space: str) -> list[_Row]:
 
 def _table(table: str) -> _Table:
     """Raises ValueError on an unknown or unusable table, which it names."""
-    file = ROOT / table if table.endswith(".csv") else Path(__file__).with_name("tables") / f"{table}.csv"
+    file = table_file(table) or Path(__file__).with_name("tables") / f"{table}.csv"
     if not file.is_file():
         raise ValueError(
             f"unknown label table {table!r}, expected one of {', '.join(TABLES)}, or the path of a CSV file"

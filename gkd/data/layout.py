@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from gkd.data.labels import space_of
 from gkd.data.patterns import Pattern
-from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_photo
+from gkd.data.reading import DatasetError
+from gkd.data.samples import Reader, Sample
 
 
 class About(NamedTuple):
@@ -23,21 +22,6 @@ class About(NamedTuple):
     url: str
     licence: str
     size: str
-
-
-class Sample(NamedTuple):
-    """One image and its label, or a window of both.
-
-    `name` is unique: the posix path of the image relative to the root of the dataset, for a window that of the file
-    which would hold it alone.
-    """
-
-    name: str
-    image: Path
-    label: Path | None
-    layout: Layout  # whose dataset it is, and which reads it
-    table: str = ""  # label table that maps the stored ids
-    window: Window | None = None  # None: all of the image
 
 
 class Place(NamedTuple):
@@ -92,7 +76,7 @@ class Layout:
     published: Mapping[str, int] = field(default_factory=dict)  # split -> images that the published dataset holds
     skip: str = ""  # regular expression: names, without suffix, of files that are no part of the dataset
     part: Callable[[str, list[Sample]], list[Sample]] = every_sample  # which samples of its folder a split has
-    encoding: Encoding = "ids"  # of the labels, see `read_label`
+    reader: Reader = Reader()  # how its files become arrays
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", self.folder or self.name)
@@ -133,7 +117,7 @@ class Layout:
         """
 
         def sample(image: Path, label: Path | None) -> Sample:
-            return Sample(image.relative_to(root).as_posix(), image, label, self, place.table)
+            return Sample(image.relative_to(root).as_posix(), image, label, place.table, reader=self.reader)
 
         pattern = Pattern.parse(place.images)
         folder = root / pattern.folder
@@ -156,22 +140,6 @@ class Layout:
         folders = ",".join(dict.fromkeys(self.splits.values()))
         lines = [" and ".join(filter(None, place[:2])) for place in self.places]
         return "\nor ".join(lines).replace("{split}", f"{{{folders}}}" if "," in folders else folders)
-
-    def read_image(self, sample: Sample) -> np.ndarray:
-        """uint8 RGB (H, W, 3)."""
-        return read_photo(sample.image)
-
-    def read_label(self, sample: Sample) -> np.ndarray:
-        """uint8 train ids (H, W), 255 = ignored."""
-        return read_label(sample.label, sample.table, self.encoding)
-
-    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image and label (None without labels). Raises DatasetError where their files differ in size."""
-        if sample.label is None:
-            return self.read_image(sample), None
-        if sample.window is None:  # tiles are compared when they are listed
-            check_sizes(sample.image, sample.label)
-        return self.read_image(sample), self.read_label(sample)
 
     def _misplaced(self, root: Path, split: str) -> str:
         """What to say when no place is under `root`: often it is one level too high or too low."""

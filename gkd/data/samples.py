@@ -1,14 +1,77 @@
-"""A split, or several as one, as a map-style dataset: `torch.utils.data.DataLoader` takes it as it is."""
+"""Images with their labels: one as a `Sample`, a split or several as a map-style dataset for a `DataLoader`."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from gkd.data.layout import Sample
-from gkd.data.reading import DatasetError
+from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_photo, read_window
+from gkd.data.tars import read_member
 
 Arrays = tuple[np.ndarray, np.ndarray | None]
+
+
+class Reader(NamedTuple):
+    """How files become arrays."""
+
+    encoding: Encoding = "ids"  # of labels, see `gkd.data.reading.read_label`
+    bands: tuple[int, int, int] = (0, 1, 2)  # of a tile, that become red, green and blue
+    half: bool = False  # at half size, as Mapillary in the published evaluation
+
+
+class Sample(NamedTuple):
+    """One image and its label, or a window of both.
+
+    `name` is unique: the posix path of the image relative to the root of the dataset, for a window that of the file
+    which would hold it alone.
+    """
+
+    name: str
+    image: Path  # a member of a tar continues the tar's path: 000.tar/n01/a.jpg
+    label: Path | None = None
+    table: str = ""  # label table that maps the stored ids, see gkd.data.labels
+    window: Window | None = None  # None: all of the image
+    reader: Reader = Reader()
+
+
+def read_image_of(sample: Sample) -> np.ndarray:
+    """uint8 RGB (H, W, 3). Raises DatasetError as gkd.data.reading does."""
+    if sample.window is not None:
+        return read_window(sample.image, sample.window, sample.reader.bands)
+    inside = ".tar" in (parent.suffix.lower() for parent in sample.image.parents)
+    member = read_member(sample.image) if inside else None
+    photo = read_photo(sample.image) if member is None else member
+    if not sample.reader.half:
+        return photo
+    copy = BytesIO()  # the published copies were JPEGs
+    _half(photo, Image.Resampling.BICUBIC).save(copy, "JPEG", quality=75)
+    return read_photo(sample.image, copy)
+
+
+def read_label_of(sample: Sample) -> np.ndarray:
+    """uint8 train ids (H, W), 255 = ignored. Raises DatasetError as gkd.data.reading does."""
+    label = read_label(sample.label, sample.table, sample.reader.encoding, sample.window)
+    return np.array(_half(label, Image.Resampling.NEAREST)) if sample.reader.half else label
+
+
+def read(sample: Sample) -> Arrays:
+    """Image and label (None without labels). Raises DatasetError where their files differ in size."""
+    if sample.label is None:
+        return read_image_of(sample), None
+    if sample.window is None:  # tiles are compared when they are listed
+        check_sizes(sample.image, sample.label)
+    return read_image_of(sample), read_label_of(sample)
+
+
+def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:
+    image = Image.fromarray(array)
+    return image.resize((image.width // 2, image.height // 2), resample)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +83,7 @@ class SegmentationData:
     """
 
     samples: tuple[Sample, ...]
-    label_space: str
+    label_space: str = ""
     in_memory: bool = False
     _arrays: dict[str, Arrays] = field(default_factory=dict, repr=False)
 
@@ -30,27 +93,30 @@ class SegmentationData:
     def __getitem__(self, index: int) -> Arrays:
         sample = self.samples[index]
         if not self.in_memory:
-            return sample.layout.read(sample)
+            return read(sample)
         if sample.name not in self._arrays:
-            self._arrays[sample.name] = sample.layout.read(sample)
+            self._arrays[sample.name] = read(sample)
         image, label = self._arrays[sample.name]
         return image.copy(), None if label is None else label.copy()
 
-    def subset(self, indices: Iterable[int]) -> "SegmentationData":
+    def subset(self, indices: Iterable[int]) -> SegmentationData:
         """The samples at `indices`, in that order. Arrays already in memory are shared."""
-        samples = tuple(self.samples[i] for i in indices)
-        return SegmentationData(samples, self.label_space, self.in_memory, self._arrays)
+        return replace(self, samples=tuple(self.samples[i] for i in indices))
+
+    def unlabelled(self) -> SegmentationData:
+        """The images alone: what distillation may see. No label file is opened."""
+        samples = tuple(sample._replace(label=None, table="") for sample in self.samples)
+        return SegmentationData(samples, in_memory=self.in_memory)
 
 
-def concatenate(parts: Sequence[SegmentationData]) -> SegmentationData:
-    """The samples of several datasets one after another, their names preceded by the dataset's: two may name a file
-    alike. One part alone stays as it is. Raises DatasetError where label spaces differ.
+def concatenate(parts: Sequence[SegmentationData], names: Sequence[str]) -> SegmentationData:
+    """The samples of several datasets one after another, their names preceded by the dataset's of `names`: two may
+    name a file alike. One part alone stays as it is. Raises DatasetError where label spaces differ.
     """
     if len(parts) == 1:
         return parts[0]
-    spaces = {part.samples[0].layout.name: part.label_space for part in parts}
-    if len(set(spaces.values())) > 1:
-        found = ", ".join(f"{name} ({space or 'no labels'})" for name, space in spaces.items())
-        raise DatasetError(f"expected datasets of one label space to join, found {found}")
-    samples = [s._replace(name=f"{s.layout.name}/{s.name}") for part in parts for s in part.samples]
+    if len({part.label_space for part in parts}) > 1:
+        found = (f"{n} ({part.label_space or 'no labels'})" for n, part in zip(names, parts, strict=True))
+        raise DatasetError(f"expected datasets of one label space to join, found {', '.join(found)}")
+    samples = [s._replace(name=f"{n}/{s.name}") for n, part in zip(names, parts, strict=True) for s in part.samples]
     return SegmentationData(tuple(samples), parts[0].label_space, parts[0].in_memory)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from gkd.data.layout import Layout, Sample
+from gkd.data.layout import Layout
 from gkd.data.patterns import Pattern
-from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_window
+from gkd.data.reading import DatasetError, Encoding, Window, check_sizes
+from gkd.data.samples import Reader, Sample
 from gkd.data.windows import window_starts
 
 WINDOW = 512
@@ -79,24 +78,13 @@ class TileLayout(Layout):
         names = (" or ".join(name.file for name in kind) for kind in (self.images, self.labels))
         return "\nand ".join(names) + f"\nor, cut beforehand:\n{super().tree}"
 
-    def read_image(self, sample: Sample) -> np.ndarray:
-        """uint8 RGB (H, W, 3), of a window of a tile or of an image cut beforehand."""
-        if sample.window is None:
-            return super().read_image(sample)
-        bands = next(name.bands for name in self.images if name.tile(sample.image.name) is not None)
-        return read_window(sample.image, sample.window, bands)
-
-    def read_label(self, sample: Sample) -> np.ndarray:
-        """uint8 train ids (H, W), 255 = ignored, of a window of a tile or of an image cut beforehand."""
-        if sample.window is None:
-            return super().read_label(sample)
-        return read_label(sample.label, sample.table, self.colours, sample.window)
-
     def _cut(self, root: Path, image: Path, label: Path) -> list[Sample]:
         """The windows of a tile. Raises DatasetError where image and label differ in size."""
         below, table = image.relative_to(root), self.places[0].table
+        bands = next(name.bands for name in self.images if name.tile(image.name) is not None)
+        reader = Reader(self.colours, bands)
         return [
-            Sample(below.with_stem("_".join(map(str, (below.stem, *box)))).as_posix(), image, label, self, table, box)
+            Sample(below.with_stem("_".join(map(str, (below.stem, *box)))).as_posix(), image, label, table, box, reader)
             for box in windows(*check_sizes(image, label))
         ]
 

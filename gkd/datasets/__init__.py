@@ -1,4 +1,4 @@
-"""The datasets, one file a layout, with the sources and benchmarks that start from it. Nothing registers a file.
+"""The datasets, one file a layout, with the sources and targets that it is. Nothing registers a file.
 
 known = catalogue(params)                        # with what params.yaml declares; official(roots) is without
 data = known.open_split("cityscapes", "val")
@@ -11,10 +11,10 @@ from pkgutil import iter_modules
 
 from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
-from gkd.data.domains import Benchmark, Source
-from gkd.data.layout import Layout, Sample
+from gkd.data.domains import Domain, Source
+from gkd.data.layout import Layout
 from gkd.data.reading import DatasetError
-from gkd.data.samples import SegmentationData, concatenate
+from gkd.data.samples import Sample, SegmentationData, concatenate
 from gkd.params import Params
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def catalogue(params: Params) -> Catalogue:
-    """All that `params` may name: the official datasets, sources and benchmarks, and those that they declare.
+    """All that `params` may name: the official datasets, sources and domains, and those that they declare.
 
     Raises ParamsError that lists every fault of the declarations.
     """
@@ -38,9 +38,11 @@ def catalogue(params: Params) -> Catalogue:
 
 
 def official(roots: Mapping[str, str] | None = None) -> Catalogue:
-    """Every `Layout`, `Source` and `Benchmark` that the files beside this one define, alone or in tuples, by name."""
+    """Every `Layout`, `Source` and `Domain` that the files beside this one define, alone or in tuples, by name."""
     files = [import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)]
     values = [value for file in files for value in vars(file).values()]
-    items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
-    kinds = ({item.name: item for item in items if isinstance(item, kind)} for kind in (Layout, Source, Benchmark))
-    return Catalogue(*kinds, roots or {})
+    items = [item for v in values for item in (v if isinstance(v, tuple) and not isinstance(v, Domain) else (v,))]
+    layouts, sources = ({item.name: item for item in items if isinstance(item, kind)} for kind in (Layout, Source))
+    own = [domain for source in sources.values() for domain in source.domains]
+    domains = {item.name: item for item in (*own, *items) if isinstance(item, Domain)}
+    return Catalogue(layouts, sources, domains, roots or {})

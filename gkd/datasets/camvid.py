@@ -3,8 +3,9 @@
 File names begin with the drive. "day" and "dusk" are the two parts of the train folder.
 """
 
-from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About, Layout, Place, Sample
+from gkd.data.domains import Domain, Source
+from gkd.data.layout import About, Layout, Place
+from gkd.data.samples import Sample
 
 _DRIVES = {"day": ("0016E5", "0006R0"), "dusk": ("0001TP",)}
 
@@ -30,4 +31,4 @@ CAMVID = Layout(
     ),
 )
 SOURCES = (Source("camvid", (Domain("camvid_day", "camvid", "day"),), Domain("camvid_val", "camvid", "val"), "camvid"),)
-BENCHMARKS = (Benchmark("camvid-dusk", "camvid", (Domain("camvid_dusk", "camvid", "dusk"),)),)
+TARGET = Domain("camvid_dusk", "camvid", "dusk")

@@ -1,8 +1,7 @@
 """Cityscapes (gtFine): the official labelIds, or labelTrainIds (made by its scripts) where they are alone."""
 
-from gkd.data.domains import Benchmark, Domain, Source
+from gkd.data.domains import Domain, Source
 from gkd.data.layout import About, Layout, Place
-from gkd.datasets import acdc
 
 _IMAGES = "leftImg8bit/{split}/*_leftImg8bit.png"
 TARGET = Domain("cityscapes", "cityscapes", "val")
@@ -23,4 +22,3 @@ CITYSCAPES = Layout(
 )
 
 SOURCE = Source("cityscapes", (Domain("cityscapes_train", "cityscapes", "train"),), TARGET, "cityscapes")
-BENCHMARK = Benchmark("cityscapes-acdc", "cityscapes", acdc.TARGETS)

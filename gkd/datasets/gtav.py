@@ -4,9 +4,9 @@ The published code trains on every image ("all"); no official split is in use. W
 ("val") to choose learning rates and train on the others ("train").
 """
 
-from gkd.data.domains import Benchmark, Domain, Source
+from gkd.data.domains import Domain, Source
 from gkd.data.layout import About, Layout, Place, every_tenth_held_out
-from gkd.datasets import acdc, bdd100k, cityscapes, mapillary, synthia, urbansyn
+from gkd.datasets import synthia, urbansyn
 
 GTAV = Layout(
     name="gtav",
@@ -38,12 +38,4 @@ SOURCES = (
     _source("gtav"),
     _source("gtav_synthia", synthia.ALL),
     _source("gtav_synthia_urbansyn", synthia.ALL, urbansyn.ALL),
-)
-_DRIVING = (cityscapes.TARGET, bdd100k.TARGET, mapillary.TARGET)
-BENCHMARKS = (
-    *(Benchmark(f"gtav-{target.name}", "gtav", (target,)) for target in _DRIVING),
-    # The paper prints one number for ACDC here (Table 6) and does not say how it joins the four conditions.
-    Benchmark("gtav-acdc", "gtav", acdc.TARGETS, on_request=True),
-    Benchmark("gtav_synthia-driving", "gtav_synthia", _DRIVING),
-    Benchmark("gtav_synthia_urbansyn-driving", "gtav_synthia_urbansyn", _DRIVING),
 )

@@ -6,11 +6,11 @@ The published code trains on all tiles of "train". The official "val" tiles are 
 their labels are those of the IRRG target. We hold out three train tiles ("hold_out") and train on the rest ("fit").
 """
 
-from gkd.data.domains import Benchmark, Domain, Source
-from gkd.data.layout import About, Place, Sample
+from gkd.data.domains import Domain, Source
+from gkd.data.layout import About, Place
 from gkd.data.reading import Encoding
+from gkd.data.samples import Sample
 from gkd.data.tiles import TileLayout, TileName
-from gkd.datasets import rescuenet, vaihingen
 
 TRAIN = tuple(
     "2_10 2_11 2_12 3_10 3_11 3_12 4_10 4_11 4_12 5_10 5_11 5_12"
@@ -79,8 +79,4 @@ SOURCES = (
     _source("potsdam_rescue", "potsdam_rgb_rescue", "rescue"),
     _source("potsdam_irrg_rescue", "potsdam_irrg_rescue", "rescue"),
 )
-BENCHMARKS = (
-    Benchmark("potsdam_rgb-isprs", "potsdam_rgb", (Domain("potsdam_irrg", "potsdam_irrg", "val"), vaihingen.TARGET)),
-    Benchmark("potsdam_rescue-rescuenet", "potsdam_rescue", (rescuenet.TARGET,)),
-    Benchmark("potsdam_irrg_rescue-rescuenet", "potsdam_irrg_rescue", (rescuenet.TARGET,)),
-)
+TARGET = Domain("potsdam_irrg", "potsdam_irrg", "val")

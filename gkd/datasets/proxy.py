@@ -7,12 +7,11 @@ read.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from gkd.data.layout import About, Layout, Place, Sample
+from gkd.data.layout import About, Layout, Place
 from gkd.data.patterns import Pattern
 from gkd.data.reading import DatasetError
-from gkd.data.tars import members, read_member
+from gkd.data.samples import Sample
+from gkd.data.tars import members
 
 _IMAGES = "*.{jpg,jpeg,png,bmp,webp,tif,tiff}"
 
@@ -34,12 +33,7 @@ class ProxyLayout(Layout):
                 f"{folder}: expected images in its {len(tars)} tar files, found none; check them, and unpack those that"
                 " hold further archives"
             )
-        return [Sample(image.relative_to(root).as_posix(), image, None, self) for image in images]
-
-    def read_image(self, sample: Sample) -> np.ndarray:
-        """uint8 RGB (H, W, 3)."""
-        member = read_member(sample.image)
-        return super().read_image(sample) if member is None else member
+        return [Sample(image.relative_to(root).as_posix(), image) for image in images]
 
 
 PROXY = ProxyLayout(

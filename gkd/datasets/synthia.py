@@ -5,6 +5,7 @@ There is no official split: every tenth image is held out ("val"), as for GTAV. 
 
 from gkd.data.domains import Domain
 from gkd.data.layout import About, Layout, Place, every_tenth_held_out
+from gkd.data.samples import Reader
 
 ALL = Domain("synthia", "synthia", "all")
 
@@ -17,7 +18,7 @@ SYNTHIA = Layout(
     published={"all": 9_400},
     skip=r".*_labelTrainIds",  # written beside the labels by other tools
     part=every_tenth_held_out,
-    encoding="red",
+    reader=Reader("red"),
     about=About(
         url="https://synthia-dataset.net (SYNTHIA-RAND-CITYSCAPES)",
         licence="CC BY-NC-SA 3.0, see the page; direct download",

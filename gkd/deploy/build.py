@@ -9,28 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gkd.datasets import catalogue
 from gkd.deploy.config import Config, ExportError, InferenceConfig
 from gkd.files import sha256
-from gkd.methods import NAMES, row
+from gkd.methods import NAMES
 from gkd.models import Encoder
 from gkd.params import ROOT, load
-from gkd.segmentation.decoders import DecoderSizes, Segmentor, build_decoder
+from gkd.segmentation.decoders import DecoderSizes
 from gkd.weights import Record, read_record
 from gkd.weights.record import EncoderInfo
 
-FORM = "PROFILE/SETTING/METHOD/SOURCE"
-
-
-def build(config: Config) -> Segmentor:
-    """The segmentor of `config` in eval mode, with random weights: no weights are fetched or read."""
-    encoder = Encoder.create(config.encoder.name, **(config.encoder.options or {}))
-    for buffer, values in ((encoder.mean, config.encoder.mean), (encoder.std, config.encoder.std)):
-        buffer.copy_(torch.tensor(values).view_as(buffer))
-    decoder = build_decoder(config.decoder, encoder, len(config.classes), config.decoder.blocks)
-    return Segmentor(encoder, decoder, frozen=True).eval()
+FORM = "SETTING/METHOD/SOURCE"
 
 
 def fixed_size(encoder: Encoder) -> bool:
@@ -58,7 +47,7 @@ def any_size(name: str, options: Mapping[str, Any]) -> Encoder:
 def record_of(checkpoint: Path, member: str | None = None) -> Record:
     """What is known of a segmentor: its own record, or for files without one what `member` says.
 
-    `member` is PROFILE/SETTING/METHOD/SOURCE: the encoder, decoder and classes of params.yaml that the file is of.
+    `member` is SETTING/METHOD/SOURCE: the encoder, decoder and classes of params.yaml that the file is of.
     """
     if not checkpoint.is_file():
         raise ExportError(f"checkpoint {checkpoint} is missing")
@@ -79,18 +68,14 @@ def record_of(checkpoint: Path, member: str | None = None) -> Record:
 
 def _named(checkpoint: Path, member: str) -> Record:
     words = member.split("/")
-    if len(words) != 4 or not all(words):
-        raise ExportError(f"--as {member}: expected {FORM}, such as paper/f2l/gkd/gtav")
-    profile, setting, method, source = words
-    params = load(profile)
+    if len(words) != 3 or not all(words):
+        raise ExportError(f"--as {member}: expected {FORM}, such as f2l/gkd/gtav")
+    setting, method, source = words
+    params = load()
     sources = catalogue(params).sources
     if source not in sources or method not in NAMES:
         raise ExportError(f"{checkpoint}: unknown source {source!r} or method {method!r}")
-    teacher = row(method).encoder == "teacher"
-    spec = params.models.teacher if teacher else params.models.students.get(setting)
-    if spec is None:
-        known = ", ".join(params.models.students)
-        raise ExportError(f"profiles.{profile}.models.students has no {setting!r} (only: {known})")
+    spec = params.models.teacher if method == "teacher" else params.student(setting)
     who = {"stage": "foreign", "setting": setting, "method": method, "source": source}
     record = Record.of(params, who, segments=sources[source])
     decoder = record.decoder.model_copy(update={"blocks": tuple(spec.blocks)})

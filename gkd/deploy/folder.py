@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gkd.deploy.build import build
 from gkd.deploy.config import FILE, Config, ExportError, read_config
+from gkd.segmentation.stored import rebuild
 from gkd.segmentation.windows import Inference, keep_ratio_size, predict
 from gkd.weights import CheckpointError, load
 
@@ -71,7 +71,7 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
 
 def _torch(config: Config, file: Path) -> nn.Module:
     try:
-        model = build(config)
+        model = rebuild(config)
     except ValueError as error:  # of timm's name or options
         raise ExportError(f"{file.with_name(FILE)}: {error}") from error
     try:

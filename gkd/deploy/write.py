@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gkd.deploy.build import build, describe, record_of
+from gkd.deploy.build import describe, record_of
 from gkd.deploy.config import FILE, Config, ExportError, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
 from gkd.files import write_whole
+from gkd.segmentation.stored import rebuild
 from gkd.weights import load, save
 
 
@@ -74,7 +75,7 @@ def export(
         config = config.model_copy(update={"inference": one_size})
     if graphs.int8:
         config = config.model_copy(update={"int8": "dynamic" if graphs.photos is None else "static"})
-    model = build(config)
+    model = rebuild(config)
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     load(checkpoint, parts)
     partial = folder.with_name(folder.name + ".partial")

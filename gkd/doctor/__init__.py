@@ -19,10 +19,8 @@ from gkd.data.layout import Layout
 from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.reading import Seen, read_all
-from gkd.params import ROOT
-from gkd.workspace.manifests import write_manifest
 
-__all__ = ["Problem", "Report", "examine", "write_manifests"]
+__all__ = ["Problem", "Report", "examine"]
 
 SAMPLE = 20  # images of a split that a quick look reads
 
@@ -32,7 +30,7 @@ class Report:
     """What `examine` found."""
 
     name: str
-    folder: str  # of the dataset below data/, as `roots` and manifests name it
+    folder: str  # of the dataset below data/, as `roots` names it
     root: Path
     present: bool  # False where nothing of the dataset is there, which is no fault
     problems: list[Problem]  # of every fault; empty where all is sound
@@ -102,12 +100,6 @@ def examine(
         counts=_counts(layout, samples, chosen, seen),
         pixels=_pixels(layout, chosen, seen),
     )
-
-
-def write_manifests(reports: Sequence[Report], hashed: bool = False) -> list[Path]:
-    """Write manifests/<folder>.csv for what was found outside data/, see `write_manifest`."""
-    folders = {report.folder: report.root for report in reports if report.counts["images"].any()}
-    return [write_manifest(folder, root, hashed) for folder, root in folders.items() if root != ROOT / "data" / folder]
 
 
 Split = Mapping[str, Sequence[Sample]]  # samples by split

@@ -66,7 +66,7 @@ def _tile_by_tile(layout: TileLayout, root: Path, split: str) -> tuple[list[Samp
     for tile in filter(there.__contains__, layout.tiles[split]):
         try:
             one = replace(layout, tiles={**layout.tiles, split: (tile,)})
-            samples += [sample._replace(layout=layout) for sample in one.find(root, split)]
+            samples += one.find(root, split)
         except DatasetError as error:
             problems.append(as_problem(error, root))
     return samples, list(dict.fromkeys(problems))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gkd.data import samples as files
 from gkd.data.labels import IGNORE, class_names
 from gkd.data.layout import Layout
 from gkd.datasets import Sample
@@ -54,11 +55,11 @@ def read(layout: Layout, sample: Sample) -> Seen:
         except Exception as error:  # a damaged file may raise anything: it is reported, and the walk goes on
             problems.append(as_problem(error, path))
 
-    both = attempt(lambda: layout.read(sample), sample.image)
+    both = attempt(lambda: files.read(sample), sample.image)
     if problems:  # the other file of the pair may be damaged as well
-        attempt(lambda: layout.read_image(sample), sample.image)
+        attempt(lambda: files.read_image_of(sample), sample.image)
         if sample.label is not None:
-            attempt(lambda: layout.read_label(sample), sample.label)
+            attempt(lambda: files.read_label_of(sample), sample.label)
     if problems or both[1] is None:
         return Seen(list(dict.fromkeys(problems)), None)
     counts = np.bincount(both[1].ravel(), minlength=256)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
@@ -35,7 +35,6 @@ class Row:
     label: str  # as printed
     frozen: bool = True  # the encoder, in task learning
     guided: bool = False  # task learning adds `guidance`, by the teacher's segmentor
-    encoder: Literal["student", "teacher"] = "student"  # of task learning
     attention: bool = False  # the heads have maps for gkd.qsd.attention_maps
     name: str = ""
     distils: bool = False  # has an objective

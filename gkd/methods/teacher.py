@@ -2,4 +2,4 @@
 
 from gkd.methods import Row
 
-ROW = Row(label="Teacher", encoder="teacher")
+ROW = Row(label="Teacher")

@@ -1,57 +1,89 @@
-"""What the report calls benchmarks, columns and rows, and which averages it forms."""
+"""The benchmarks of the tables: which targets of a source stand together, under which title, and their averages."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gkd.data.catalogue import Catalogue
-from gkd.data.domains import Benchmark
-from gkd.params import Plan
+from gkd.params import Params
 
 
-class Names(NamedTuple):
-    """A benchmark's title, and the mean over its source's targets that it enters: as the paper prints it, or ours."""
+class Benchmark(NamedTuple):
+    """Training on one source, scored on targets that training never saw."""
 
+    source: str
+    name: str  # of its targets
     title: str
-    average: str | None = None
+    targets: tuple[str, ...]
+    average: str | None = None  # the mean over the source's targets that it enters, as the paper prints it, or ours
 
 
 _DRIVING, _ACDC = "Avg(Citys,BDD,Map)", "Avg(ACDC 4)"
-NAMES = {
-    "gtav-cityscapes": Names("GTAV to Cityscapes", _DRIVING),
-    "gtav-bdd100k": Names("GTAV to BDD100K", _DRIVING),
-    "gtav-mapillary": Names("GTAV to Mapillary", _DRIVING),
+_STREETS = ("cityscapes", "bdd100k", "mapillary")
+_CONDITIONS = ("acdc_night", "acdc_snow", "acdc_fog", "acdc_rain")
+BENCHMARKS = (
+    Benchmark("gtav", "cityscapes", "GTAV to Cityscapes", ("cityscapes",), _DRIVING),
+    Benchmark("gtav", "bdd100k", "GTAV to BDD100K", ("bdd100k",), _DRIVING),
+    Benchmark("gtav", "mapillary", "GTAV to Mapillary", ("mapillary",), _DRIVING),
     # The paper prints one number for ACDC here (Table 6) and does not say how it joins the four conditions.
-    "gtav-acdc": Names("GTAV to ACDC", f"{_ACDC} (ours)"),
-    "cityscapes-acdc": Names("Cityscapes to ACDC", _ACDC),
-    "potsdam_rgb-isprs": Names("Potsdam-RGB to Potsdam-IRRG and Vaihingen-IRRG", "Avg(P-I,V-I)"),
-    "camvid-dusk": Names("CamVid day to dusk"),
-    "gtav_synthia-driving": Names("GTAV and SYNTHIA to Cityscapes, BDD100K and Mapillary", f"{_DRIVING} (ours)"),
-    "gtav_synthia_urbansyn-driving": Names(
-        "GTAV, SYNTHIA and UrbanSyn to Cityscapes, BDD100K and Mapillary", f"{_DRIVING} (ours)"
+    Benchmark("gtav", "acdc", "GTAV to ACDC", _CONDITIONS, f"{_ACDC} (ours)"),
+    Benchmark("cityscapes", "acdc", "Cityscapes to ACDC", _CONDITIONS, _ACDC),
+    Benchmark(
+        "potsdam_rgb",
+        "isprs",
+        "Potsdam-RGB to Potsdam-IRRG and Vaihingen-IRRG",
+        ("potsdam_irrg", "vaihingen_irrg"),
+        "Avg(P-I,V-I)",
     ),
-    "potsdam_rescue-rescuenet": Names("Potsdam-RGB to RescueNet (five classes, our grouping)"),
-    "potsdam_irrg_rescue-rescuenet": Names("Potsdam-IRRG to RescueNet (five classes, our grouping)"),
-}
-AVERAGES = {names.average for names in NAMES.values()} - {None}
+    Benchmark("camvid", "dusk", "CamVid day to dusk", ("camvid_dusk",)),
+    Benchmark(
+        "gtav_synthia",
+        "driving",
+        "GTAV and SYNTHIA to Cityscapes, BDD100K and Mapillary",
+        _STREETS,
+        f"{_DRIVING} (ours)",
+    ),
+    Benchmark(
+        "gtav_synthia_urbansyn",
+        "driving",
+        "GTAV, SYNTHIA and UrbanSyn to Cityscapes, BDD100K and Mapillary",
+        _STREETS,
+        f"{_DRIVING} (ours)",
+    ),
+    Benchmark("potsdam_rescue", "rescuenet", "Potsdam-RGB to RescueNet (five classes, our grouping)", ("rescuenet",)),
+    Benchmark(
+        "potsdam_irrg_rescue", "rescuenet", "Potsdam-IRRG to RescueNet (five classes, our grouping)", ("rescuenet",)
+    ),
+)
+AVERAGES = {benchmark.average for benchmark in BENCHMARKS} - {None}
 
 
-def names(benchmark: Benchmark) -> Names:
-    """Title and average of a benchmark; one of your own is named after its source and targets."""
-    own = f"{benchmark.source} to {', '.join(target.name for target in benchmark.targets)}"
-    return NAMES.get(benchmark.name, Names(own))
+def targets(source: str, params: Params, known: Catalogue) -> list[str]:
+    """Names of the target domains of a source, as in score rows."""
+    return [domain.name for domain in known.targets(source, params.targets[source])]
 
 
-def columns(source: str, plan: Plan, known: Catalogue) -> tuple[list[str], dict[str, list[str]]]:
-    """The planned target domains of a source, and the averages, with their members, that they make up in full."""
-    domains = [domain.name for domain in known.targets_of(source, plan.benchmarks)]
-    averages: dict[str, list[str]] = {}
-    for benchmark in known.benchmarks.values():
-        if benchmark.source == source and (average := names(benchmark).average):
-            averages.setdefault(average, []).extend(target.name for target in benchmark.targets)
-    planned = {names(benchmark).average for benchmark in known.benchmarks_of(source, plan.benchmarks)}
-    return domains, {k: members for k, members in averages.items() if k in planned and {*members} <= {*domains}}
+def benchmarks_of(source: str, params: Params, known: Catalogue) -> list[Benchmark]:
+    """The benchmarks that the targets of a source make up; a target in none of them is one of its own."""
+    left, found = targets(source, params, known), []
+    for benchmark in BENCHMARKS:
+        own = tuple(target for target in benchmark.targets if target in left)
+        if benchmark.source == source and own:
+            found.append(benchmark._replace(targets=own))
+            left = [target for target in left if target not in own]
+    return found + [Benchmark(source, target, f"{source} to {target}", (target,)) for target in left]
 
 
-def heading(column: str, source: str, plan: Plan, known: Catalogue) -> str:
-    """A column over several sources: "gtav: cityscapes" where another planned source has that column too."""
-    sharing = [name for name in plan.sources if any(column in found for found in columns(name, plan, known))]
+def averages(source: str, domains: Sequence[str]) -> dict[str, list[str]]:
+    """The averages, with their members, that the `domains` of a source make up in full."""
+    members: dict[str, list[str]] = {}
+    for benchmark in BENCHMARKS:
+        if benchmark.source == source and benchmark.average:
+            members.setdefault(benchmark.average, []).extend(benchmark.targets)
+    return {name: own for name, own in members.items() if {*own} <= {*domains}}
+
+
+def heading(column: str, source: str, params: Params, known: Catalogue) -> str:
+    """A column over several sources: "gtav: cityscapes" where another source has that column too."""
+    columns = {name: targets(name, params, known) for name in params.sources}
+    sharing = [name for name, own in columns.items() if column in own or column in averages(name, own)]
     return f"{source}: {column}" if len(sharing) > 1 else column

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from gkd.data.catalogue import Catalogue
-from gkd.params import Plan
-from gkd.report.benchmarks import columns, heading
+from gkd.params import Params
+from gkd.report.benchmarks import averages, heading, targets
 from gkd.report.tables import Table
 
 ORIGINS = ("printed", "digitised", "secondary")  # from the most to the least direct
@@ -54,16 +54,16 @@ def published(
     return table
 
 
-def paper_table(paper: pd.DataFrame, plan: Plan, known: Catalogue) -> Table | None:
-    """Published F2L and no-KD rows (ViT-S) for the planned sources; None where the paper has none of them."""
+def paper_table(paper: pd.DataFrame, params: Params, known: Catalogue) -> Table | None:
+    """Published F2L and no-KD rows (ViT-S) for the sources of `params`; None where the paper has none of them."""
     parts = []
-    for source in (name for name in plan.sources if name in SOURCES):
-        domains, averages = columns(source, plan, known)
-        part = published(paper, [*domains, *averages], "F2L", SOURCES[source], "ViT-S", METHODS)
-        parts.append(part.rename(columns=lambda name, own=source: heading(name, own, plan, known)))
+    for source in (name for name in params.sources if name in SOURCES):
+        domains = targets(source, params, known)
+        part = published(paper, [*domains, *averages(source, domains)], "F2L", SOURCES[source], "ViT-S", METHODS)
+        parts.append(part.rename(columns=lambda name, own=source: heading(name, own, params, known)))
     if not parts:
         return None
-    if "gtav-acdc" in plan.benchmarks:
+    if "gtav" in params.sources and any(name.startswith("acdc_") for name in params.targets["gtav"]):
         # One number over ACDC, of GKD alone (Table 6). How it joins the four conditions is not printed.
         name = "ACDC (all, trained on GTAV)"
         part = published(paper, [name], "F2L DGSS comparison", "GTAV", "ViT-S+Mask2Former", {"GKD": "GKD"})

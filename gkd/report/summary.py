@@ -1,69 +1,87 @@
 """The tables of a report, and its pictures, from the files that evaluations wrote: which rows, columns, captions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from gkd.data.catalogue import Catalogue
-from gkd.data.domains import Benchmark
 from gkd.methods import row
-from gkd.params import Plan
-from gkd.report.benchmarks import AVERAGES, columns, heading, names
+from gkd.params import Params
+from gkd.report.benchmarks import AVERAGES, averages, benchmarks_of, heading, targets
 from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
 
 UNSEEN = "Mean (unseen)"
+TEACHER, ALL = "teacher", "all"  # the reference row, and the setting of its scores: it is the same in each
 
 
-def read_scores(files: Iterable[Path]) -> pd.DataFrame:
-    """All score rows of an evaluation run, in one frame."""
-    if not (frames := [pd.read_csv(file) for file in files]):
+def members(params: Params) -> list[str]:
+    """The folders of results/evaluate/<profile>/ that a report of `params` shows; others may lie beside them."""
+    rows = product(params.settings, params.rows, params.sources, params.seeds)
+    teachers = (f"teacher-{source}-{seed}" for source, seed in product(params.sources, params.seeds))
+    return [*teachers, *("-".join(map(str, fields)) for fields in rows)]
+
+
+def read_scores(folders: Iterable[Path], settings: Sequence[str]) -> pd.DataFrame:
+    """All score rows of these evaluations in one frame; the teacher's stand in every setting."""
+    if not (frames := [pd.read_csv(folder / "scores.csv") for folder in folders]):
         raise FileNotFoundError("no scores.csv to report: run the evaluate stage first (`dvc repro`)")
-    return pd.concat(frames, ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True)
+    own, shared = rows[rows["setting"] != ALL], rows[rows["setting"] == ALL]
+    return pd.concat([*(shared.assign(setting=setting) for setting in settings), own], ignore_index=True)
 
 
-def read_pictures(file: Path) -> dict[str, tuple[list, list, dict[str, list]]]:
-    """predictions.npz as {domain: (photos, labels, {method label: predicted maps})}."""
+def read_histories(folders: Iterable[Path], stage: str) -> pd.DataFrame:
+    """The loss curves of a stage, as the evaluations of its students hold them; empty where none has any."""
+    files = {folder.name: folder / "history" / f"{stage}.csv" for folder in folders}
+    frames = [pd.read_csv(file).assign(member=name) for name, file in files.items() if file.is_file()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"step": [], "loss": [], "member": []})
+
+
+def read_pictures(folders: Iterable[Path]) -> dict[str, tuple[list, list, dict[str, list]]]:
+    """predictions.npz of models of one source, as {domain: (photos, labels, {method label: predicted maps})}."""
     domains: dict[str, dict[str, list[np.ndarray]]] = {}
-    with np.load(file) as arrays:
-        for key in arrays.files:
-            domain, what, _ = key.split("/")
-            domains.setdefault(domain, {}).setdefault(what, []).append(arrays[key])
+    for number, folder in enumerate(folders):
+        with np.load(folder / "predictions.npz") as arrays:
+            for key in arrays.files:
+                domain, what, _ = key.split("/")
+                if number == 0 or what not in ("photo", "label"):  # which are the same in all
+                    domains.setdefault(domain, {}).setdefault(what, []).append(arrays[key])
     return {
         domain: (parts.pop("photo"), parts.pop("label"), {row(name).label: maps for name, maps in parts.items()})
         for domain, parts in domains.items()
     }
 
 
-def benchmark_tables(rows: pd.DataFrame, plan: Plan, known: Catalogue) -> list[Table]:
+def benchmark_tables(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Table]:
     """One table per benchmark and setting: the source's validation part, the targets, and their average."""
     tables = []
-    for setting in plan.settings:
-        for benchmark in _benchmarks(plan, known):
-            source, (title, average) = known.sources[benchmark.source], names(benchmark)
-            targets = [domain.name for domain in benchmark.targets]
-            averages = {average: targets} if average and len(targets) > 1 else {}
-            own = rows[(rows["setting"] == setting) & (rows["source"] == benchmark.source)]
-            numbers = statistics(own, averages, plan.methods, [source.validation.name, *targets])
-            part = "the source's own validation part" if plan.hold_out else "of the source"
-            more = f" {source.validation.name} is {part}, not a target."
-            tables.append(_table(f"{benchmark.name}-{setting}", f"{title}, {setting.upper()}", numbers, plan, more))
+    for setting, source in product(params.settings, params.sources):
+        for benchmark in benchmarks_of(source, params, known):
+            validation, wanted = known.sources[source].validation.name, list(benchmark.targets)
+            own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
+            means = {benchmark.average: wanted} if benchmark.average and len(wanted) > 1 else {}
+            numbers = statistics(own, means, [TEACHER, *params.rows], [validation, *wanted])
+            part = "the source's own validation part" if params.hold_out else "of the source"
+            more, name = f" {validation} is {part}, not a target.", f"{source}-{benchmark.name}-{setting}"
+            tables.append(_table(name, f"{benchmark.title}, {setting.upper()}", numbers, params, more))
     return tables
 
 
-def summary_table(rows: pd.DataFrame, plan: Plan, known: Catalogue, setting: str) -> Table:
-    """Methods x all planned target domains, with the domain averages as the paper forms them."""
-    rows, parts = rows[rows["setting"] == setting], []
-    for source in plan.sources:
-        domains, averages = columns(source, plan, known)
-        part = statistics(rows[rows["source"] == source], averages, plan.methods, domains)
-        parts.append(part.assign(column=[heading(name, source, plan, known) for name in part["column"]]))
-    pairs = [(b.source, domain.name) for b in _benchmarks(plan, known) for domain in b.targets]
+def summary_table(rows: pd.DataFrame, params: Params, known: Catalogue, setting: str) -> Table:
+    """Methods x all target domains, with the domain averages as the paper forms them."""
+    rows, parts, methods = rows[rows["setting"] == setting], [], [TEACHER, *params.rows]
+    domains = {source: targets(source, params, known) for source in params.sources}
+    for source, own in domains.items():
+        part = statistics(rows[rows["source"] == source], averages(source, own), methods, own)
+        parts.append(part.assign(column=[heading(name, source, params, known) for name in part["column"]]))
+    pairs = [(source, domain) for source, own in domains.items() for domain in own]
     by_domain = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou")
     unseen = by_domain.reindex(columns=pairs).mean(axis=1, skipna=False).to_frame(UNSEEN)
-    numbers = pd.concat([*parts, over_seeds(unseen, plan.methods)], ignore_index=True)
-    return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, plan)
+    numbers = pd.concat([*parts, over_seeds(unseen, methods)], ignore_index=True)
+    return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, params)
 
 
 def choices(rows: pd.DataFrame, known: Catalogue) -> pd.DataFrame:
@@ -85,13 +103,8 @@ def unseen_mean(table: Table) -> pd.Series:
     return table.numbers[table.numbers["column"] == UNSEEN].set_index("method")["mean"]
 
 
-def _table(name: str, title: str, numbers: pd.DataFrame, plan: Plan, more: str = "") -> Table:
-    numbers, count = numbers.assign(method=[row(method).label for method in numbers["method"]]), len(plan.seeds)
+def _table(name: str, title: str, numbers: pd.DataFrame, params: Params, more: str = "") -> Table:
+    numbers, count = numbers.assign(method=[row(method).label for method in numbers["method"]]), len(params.seeds)
     seeds = "one seed" if count == 1 else f"mean ± sample standard deviation over {count} seeds"
     caption = f"{title}: mIoU in per cent, {seeds}.{more}"
-    reference = tuple(row(method).label for method in plan.methods if row(method).encoder == "teacher")
-    return Table(name, caption, as_text(numbers), numbers, reference)
-
-
-def _benchmarks(plan: Plan, known: Catalogue) -> list[Benchmark]:
-    return [benchmark for name in plan.sources for benchmark in known.benchmarks_of(name, plan.benchmarks)]
+    return Table(name, caption, as_text(numbers), numbers, reference=(row(TEACHER).label,))

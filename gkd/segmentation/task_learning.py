@@ -1,6 +1,6 @@
 """Task learning: a decoder on source labels, its learning rate chosen on the source's own validation part.
 
-validation = EvaluationSet("gtav_val", images, classes=19, protocol=params.evaluate)
+validation = EvaluationSet("gtav_val", images, classes=19, protocol=params.inference)
 trained = choose(model, data, validation, section=params.task_learning, run=Run("my run"))
 """
 
@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gkd import params
 from gkd.data.labels import IGNORE
 from gkd.data.loading import Draw, loader
 from gkd.data.transforms import LabelledView
-from gkd.params import EncoderSpec, Evaluate, Params, TaskLearning
+from gkd.params import EncoderSpec, Models, TaskLearning
 from gkd.segmentation.decoders import Segmentor, build_decoder
 from gkd.segmentation.evaluation import Samples, evaluate_all, scores
 from gkd.segmentation.windows import Inference, predict
@@ -44,14 +45,15 @@ class Guide:
 class EvaluationSet:
     """A domain on which models are measured."""
 
-    name: str  # as in the tables and in `protocol.bounds`
+    name: str  # as in the tables
     data: Samples
     classes: int  # of the source
-    protocol: Evaluate
+    protocol: params.Inference
+    bound: tuple[int, int] | None = None  # see gkd.segmentation.windows.Inference
 
     def inference(self, model: Segmentor) -> Inference:
         """How `model` sees the photos."""
-        return Inference.of(self.protocol, self.name, model.encoder)
+        return Inference.of(self.protocol, self.bound, model.encoder)
 
 
 @dataclass
@@ -166,12 +168,12 @@ def _groups(model: Segmentor, section: TaskLearning, lr: float) -> list[dict[str
 
 
 def build_segmentor(
-    params: Params, spec: EncoderSpec, classes: int, frozen: bool, seed: int, init: Path | None = None
+    models: Models, spec: EncoderSpec, classes: int, frozen: bool, seed: int, init: Path | None = None
 ) -> Segmentor:
-    """Encoder of `spec` (from the checkpoint `init` if given) under a decoder initialised from `seed`."""
+    """Encoder of `spec` (from the checkpoint `init` if given) under the decoder of `models`, initialised from `seed`."""
     encoder = build_encoder(spec, init, seed)
     torch.manual_seed(seed)
-    return Segmentor(encoder, build_decoder(params.models, encoder, classes, spec.blocks), frozen)
+    return Segmentor(encoder, build_decoder(models, encoder, classes, spec.blocks), frozen)
 
 
 def choose(

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gkd import params
 from gkd.data.windows import window_starts
 from gkd.models import Encoder
-from gkd.params import Evaluate
 
 BAND = 64  # rows that are brought to the label's size at a time: their scores then stay in a CPU's cache
 
@@ -35,17 +35,10 @@ class Inference:
     fill: tuple[float, ...] = (0.0, 0.0, 0.0)  # colour of the padding
 
     @classmethod
-    def of(cls, protocol: Evaluate, domain: str, encoder: Encoder) -> Inference:
-        """How models of `encoder` see the photos of a domain by the protocol of the parameters."""
-        bound = protocol.bounds.get(domain)
-        return cls(
-            window=protocol.window,
-            stride=protocol.stride,
-            bound=None if bound is None else tuple(bound),
-            multiple=encoder.stride,
-            batch_size=protocol.batch_size,
-            fill=tuple(encoder.mean.flatten().tolist()),
-        )
+    def of(cls, section: params.Inference, bound: tuple[int, int] | None, encoder: Encoder) -> Inference:
+        """How models of `encoder` see photos by `inference` of the parameters, in a domain of this bound."""
+        fill = tuple(encoder.mean.flatten().tolist())
+        return cls(**section.model_dump(), bound=bound, multiple=encoder.stride, fill=fill)
 
 
 def slide(model: Callable[[Tensor], Tensor], image: Tensor, how: Inference) -> Iterator[Tensor]:

@@ -8,6 +8,9 @@ from gkd.params import Compute
 from gkd.train.resume import Resume, Slot
 
 
+FP32 = Compute(threads=0, precision="fp32", compile=False, fused_adamw=False)
+
+
 @dataclass(frozen=True)
 class Run:
     """The context of a run."""
@@ -16,7 +19,7 @@ class Run:
     seed: int = 0  # of data order, augmentation, masks and initial weights
     resume: Resume | None = None  # where states are kept, so that a killed run continues; None = nowhere
     processes: int = 1  # started for the run, one a GPU where there are GPUs; more than one need `resume`
-    compute: Compute = Compute()  # number format, compiled blocks, fused optimiser
+    compute: Compute = FP32  # number format, compiled blocks, fused optimiser
 
     @property
     def slot(self) -> Slot | None:

@@ -78,8 +78,7 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
         sources.append(config.url)
     return (
         f"fetch {' or '.join(sources) or 'the weights'} elsewhere, put the file at {place} (with its own suffix) and "
-        "name it in params.yaml as profiles.<profile>.models.teacher.weights or "
-        f"profiles.<profile>.models.students.<setting>.weights: {place}"
+        f"name it in params.yaml as models.teacher.weights or models.students.<setting>.weights: {place}"
     )
 
 

@@ -22,12 +22,11 @@ from gkd.params import ROOT, Mask2FormerOptions, Params
 from gkd.weights.tensors import CheckpointError, digest, read_tensors
 
 FORMAT = "gkd-weights-1"
-# What a stage's result follows from beside its own section and `threads`: no other edit may change a file's bytes.
-_DISTILS = ("precision", "compile", "fused_adamw", "heads")
+# What a stage's result follows from beside its own section, as dvc.yaml tracks it: no other edit may change a file.
 _FOLLOWED = {
-    "task_agnostic": _DISTILS,
-    "domain_agnostic": (*_DISTILS, "plan.hold_out"),
-    "task_learning": ("plan.hold_out", "plan.label_divisor"),
+    "task_agnostic": ("compute", "heads"),
+    "domain_agnostic": ("compute", "heads"),
+    "task_learning": ("threads", "label_divisor"),
 }
 # Options of timm without effect on the arithmetic of given weights, or seen in what a record holds beside them.
 _FREE = re.compile(r"dynamic_img_(size|pad)|strict_img_size|.*drop.*|init_values|pretrained_cfg.*")
@@ -60,12 +59,12 @@ class DecoderInfo(_Said):
 
     decoder: str
     decoder_width: int = 128
-    mask2former: Mask2FormerOptions = Mask2FormerOptions()
+    mask2former: Mask2FormerOptions | None = None
     blocks: tuple[int, ...] = ()
 
 
 class InferenceInfo(_Said):
-    """The sliding window of `evaluate` in params.yaml, and the size bound of the source's validation part."""
+    """`inference` of params.yaml, and the size bound of the source's validation part."""
 
     window: int = Field(gt=0)
     stride: int = Field(gt=0)
@@ -109,7 +108,7 @@ class Record(_Said):
         teacher: Encoder | None = None,
         lr: float | None = None,
     ) -> Record:
-        """The record of a stage; `params` are the profile's, of which it keeps what the stage follows from.
+        """The record of a stage; of `params` it keeps what the stage follows from.
 
         Args:
             who: stage, setting, method, source and seed, as far as there are.
@@ -179,9 +178,8 @@ def parse(text: str | None, path: Path) -> Record:
 
 
 def _followed(dump: dict[str, Any], who: Mapping[str, Any]) -> dict[str, Any]:
-    flat = dump | {f"plan.{key}": value for key, value in dump["plan"].items()}
-    flat["heads"] = dump["heads"].get(who.get("method"), {})
-    keys = ("threads", who["stage"], *_FOLLOWED.get(who["stage"], ()))
+    flat = dump | {"threads": dump["compute"]["threads"], "heads": dump["heads"].get(who.get("method"), {})}
+    keys = (who["stage"], *_FOLLOWED.get(who["stage"], ()))
     return {key: flat[key] for key in keys if key in flat}
 
 
@@ -197,8 +195,6 @@ def _start(start: str | Path | None) -> tuple[dict[str, str], str | None]:
 def _segmentor(params: Params, source: Source | None) -> dict[str, Any]:
     if source is None:
         return {}
-    window = {key: getattr(params.evaluate, key) for key in ("window", "stride", "batch_size")}
-    bound = params.evaluate.bounds.get(source.validation.name)
     return {
         "label_space": source.label_space,
         "classes": tuple(source.classes),
@@ -206,5 +202,5 @@ def _segmentor(params: Params, source: Source | None) -> dict[str, Any]:
         "decoder": DecoderInfo(
             **{key: getattr(params.models, key) for key in DecoderInfo.model_fields if key != "blocks"}
         ),
-        "inference": InferenceInfo(**window, bound=bound and tuple(bound)),
+        "inference": InferenceInfo(**params.inference.model_dump(), bound=params.evaluate.bound(source.name)),
     }

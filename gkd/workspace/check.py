@@ -1,158 +1,162 @@
-"""What a profile names and needs: whether the names are known, and which of its datasets and weights are there."""
+"""What params.yaml names and needs: whether the names are known and fit together, and whether data and weights are there.
+
+`names` is for every reader of the parameters; `check` is the first stage, which also looks at files.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from gkd.data.domains import PROXY, Domain, Source
+from gkd.data.catalogue import Catalogue, variable
+from gkd.data.domains import PROXY, Domain
 from gkd.datasets import catalogue, official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import DeclaredBenchmark, DeclaredDataset, Fault, Params, ParamsError, at, faults_of
+from gkd.params import GROUPS, DeclaredDataset, EncoderSpec, Fault, Params, ParamsError, at, faults_of, load
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen")
 
 
-class Found(NamedTuple):
-    """What can be planned, and what to tell the user."""
-
-    sources: list[str]  # those whose datasets are there
-    missing: list[str]  # target domains whose dataset is absent
-    messages: list[str]
-    faults: list[str]  # domains whose root is there and whose files are not as expected: their owner counts on them
+def check() -> Params:
+    """The parameters, once everything that they name is there. Raises ParamsError with a line for each fault."""
+    return load(names=lambda content: (*names(content), *encoders(content), *data(content)))
 
 
 def names(content: Mapping[str, Any]) -> Iterator[Fault]:
-    """Names in a profile, as it is written, that no room knows or that do not fit together: for `gkd.params.load`."""
-    declared = {}
-    for key, kind in (("datasets", DeclaredDataset), ("benchmarks", DeclaredBenchmark)):
-        items = at(content, key, dict).items()
-        declared[key] = {name: kind(**item) for name, item in items if not any(faults_of(kind, item))}
-    try:
-        known = catalogue(Params.model_construct(roots={}, **declared))
-    except ParamsError as error:  # each line names params.yaml and the key
-        yield from (Fault(*line.removeprefix("params.yaml: ").split(": ", 1)) for line in error.faults)
-        known = official()
-    methods, sources, chosen = (_texts(at(content, f"plan.{k}", list)) for k in ("methods", "sources", "benchmarks"))
-    yield from _unknown("plan.methods", methods, NAMES)
-    yield from _unknown("plan.sources", sources, known.sources)
-    yield from _unknown("plan.benchmarks", chosen, known.benchmarks)
-    for key, possible in (
-        ("domain_agnostic.source_steps", known.sources),
-        ("evaluate.bounds", known.domains),
-        ("roots", dict.fromkeys(layout.folder for layout in known.layouts.values())),
-        ("heads", NAMES),
-    ):
-        yield from _unknown(key, at(content, key, dict), possible)
-    for name in filter(NAMES.__contains__, at(content, "heads", dict)):
+    """Names in params.yaml, as it is written, that no room knows or that do not fit together: for `gkd.params.load`."""
+    known, faults = _catalogue(content)
+    yield from faults
+    sources, groups = _texts(content, "sources"), {group: _texts(content, group) for group in GROUPS}
+    yield from _unknown("sources", sources, known.sources)
+    yield from _groups(_texts(content, "rows"), groups)
+    for source in sources:
+        for name in _texts(content, f"targets.{source}"):
+            try:
+                known.targets(source, [name])
+            except ValueError as error:
+                yield Fault(f"targets.{source}", str(error))
+        if source in known.sources and not _texts(content, f"targets.{source}"):
+            yield Fault(f"targets.{source}", "missing: the domains on which it is scored")
+        if "validation" not in at(content, f"evaluate.bounds.{source}", dict):
+            yield Fault(f"evaluate.bounds.{source}.validation", "missing: a size [width, height], or null for none")
+        targets = (domain.name for domain in _targets(known, content, source))
+        yield from _unknown(f"evaluate.bounds.{source}", at(content, f"evaluate.bounds.{source}", dict), [
+            "validation", *targets
+        ])  # fmt: skip
+    yield from _unknown("domain_agnostic.source_steps", at(content, "domain_agnostic.source_steps", dict), known.sources)
+    folders = dict.fromkeys(layout.folder for layout in known.layouts.values())
+    yield from _unknown("roots", at(content, "roots", dict), folders)
+    given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
+    yield from _unknown("the environment", given, [variable(folder) for folder in folders])
+    yield from _options(at(content, "heads", dict), groups["distilled"])
+
+
+def _groups(rows: list[str], groups: Mapping[str, list[str]]) -> Iterator[Fault]:
+    """Rows that are unknown, in no group or in two, or in one that their file does not fit."""
+    yield from _unknown("rows", rows, [name for name in NAMES if name != TEACHER])
+    for name in filter(NAMES.__contains__, rows):
+        found = [group for group, members in groups.items() if name in members]
+        method = row(name)
+        fitting = "distilled" if method.distils else "guided" if method.guided else "undistilled"
+        if found != [fitting] and name != TEACHER:
+            where = f"it stands in {' and '.join(found)}" if found else f"it is in none of {', '.join(GROUPS)}"
+            yield Fault("rows", f"{name} belongs to `{fitting}`, as its file says; {where}")
+    for group, members in groups.items():
+        yield from (Fault(group, f"{name} is not in `rows`: add it there") for name in members if name not in rows)
+
+
+def _options(heads: Mapping[str, Any], distilled: Iterable[str]) -> Iterator[Fault]:
+    yield from _unknown("heads", heads, NAMES)
+    for name in filter(NAMES.__contains__, heads):
         try:
-            check_options(name, at(content, f"heads.{name}", dict))
+            check_options(name, at(heads, name, dict))
         except ValueError as error:
             yield from (Fault(*line.split(": ", 1)) for line in str(error).split("\n"))  # one an option
-    rows = [row(name) for name in methods if name in NAMES]
-    for guided in (m.name for m in rows if m.guided and TEACHER not in methods):
-        yield Fault("plan.methods", f"{guided} needs the row {TEACHER!r}, whose segmentor it follows")
-    distilled = [m.name for m in rows if m.distils]
-    if distilled and "f2l" in at(content, "plan.settings", list) and content.get("task_agnostic") is None:
-        yield Fault("task_agnostic", f"missing: {distilled[0]} begins with it in the setting f2l")
-    for name in chosen:
-        if name in known.benchmarks and (source := known.benchmarks[name].source) not in sources:
-            yield Fault("plan.benchmarks", f"{name} is trained on {source}, which plan.sources lacks: add it")
-    lonely = [source for source in sources if source in known.sources and not known.benchmarks_of(source, chosen)]
-    for source in lonely if set(chosen) <= set(known.benchmarks) else ():  # a misspelt one may be meant for it
-        own = ", ".join(benchmark.name for benchmark in known.benchmarks_of(source, known.benchmarks))
-        yield Fault("plan.benchmarks", f"none is trained on {source} of plan.sources: add one of {own}")
+    for name in distilled:
+        if name in NAMES and name not in heads:
+            yield Fault(f"heads.{name}", "missing: its options, {} for none")
 
 
-def names_and_encoders(content: Mapping[str, Any]) -> Iterator[Fault]:
-    """As `names`, and names of encoders that timm does not have, for which timm is imported."""
+def encoders(content: Mapping[str, Any]) -> Iterator[Fault]:
+    """Encoders that timm does not have, and files of weights that are not there; timm is imported."""
     from gkd.models import check_name
+    from gkd.weights import CheckpointError, check_file
 
-    yield from names(content)
     students = at(content, "models.students", dict)
     for key in ("models.teacher", *(f"models.students.{setting}" for setting in students)):
-        if isinstance(name := at(content, key, dict).get("name"), str):
-            try:
-                check_name(name)
-            except ValueError as error:
-                yield Fault(f"{key}.name", str(error))
-
-
-def refuse(params: Params) -> None:
-    """Raise ParamsError where parameters name what is not known: they may be others than those that were planned."""
-    faults = [f"profiles.{params.profile}.{key}: {text}" for key, text in names(params.model_dump())]
-    if faults:
-        raise ParamsError(*faults)
-
-
-def missing_weights(params: Params) -> list[str]:
-    """A line for each encoder whose file of weights is not there: what to fetch, and to where."""
-    from gkd.weights import CheckpointError, check_file  # imports torch
-
-    lines = {}  # each once: encoders may share a file
-    for spec in (params.models.teacher, *params.models.students.values()):
+        spec = at(content, key, dict)
+        if any(faults_of(EncoderSpec, spec)):
+            continue  # told of by itself
         try:
-            check_file(spec)
+            check_name(spec["name"])
+            check_file(EncoderSpec(**spec))
         except CheckpointError as error:
-            lines[str(error)] = spec
-    return list(lines)
+            yield Fault(f"{key}.weights", str(error))
+        except ValueError as error:
+            yield Fault(f"{key}.name", str(error))
 
 
-def check(params: Params) -> Found:
-    """Look at every dataset that the profile's plan needs. Raises ParamsError on an unknown name."""
-    refuse(params)
-    known = catalogue(params)
-    faults = []
-
-    @cache
-    def wrong(domain: Domain) -> str | None:
+def data(content: Mapping[str, Any]) -> Iterator[Fault]:
+    """Sources and targets whose files are not there or not as expected: what to get, or what to do without."""
+    known, _ = _catalogue(content)
+    hold_out, sources = content.get("hold_out") is not False, _texts(content, "sources")
+    without = "set `distilled: []` to go on without it"
+    needed = {("distilled", PROXY): without} if needs_proxy(content) else {}
+    for name in filter(known.sources.__contains__, sources):
+        source = known.sources[name]
+        for domain in (*source.training(hold_out), source.validation):
+            needed["sources", domain] = f"remove {name} to go on without it"
+        for domain in _targets(known, content, name):
+            needed[f"targets.{name}", domain] = f"remove {domain.name} to go on without it"
+    told = set[str]()
+    for (key, domain), remedy in needed.items():
         text = known.problem(domain.dataset, domain.split)
-        if text is not None and known.root_of(domain.dataset).is_dir():
-            faults.append(domain.name)
-        embedded = known.layout(domain.dataset).folder in EMBEDDED
-        hint = f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it." if embedded else ""
-        return None if text is None else text + hint
-
-    if needs_proxy(params) and (text := wrong(PROXY)):
-        return Found([], [], [f"the proxy set of task-agnostic distillation is not usable.\n{text}"], faults)
-    sources, missing, messages = [], {}, []
-    for name in params.plan.sources:
-        targets = known.targets_of(name, params.plan.benchmarks)
-        lacking: dict[str, str] = {}  # the first fault of each of its datasets
-        for domain in filter(wrong, trained_on(known.sources[name], params)):
-            lacking.setdefault(domain.dataset, str(wrong(domain)))
-        absent = {domain.name: wrong(domain) for domain in filter(wrong, targets)}
-        if lacking:
-            messages.append("\n".join([f"source {name} is left out.", *lacking.values()]))
-        elif len(absent) == len(targets):
-            nothing = "\n".join(absent.values())
-            messages.append(f"source {name} is left out: none of its target domains is there.\n{nothing}")
-        else:
-            sources.append(name)
-            missing |= absent  # sources may share targets: each is named once
-    messages += [f"target {name} is left out; reports mark it as missing.\n{text}" for name, text in missing.items()]
-    return Found(sources, list(missing), messages, faults)
+        if text is not None and f"{key} {text}" not in told:
+            told.add(f"{key} {text}")
+            embedded = known.layout(domain.dataset).folder in EMBEDDED
+            hint = f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it." if embedded else ""
+            yield Fault(key, f"{domain.name} is not usable; {remedy}.\n{text}{hint}")
 
 
-def trained_on(source: Source, params: Params) -> list[Domain]:
-    """The domains of a source that a profile reads: of all of its datasets, and the validation part."""
-    return [*source.training(params.plan.hold_out), source.validation]
+def needs_proxy(content: Mapping[str, Any]) -> bool:
+    """Whether a method is distilled on the proxy set, in a setting that distils there."""
+    there = {*at(content, "settings", list)} & {*at(content, "task_agnostic.settings", list)}
+    return bool(there and at(content, "distilled", list))
 
 
-def needs_proxy(params: Params) -> bool:
-    """Whether a method of the profile is distilled on the proxy set."""
-    return "f2l" in params.plan.settings and any(row(name).distils for name in params.plan.methods)
+def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
+    """The catalogue with what is declared, as far as that is sound, and what is wrong with it."""
+    items, roots = at(content, "datasets", dict).items(), at(content, "roots", dict)
+    declared = {name: DeclaredDataset(**item) for name, item in items if not any(faults_of(DeclaredDataset, item))}
+    roots = {key: value for key, value in roots.items() if isinstance(value, str)}
+    try:
+        return catalogue(Params.model_construct(roots=roots, datasets=declared)), []
+    except ParamsError as error:  # each line names params.yaml and the key
+        lines = (line.removeprefix("params.yaml: ").split(": ", 1) for line in error.faults)
+        return official(roots), [Fault(*line) for line in lines]
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [value for value in values if isinstance(value, str)]
+def _targets(known: Catalogue, content: Mapping[str, Any], source: str) -> list[Domain]:
+    """The sound ones."""
+    found = []
+    for name in _texts(content, f"targets.{source}"):
+        try:
+            found += known.targets(source, [name])
+        except ValueError:
+            continue  # `names` tells of it
+    return found
+
+
+def _texts(content: Mapping[str, Any], key: str) -> list[str]:
+    return [value for value in at(content, key, list) if isinstance(value, str)]
 
 
 def _unknown(key: str, given: Iterable[Any], known: Collection[str]) -> Iterator[Fault]:
-    others = [name for name in _texts(given) if name not in known]
+    others = [name for name in given if isinstance(name, str) and name not in known]
     if others:
         plural = "s" if len(others) > 1 else ""
         yield Fault(key, f"unknown name{plural} {', '.join(map(repr, others))}; known: {', '.join(known)}")

@@ -1,7 +1,7 @@
-"""Where a notebook reads and writes: results/ under DVC, .scratch/ when it is run by hand.
+"""Where a notebook reads and writes: results/ under DVC, .scratch/ when it trains by hand.
 
-space = Workspace("task_agnostic", profile, member("f2l", "gkd", 0), results)
-save(space.file("encoder.safetensors"), ...)
+space = Workspace("task_agnostic", member("f2l", "gkd", 0), params, train, results)
+space.file("encoder.safetensors")
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,40 +17,77 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gkd.data.domains import Domain, Source
-from gkd.data.reading import DatasetError
-from gkd.datasets import SegmentationData, catalogue, concatenate
 from gkd.files import write_whole
-from gkd.params import ROOT, Params
-from gkd.workspace import plan
+from gkd.params import ROOT, EncoderSpec, Params
+from gkd.workspace.manifests import verify_weights
+from gkd.workspace.members import dependencies, stage_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gkd.train.resume import Resume
 
-SCRATCH_RESULTS = ".scratch/results"
+SCRATCH = ".scratch/results"
+
+
+class NotThere(FileNotFoundError):
+    """What a notebook reads was not made yet. Jupyter shows its one line, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 class Workspace:
-    """The folder of one member of a stage, `<results>/<stage>/<profile>/<member>/`, made if it is absent.
+    """The folder of one member, `results/<stage>/<profile>/<member>/`.
 
-    Where the notebook itself runs in several processes (torchrun), the others than the first write to .scratch/ranks/,
-    so that each file has one writer.
+    To train, it is made below `results`. To look at it, it must be there: what DVC made goes before what was made by
+    hand. Where the notebook itself runs in several processes (torchrun), the others than the first write to
+    .scratch/ranks/, so that each file has one writer.
     """
 
-    def __init__(self, stage: str, profile: str, member: str, results: str) -> None:
-        self.stage, self.profile, self.results = stage, profile, results
-        self.name = Path(results) / stage / profile / member
-        rank = os.environ.get("RANK", "0")
-        self.folder = ROOT / self.name if rank == "0" else ROOT / ".scratch" / "ranks" / rank / self.name
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, stage: str, member: str, params: Params, train: bool = False, results: str = SCRATCH) -> None:
+        self.stage, self.member, self.params, self.by_hand = stage, member, params, results == SCRATCH
+        name, rank = Path(stage) / params.profile / member, os.environ.get("RANK", "0")
+        if train:
+            self.folder = ROOT / results / name if rank == "0" else ROOT / ".scratch/ranks" / rank / results / name
+            self.folder.mkdir(parents=True, exist_ok=True)
+        else:
+            self.folder = self.need(f"results/{name.as_posix()}")
+
+    def need(self, path: str) -> Path:
+        """An input, given relative to the root. By hand one in .scratch/ serves as well.
+
+        Raises NotThere with what to run.
+        """
+        places = [ROOT / path, ROOT / ".scratch" / path] if self.by_hand else [ROOT / path]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            made = path.startswith("results/")
+            how = "`dvc repro` makes it, or its notebook with `train = True` in the parameters cell"
+            raise NotThere(f"{path} is not there: {how if made else f'`git checkout {path}` may bring it'}")
+        return found
 
     def file(self, name: str) -> Path:
         """Path of a file of this member; folders in `name` are made."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def start(self, path: str, setting: str) -> tuple[EncoderSpec, Path | None]:
+        """The encoder that `path` names, and its file: of a list of weights (manifests/weights/*.csv) the encoder of
+        params.yaml, whose own weights it has (None); of a folder the student that a stage left there."""
+        if not path.endswith(".csv"):
+            return self.params.student(setting), self.need(path) / "encoder.safetensors"
+        name = Path(path).stem
+        spec = self.params.models.teacher if name == "teacher" else self.params.student(name)
+        verify_weights(name, spec)
+        return spec, None
+
+    def hand_on(self, folder: Path) -> None:
+        """Take over what an earlier stage says of a model: everything but its weights and its metrics."""
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and file.suffix in (".csv", ".npz", ".txt"):
+                shutil.copyfile(file, self.file(file.relative_to(folder).as_posix()))
 
     def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Write metrics.json, keys sorted and numbers as they are, and return them."""
@@ -70,68 +108,18 @@ class Workspace:
                     np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
         return write_whole(self.file(name), content.getvalue())
 
-    def resume(self, params: Params, *modules: nn.Module) -> Resume:
+    def resume(self, item: Mapping[str, Any], *modules: nn.Module) -> Resume:
         """States of this member while it runs, in .scratch/resume/: a killed stage that is repeated continues.
 
-        They hold for the same parameters, code, notebook, versions, data (data.dvc, manifests, subsets) and `modules`
-        in their state at this call: give all that the result follows from.
+        They hold for what dvc.yaml says that the member depends on, versions and threads, and for `modules` in their
+        state at this call. `item` has the fields of the member by name, as the matrix of its stage.
         """
         import torch  # only the stages that train or evaluate have use for it
 
         from gkd.train.resume import Resume, fingerprint
 
-        settings = params.model_dump_json(exclude={"resume_seconds"})
+        values, files = dependencies(self.params, stage_of(self.params, self.stage, item.get("method", "")), item)
         versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-        files = "gkd", f"notebooks/{self.stage}.ipynb", "data.dvc", "manifests", "subsets"
-        key = fingerprint(settings, versions, *(ROOT / name for name in files), *modules)
-        return Resume(ROOT / ".scratch" / "resume" / self.name, key, params.resume_seconds)
-
-    def need(self, path: str | None, **parameters: Any) -> Path | None:
-        """An input, given relative to the root; None stays None. FileNotFoundError says how to get a missing one.
-
-        By hand the stage that writes it may not have run: then its notebook is run first, with `parameters`.
-        """
-        if path is None:
-            return None
-        if not (file := ROOT / path).exists():
-            if not path.startswith(self.results + "/"):
-                raise FileNotFoundError(
-                    f"{path} is missing: no stage makes it, `gkd plan` or `git checkout {path}` may"
-                )
-            if self.results != SCRATCH_RESULTS:
-                raise FileNotFoundError(f"{path} is missing: run `dvc repro`, which makes it")
-            stage = path.removeprefix(SCRATCH_RESULTS + "/").split("/")[0]
-            run_notebook(stage, {"profile": self.profile, **parameters})
-            if not file.exists():
-                raise FileNotFoundError(f"notebooks/{stage}.ipynb ran and did not write {path}")
-        return file
-
-
-def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
-    """Run a stage's notebook by hand: tiny profile unless told, outputs in .scratch/."""
-    import papermill  # only needed here, and slow to import
-
-    given = ", ".join(f"{k}={v}" for k, v in parameters.items())
-    print(f"its input is missing, so notebooks/{stage}.ipynb runs first ({given})", flush=True)
-    executed = ROOT / ".scratch" / "notebooks" / f"{stage}.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    options = {"cwd": str(ROOT), "kernel_name": "python3", "progress_bar": False}
-    papermill.execute_notebook(ROOT / "notebooks" / f"{stage}.ipynb", executed, parameters=dict(parameters), **options)
-
-
-def open_domain(params: Params, domain: Domain) -> SegmentationData:
-    """Open a domain; where it is absent, the error says what to download and where to put it (or `make data`)."""
-    known = catalogue(params)
-    root = known.root_of(domain.dataset)
-    # Under DVC, a root outside data/ must be one that the plan knows: else DVC would have hashed other files.
-    if "DVC_STAGE" in os.environ and not root.is_relative_to(ROOT / "data") and plan.read()["data"] == "data":
-        raise DatasetError(f"{domain.dataset} lies in {root}, but plan.yaml was written without it: run `gkd plan`")
-    wrong = known.problem(domain.dataset, domain.split)
-    if wrong is not None:
-        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
-    return known.open_split(domain.dataset, domain.split, params.in_memory)
-
-
-def open_training(params: Params, source: Source) -> SegmentationData:
-    """The training images of a source, of all its datasets one after another; errors as of `open_domain`."""
-    return concatenate([open_domain(params, domain) for domain in source.training(params.plan.hold_out)])
+        key = fingerprint(json.dumps(values, sort_keys=True), versions, *files, *modules)
+        folder = ROOT / ".scratch" / "resume" / self.folder.relative_to(ROOT)
+        return Resume(folder, key, self.params.machine.resume_seconds)

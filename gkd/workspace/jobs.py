@@ -65,6 +65,16 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
             signal.signal(number, handler)
 
 
+def graph() -> dict[str, set[str]]:
+    """The members of dvc.yaml by DVC's names (`task_learning@f2l-gkd-gtav-0`), each with those whose outs it reads."""
+    from dvc.repo import Repo  # a second, which nothing else needs
+
+    with Repo(str(ROOT)) as repo:
+        stages = repo.index.graph
+        own = {stage for stage in stages if stage.path_in_repo == "dvc.yaml"}
+        return {s.addressing: {other.addressing for other in stages.successors(s) if other in own} for s in own}
+
+
 def _end(running: Iterable[subprocess.Popen]) -> None:
     """Interrupt the groups of processes, and kill those that go on."""
     for number in (signal.SIGINT, signal.SIGKILL):

@@ -1,49 +1,145 @@
-"""Lists of the files of datasets that lie outside data/: stages depend on these, so that DVC neither copies nor hashes
-a large dataset at every run."""
+"""What the stages read, as lists: `check` writes them, DVC hashes them in the place of the datasets, and a stage looks
+at its start whether they are still true.
+
+A manifest names photo, label, table and reader of each image, and its bytes. Contents are hashed in datasets below a
+size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `check` alone, since all that comes of a layout
+stands here.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-from gkd.data.domains import PROXY
+from gkd.data.catalogue import Catalogue
+from gkd.data.domains import PROXY, Domain
+from gkd.data.labels import table_file
+from gkd.data.reading import DatasetError
+from gkd.data.samples import Sample
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
-from gkd.params import ROOT, Params
-from gkd.workspace.check import needs_proxy, trained_on
+from gkd.params import ROOT, EncoderSpec, Params
+from gkd.workspace.check import needs_proxy
+
+FOLDER = ROOT / "manifests"
+HASHED = 2_000_000_000  # bytes of a dataset up to which contents are hashed
+HEADER = ("domain", "image", "label", "window", "table", "reader", "bytes", "digest")
 
 
-def dependency(params: Params) -> str:
-    """The path that stages depend on for their data: data/, or manifests/, written now, where a root lies elsewhere."""
-    known = catalogue(params)
-    domains = [PROXY] if needs_proxy(params) else []
-    for source in params.plan.sources:
-        domains += [*trained_on(known.sources[source], params), *known.targets_of(source, params.plan.benchmarks)]
-    folders = {known.layout(d.dataset).folder: known.root_of(d.dataset) for d in domains}
-    if all(root == ROOT / "data" / folder for folder, root in folders.items()):
-        return "data"
-    target = ROOT / "manifests"
-    for other in set(target.glob("*.csv")) - {target / f"{folder}.csv" for folder in folders}:
-        other.unlink()  # of an earlier plan: it would count as a change of this one's data
-    for folder, root in folders.items():
-        if root.is_dir():
-            write_manifest(folder, root)
-    return "manifests"
+def write_all(params: Params) -> list[Path]:
+    """Write the manifests of all that `params` name; an unused one is a header alone."""
+    known, files = catalogue(params), {"proxy/train.csv": [PROXY] if needs_proxy(params.model_dump()) else []}
+    for name in params.sources:
+        source = known.sources[name]
+        files[f"train/{name}/train.csv"] = list(source.training(params.hold_out))
+        files[f"train/{name}/validation.csv"] = [source.validation]
+        files |= {f"targets/{name}/{d.name}.csv": [d] for d in known.targets(name, params.targets[name])}
+    hashes, paths = _Hashes(ROOT / ".scratch" / "hashes.json"), []
+    for file, domains in files.items():
+        rows = [row for domain in domains for row in _rows(known, domain, hashes)]
+        paths.append(write_whole(FOLDER / file, _text(HEADER, rows)))
+    hashes.keep()
+    specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **params.models.students}
+    for name, spec in specs.items():
+        rows = [] if spec is None else [_origin(spec)]
+        paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(("origin", "digest"), rows)))
+    return paths
 
 
-def write_manifest(folder: str, root: Path, hashed: bool = False) -> Path:
-    """List the files of a dataset folder, which lies in `root`, in manifests/<folder>.csv; returns that file.
+def verify(known: Catalogue, file: str, domains: Iterable[Domain]) -> None:
+    """Raise DatasetError where the files of the domains are no longer those of a manifest.
 
-    Names and sizes; with `hashed`, or where the manifest has them already, also the SHA-256 of each file, so that DVC
-    notices a changed file of equal size. Then every file is read.
+    Names, readers and sizes are compared, not contents. By hand, without a manifest, there is nothing to compare with.
     """
-    target = ROOT / "manifests" / f"{folder}.csv"
-    if not hashed and target.is_file():
-        with target.open() as file:
-            hashed = file.readline() == "name,size,sha256\n"  # it alone: a manifest of ImageNet has a million
-    files = sorted(p for p in root.rglob("*") if p.is_file())
-    lines = [f"{p.relative_to(root).as_posix()},{p.stat().st_size}" for p in files]
-    if hashed:
-        with ThreadPoolExecutor() as pool:  # hashlib and reading leave the interpreter free
-            lines = [f"{line},{digest}" for line, digest in zip(lines, pool.map(sha256, files), strict=True)]
-    return write_whole(target, "\n".join(["name,size,sha256" if hashed else "name,size", *lines]) + "\n")
+    if not (FOLDER / file).is_file():
+        return
+    written = [line[:-1] for line in csv.reader((FOLDER / file).read_text().splitlines())][1:]
+    found = [[str(value) for value in row[:-1]] for domain in domains for row in _rows(known, domain, None)]
+    if written != found:
+        new = [row for row in found if row not in written] or [row for row in written if row not in found]
+        first = f", such as {new[0][0]}: {new[0][1]}" if new else ", in another order"
+        raise DatasetError(
+            f"manifests/{file} lists {len(written)} images, there are {len(found)} now and not the same{first}; is the "
+            "root right? If the data changed, `dvc repro --force --single-item check` lists them anew"
+        )
+
+
+def verify_weights(name: str, spec: EncoderSpec) -> None:
+    """Raise DatasetError where the weights of an encoder are others than `check` found."""
+    file = FOLDER / f"weights/{name}.csv"
+    if file.is_file() and file.read_text() != _text(("origin", "digest"), [_origin(spec)]):
+        raise DatasetError(
+            f"manifests/weights/{name}.csv is not of {spec.weights} as it is now; "
+            "`dvc repro --force --single-item check` looks at it anew"
+        )
+
+
+class _Hashes:
+    """Digests of files by path, size and time of change, kept between runs since DVC deletes an out before it is made."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.before = file, json.loads(file.read_text()) if file.is_file() else {}
+        self.found: dict[str, str] = {}
+
+    def of(self, path: Path) -> str:
+        state = path.stat()
+        key = f"{path} {state.st_size} {state.st_mtime_ns}"
+        self.found[key] = self.found.get(key) or self.before.get(key) or sha256(path)[:32]
+        return self.found[key]
+
+    def keep(self) -> None:
+        write_whole(self.file, json.dumps(self.found))
+
+
+def _rows(known: Catalogue, domain: Domain, hashes: _Hashes | None) -> Iterator[tuple]:
+    """The lines of a domain; without `hashes` the last column is empty."""
+    layout, root = known.layout(domain.dataset), known.root_of(domain.dataset)
+    try:
+        samples = layout.find(root, domain.split)
+    except DatasetError:
+        raise DatasetError(known.problem(domain.dataset, domain.split)) from None
+    size = cache(lambda path: path.stat().st_size)  # tiles and tars hold many images
+    files = [_files(sample) for sample in samples]
+    total = sum(size(path) for path in {path for own in files for path in own})
+    licence = layout.about.licence if layout.about else "unknown"
+    yield domain.name, f"{domain.dataset}/{domain.split}", layout.label_space, "", "", licence, total, ""
+    for sample, own in zip(samples, files, strict=True):
+        digest = " ".join(hashes.of(path) for path in own) if hashes and total <= HASHED else ""
+        names = [path.relative_to(root).as_posix() for path in (sample.image, sample.label) if path is not None]
+        image, label = (*names, "")[:2]
+        window = " ".join(map(str, sample.window or ()))
+        encoding, bands, half = sample.reader
+        reader = f"{encoding} {bands[0]}{bands[1]}{bands[2]}{' half' if half else ''}"
+        yield domain.name, image, label, window, _table(sample.table), reader, sum(map(size, own)), digest
+
+
+def _files(sample: Sample) -> list[Path]:
+    """The files that hold an image and its label: of a member of a tar, the tar."""
+    tars = (parent for parent in sample.image.parents if parent.suffix.lower() == ".tar" and parent.is_file())
+    return [next(tars, sample.image), *([] if sample.label is None else [sample.label])]
+
+
+@cache
+def _table(name: str) -> str:
+    """A label table; of one's own the digest tells its content, that of gkd/data/tables is a dependency anyway."""
+    file = table_file(name) if name else None
+    return name if file is None else f"{name} {sha256(file)[:16]}"
+
+
+def _origin(spec: EncoderSpec) -> tuple[str, str]:
+    """Where weights come from, and what says that they are the same: a file's digest, a package's version."""
+    if spec.file is not None:
+        return spec.weights, sha256(ROOT / spec.file)
+    kind, _, package = spec.weights.partition(":")
+    return (spec.weights, version(package.replace("_", "-"))) if package else (f"{kind} {spec.name}", "")
+
+
+def _text(header: Iterable[str], rows: Iterable[tuple]) -> str:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows([header, *rows])
+    return content.getvalue()

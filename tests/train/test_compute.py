@@ -11,9 +11,8 @@ from tiny_models import tiny_vit
 from torch import nn
 
 from gkd.models import Encoder
-from gkd.params import Compute
 from gkd.train.compute import Reduced, compiled, frozen_copy, has_bf16, resolve
-from gkd.train.run import Run
+from gkd.train.run import FP32, Run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BF16 = torch.bfloat16
@@ -76,7 +75,7 @@ def test_activations_are_bf16_and_gradients_fp32():
 @pytest.mark.parametrize("head", [{}, {"scaled": True, "diagonal_bias": 6.0}])
 @pytest.mark.parametrize("micro_batch", [None, 1])
 def test_a_run_in_bf16_stays_close_to_fp32(head, micro_batch):
-    run = Run("run", compute=Compute(precision="bf16"))
+    run = Run("run", compute=FP32.model_copy(update={"precision": "bf16"}))
     (*_, plain), (student, objective, reduced) = (
         distilled(head=head),
         distilled(run, head=head, micro_batch=micro_batch),
@@ -93,7 +92,7 @@ def test_a_run_in_bf16_stays_close_to_fp32(head, micro_batch):
 def test_a_compiled_run_learns_what_a_plain_one_does(precision):
     shape = {"steps": 2, "batch_size": 2}
     runs = [
-        distilled(Run("run", compute=Compute(precision=precision, compile=wanted, fused_adamw=True)), **shape)
+        distilled(Run("run", compute=FP32.model_copy(update={"precision": precision, "compile": wanted, "fused_adamw": True})), **shape)
         for wanted in (False, True)
     ]
     plain, ours = (history["loss"].to_numpy() for *_, history in runs)

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from small_runs import Killed, Photos, assert_equal_runs, distilled
 from torch import nn
 
-from gkd.params import Compute
 from gkd.train.loop import Training, fit
 from gkd.train.resume import Resume, fingerprint, load_model_state, model_state
-from gkd.train.run import Run
+from gkd.train.run import FP32, Run
 from gkd.train.schedules import parameter_groups, poly
 
 
@@ -133,7 +132,7 @@ def test_a_finished_run_is_not_repeated(tmp_path, capsys):
 
 @pytest.mark.parametrize(("left", "precision"), [(3, "fp32"), (8, "bf16"), (19, "fp32"), (19, "bf16")])
 def test_distillation_ends_with_the_same_bytes(tmp_path, left, precision):
-    compute, photos = Compute(precision=precision), Photos()
+    compute, photos = FP32.model_copy(update={"precision": precision}), Photos()
     run = Run("run", resume=Resume(tmp_path, "key", 0), compute=compute)
     with pytest.raises(Killed):
         distilled(run, Photos(left=left), lr=1e-2)
