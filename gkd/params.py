@@ -98,7 +98,9 @@ class Distillation(Training):
 
     lr: values.Positive
     min_lr: Annotated[values.NonNegative, values.against("lr", "at most", lambda low, high: low <= high)]
-    warmup_steps: Annotated[values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole or not part)]
+    warmup_steps: Annotated[
+        values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole or not part)
+    ]
     image_size: values.Size  # rows, columns
     scale: values.AreaScale
     mask_ratio: values.Share
@@ -281,11 +283,13 @@ def _merged(content: Any) -> Any:
 
 
 def _written(key: str, content: Any) -> str:
-    """Where a key of the merged content stands in the file."""
+    """Where a key of the merged content stands in the file, or is best written."""
     stage, _, rest = key.partition(".")
-    moved = stage in STAGES and rest and rest.split(".")[0] not in at(content, stage, dict)
-    own = {*TaskAgnostic.model_fields, *DomainAgnostic.model_fields} - {*Distillation.model_fields}
-    return f"distillation.{rest}" if moved and rest not in own else key
+    name = rest.split(".")[0]
+    if stage not in STAGES or name not in Distillation.model_fields or name in at(content, stage, dict):
+        return key
+    elsewhere = any(name in at(content, other, dict) for other in STAGES)
+    return key if elsewhere and name not in at(content, "distillation", dict) else f"distillation.{rest}"
 
 
 def _across(content: Any) -> Iterator[Fault]:

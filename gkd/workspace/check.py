@@ -47,7 +47,9 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _unknown(f"evaluate.bounds.{source}", at(content, f"evaluate.bounds.{source}", dict), [
             "validation", *targets
         ])  # fmt: skip
-    yield from _unknown("domain_agnostic.source_steps", at(content, "domain_agnostic.source_steps", dict), known.sources)
+    yield from _unknown(
+        "domain_agnostic.source_steps", at(content, "domain_agnostic.source_steps", dict), known.sources
+    )
     folders = dict.fromkeys(layout.folder for layout in known.layouts.values())
     yield from _unknown("roots", at(content, "roots", dict), folders)
     given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
