@@ -40,7 +40,7 @@ test-pipeline: workspace $(INSTALLED) ## run what docs say of DVC in copies of t
 	$(BIN)/python -m pytest -m pipeline $(PYTEST_ARGS)
 
 lab: workspace $(INSTALLED) data ## open JupyterLab
-	$(BIN)/jupyter-lab $(LAB_ARGS)
+	$(BIN)/jupyter-lab --ServerApp.log_level=WARNING $(LAB_ARGS)
 
 # An existing data/ is never overwritten; written aside first, so that a stopped run leaves no half of it.
 data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is missing, and compare it with data.dvc
