@@ -1,5 +1,6 @@
 """Datasets of empty files under official names, which `gkd check` lists and does not open, and a checkout of them."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,13 @@ def written(folder: Path, changes: Mapping[str, Any] | None = None, profile: str
     return folder / "params.yaml"
 
 
-@pytest.fixture
-def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def make_checkout(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """A folder that the package takes for its checkout: the profile tiny, dvc.yaml, and what it reads, empty."""
     for module in (catalogue, folders, jobs, manifests, members, params):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(manifests, "FOLDER", tmp_path / "manifests")
-    written(tmp_path)
-    for name in ("dvc.yaml", "weights"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    touch(tmp_path / "data", "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
-    return tmp_path
+        monkeypatch.setattr(module, "ROOT", folder)
+    monkeypatch.setattr(manifests, "FOLDER", folder / "manifests")
+    written(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "weights").symlink_to(ROOT / "weights")
+    touch(folder / "data", "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
+    return folder

@@ -1,8 +1,8 @@
 """params.yaml: what is read, and the one error that names every fault by its key."""
 
 import re
-from datetime import date
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
