@@ -12,9 +12,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from gkd.data.labels import IGNORE
 from gkd.data.transforms import DistillationView, LabelledView, draw_mask, seeded
-from gkd.params import Distillation, TaskLearning, load
+from gkd.params import ROOT, load
 
 few = settings(max_examples=20)
+TINY = load(ROOT / "profiles/tiny.yaml")
 MEAN, STD = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
 
 
@@ -23,11 +24,11 @@ def noise(seed=0, *size):
 
 
 def distillation(**options):
-    return DistillationView(Distillation(steps=1, batch_size=1, lr=1e-3, image_size=[32, 40], **options))
+    return DistillationView(TINY.domain_agnostic.model_copy(update={"image_size": [32, 40], **options}))
 
 
 def labelled(crop=(32, 32), **options):
-    return LabelledView(TaskLearning(steps=1, batch_size=1, lrs=[1e-3], crop=list(crop), **options))
+    return LabelledView(TINY.task_learning.model_copy(update={"crop": list(crop), **options}))
 
 
 def drawn(view, *arrays, key=(0,)):
@@ -201,7 +202,7 @@ def test_photometric_distortion_changes_colours_not_labels():
 
 
 def test_the_paper_profile_draws_the_published_sizes():
-    section = load("paper").task_learning
+    section = load(ROOT / "profiles/paper.yaml").task_learning
     view = LabelledView(section)
     sizes = {tuple(drawn(view._size, (1052, 1914), key=(number,))) for number in range(400)}  # GTAV
     assert sorted(height for height, _ in sizes) == view.short_edges == [
