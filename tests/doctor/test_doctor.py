@@ -67,7 +67,9 @@ def plant(root: Path) -> dict[Path, str]:
     }
 
 
-def test_both_files_of_a_pair_may_be_faulty(tmp_path: Path) -> None:
+def test_both_files_of_a_pair_may_be_faulty_and_any_error_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_vaihingen(tmp_path, [1, 2])
     image, label = cut(data / IMAGE.format(0)), save(data / LABEL.format(0), image_array(0, (9, 9)))
     report = examine("vaihingen", {"vaihingen": str(data)})
@@ -76,26 +78,18 @@ def test_both_files_of_a_pair_may_be_faulty(tmp_path: Path) -> None:
         f"expected the size of its image {image}, 8x6, found 9x9",
         "expected class ids in one 8-bit channel (mode L or P), found a colour-coded label (RGB)",
     ]
-    assert report.counts.loc["val"].tolist() == [2, 398, 2, 1]
-    assert report.pixels["val"].sum() == 48
-
-
-def test_an_error_of_the_image_library_is_a_problem_and_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_vaihingen(tmp_path, [1, 2])
-    image = save(data / IMAGE.format(0), image_array(0, (50, 50)))
-    save(data / LABEL.format(0), ids(1, (5, 5)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    (first,) = examine("vaihingen", {"vaihingen": str(data)}).problems
+    assert report.counts.loc["val"].tolist() == [2, 398, 2, 1] and report.pixels["val"].sum() == 48
+    save(image, image_array(0, (50, 50)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # an error of the image library
+    first, *_ = examine("vaihingen", {"vaihingen": str(data)}).problems
     assert first.path == str(image) and "cannot be read (DecompressionBombError" in first.what
 
 
 def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
-    data = write_vaihingen(tmp_path, [0, 1, 1, 5])
-    report = examine("vaihingen", {"vaihingen": str(data)})
+    report = examine("vaihingen", {"vaihingen": str(write_vaihingen(tmp_path, [0, 1, 1, 5]))})
     assert report.present and report.problems == []
-    names = ["impervious_surface", "building", "low_vegetation", "tree", "car", "clutter", "ignored"]
-    assert report.pixels["val"].to_dict() == dict(zip(names, [96, 0, 0, 0, 48, 0, 48], strict=True))
-    assert report.frequencies["val"].round(2).tolist() == [66.67, 0, 0, 0, 33.33, 0]
+    assert report.pixels["val"].tolist() == [96, 0, 0, 0, 48, 0, 48] and report.pixels.index[-1] == "ignored"
+    assert report.frequencies["val"].round(2).to_dict().items() >= {"impervious_surface": 66.67, "car": 33.33}.items()
     assert report.counts.loc["val"].tolist() == [4, 398, 4, 0]
     assert report.notes == ["val has 4 images, 398 were published"]
     assert list(report.missing) == ["train"] and "img_dir/train" in report.missing["train"]
@@ -116,10 +110,6 @@ def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> 
     assert report.pixels["all"].sum() == 19 * 48
 
 
-def test_evenly_spread() -> None:
-    assert (evenly("abcdefg", 3), evenly("ab", 3), evenly("abc", 1), evenly("", 2)) == ([*"adg"], [*"ab"], ["a"], [])
-
-
 def test_quick_looks_at_a_sample_and_counts_everything(tmp_path: Path) -> None:
     data = write_vaihingen(tmp_path, [1] * 45)
     cut(data / LABEL.format(10))  # the second in the order of names
@@ -129,6 +119,7 @@ def test_quick_looks_at_a_sample_and_counts_everything(tmp_path: Path) -> None:
     assert quick.counts.loc["val"].tolist() == [44, 398, 20, 0] and full.counts.loc["val"].tolist() == [44, 398, 44, 1]
     assert [len(report.problems) for report in (quick, full)] == [2, 3]
     assert "expected ann_dir/train" in quick.problems[0].what
+    assert (evenly("abcdefg", 3), evenly("ab", 3), evenly("abc", 1), evenly("", 2)) == ([*"adg"], [*"ab"], ["a"], [])
 
 
 def test_processes_find_the_same_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
