@@ -77,10 +77,10 @@ def test_scenes_follow_from_the_seed(seed: int, name: str) -> None:
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([32, 64, 96, 128]))
 def test_broad_scenes_of_any_size(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
-    image, label = draw_street(rng, broad_style(rng, "street"), size, 2 * size)
-    assert image.shape == (*label.shape, 3) == (size, 2 * size, 3)
-    image, label = draw_overhead(rng, broad_style(rng, "overhead"), size)
-    assert image.shape == (*label.shape, 3) == (size, size, 3)
+    street = draw_street(rng, broad_style(rng, "street"), size, 2 * size)
+    overhead = draw_overhead(rng, broad_style(rng, "overhead"), size)
+    for (image, label), shape in ((street, (size, 2 * size)), (overhead, (size, size))):
+        assert image.shape == (*shape, 3) and label.shape == shape
 
 
 @pytest.mark.parametrize("name", [*STREETS, "potsdam_rgb", "vaihingen_irrg"])
@@ -174,25 +174,20 @@ def test_runs_repeat_their_bytes_and_sizes_and_seed_change_only_what_they_name(s
     assert written(seed=4, sizes=SMALL)["gtav/images/00001.png"] != before["gtav/images/00001.png"]
 
 
-STREET, TILE = (64, 128), (64, 64)
-OPENED = {  # dataset and split: images, size of a photo as read
-    ("gtav", "all"): (SMALL.gtav, STREET),
-    ("cityscapes", "train"): (SMALL.cityscapes_train, STREET),
-    ("cityscapes", "val"): (SMALL.cityscapes_val, STREET),
-    ("bdd100k", "val"): (SMALL.bdd100k, STREET),
-    ("mapillary", "val"): (SMALL.mapillary, STREET),
-    **{("acdc", f"{condition}_val"): (SMALL.acdc, STREET) for condition in ("night", "snow", "fog", "rain")},
-    **{(f"potsdam_{bands}", "train"): (SMALL.potsdam_train, TILE) for bands in ("rgb", "irrg")},
-    **{(f"potsdam_{bands}", "val"): (SMALL.potsdam_val, TILE) for bands in ("rgb", "irrg")},
-    ("vaihingen", "val"): (SMALL.vaihingen_val, TILE),
-    ("proxy", "train"): (SMALL.proxy, (96, 96)),
+COUNTS = {  # by domain
+    **dict.fromkeys(("gtav_all", "cityscapes_train", "cityscapes"), 3),
+    **dict.fromkeys(("bdd100k", "mapillary", "acdc_night", "acdc_snow", "acdc_fog", "acdc_rain"), 2),
+    **{"potsdam_rgb_train": 30, "potsdam_rgb/val": 4, "potsdam_irrg/train": 30, "potsdam_irrg": 4},
+    **{"vaihingen_irrg": 20, "proxy/train": 6},
 }
 
 
-@pytest.mark.parametrize("split", OPENED, ids="-".join)
-def test_the_readers_of_the_official_datasets_take_the_files(suite: Path, split: tuple[str, str]) -> None:
-    folder, (count, size) = official().layout(split[0]).folder, OPENED[split]
-    data = official({folder: str(suite / folder)}).open_split(*split)
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_readers_of_the_official_datasets_take_the_files(suite: Path, name: str) -> None:
+    count, domain = COUNTS[name], official().domain(name)
+    folder = official().layout(domain.dataset).folder
+    size = {"potsdam": (64, 64), "vaihingen": (64, 64), "proxy": (96, 96)}.get(folder, (64, 128))
+    data = official({folder: str(suite / folder)}).open_split(domain.dataset, domain.split)
     assert len(data) == count
     for image, label in (data[i] for i in range(count)):  # which checks that each id is known
         assert image.shape == (*size, 3)

@@ -63,24 +63,24 @@ def missing(text: pd.DataFrame) -> set[str]:
     return {name for name in text.columns if (text[name] == "missing").all()}
 
 
-def test_members_are_the_rows_of_params_and_the_teachers() -> None:
-    params = of(settings=["f2l", "f2f"], sources=["gtav", "camvid"], seeds=[0, 1], rows=["none", "gkd_diag"])
-    found = members(params)
-    assert len(found) == len(set(found)) == 4 + 16
-    assert found[:2] == ["teacher-gtav-0", "teacher-gtav-1"] and "f2f-gkd_diag-camvid-1" in found
-
-
 def test_scores_are_read_together_and_the_teachers_stand_in_every_setting(tmp_path: Path) -> None:
-    params = of(settings=["f2l", "f2f"], sources=["gtav"], rows=["none", "gkd"])
-    found = rows(params, tmp_path)
-    assert set(found["setting"]) == {"f2l", "f2f"} and len(found) == 2 * 3 * 4
-    for setting in params.settings:
-        own = found[found["setting"] == setting]
-        assert own["method"].unique().tolist() == ["teacher", "none", "gkd"]
-        assert own["miou"].tolist() == [score(m, d) for m in own["method"].unique() for d in ("gtav_val", *DRIVING)]
-    assert read_scores([tmp_path / "teacher-gtav-0"], ["f2f"])["setting"].unique().tolist() == ["f2f"]
+    params = of(settings=["f2l", "f2f"], sources=["gtav"], rows=["none", "gkd"], seeds=[0, 1])
+    found, methods = rows(params, tmp_path), ["teacher", "none", "gkd"]
+    names = members(params)
+    assert len(names) == len(set(names)) == 2 + 8 and names[:2] == ["teacher-gtav-0", "teacher-gtav-1"]
+    assert set(found["setting"]) == {"f2l", "f2f"} and len(found) == 2 * 2 * 3 * 4
+    for _, own in found.groupby(["setting", "seed"]):
+        assert own["method"].unique().tolist() == methods
+        seed = own["seed"].iloc[0]
+        assert own["miou"].tolist() == [score(m, d, seed) for m in methods for d in ("gtav_val", *DRIVING)]
+    assert read_scores([tmp_path / names[0]], ["f2f"])["setting"].unique().tolist() == ["f2f"]
     with pytest.raises(FileNotFoundError, match="run the evaluate stage first"):
         read_scores([], ["f2l"])
+    chosen = choices(found, KNOWN)  # the rate, and the score that chose it
+    assert len(chosen) == 2 * 2 * 3 and set(chosen["lr"]) == {0.01}
+    assert chosen["validation_miou"].tolist() == [
+        score(m, "gtav_val", s) for _ in params.settings for m in sorted(methods) for s in (0, 1)
+    ]
 
 
 def test_a_table_for_each_benchmark_and_setting(tmp_path: Path) -> None:
@@ -170,12 +170,6 @@ def test_what_was_not_measured_is_missing_and_the_rest_stands(tmp_path: Path, ab
     assert not (table.text.drop(columns=list(columns)) == "missing").any(axis=None)
     tables = benchmark_tables(measured, PARAMS, KNOWN)
     assert len(tables) == 5 and set.union(*(missing(t.text) for t in tables)) & columns
-
-
-def test_choices_name_the_rate_and_the_score_that_chose_it(tmp_path: Path) -> None:
-    found = choices(rows(of(sources=["gtav"], rows=["gkd"]), tmp_path), KNOWN).to_dict("records")
-    who = [{"setting": "f2l", "method": name, "source": "gtav", "seed": 0, "lr": 0.01} for name in ("gkd", "teacher")]
-    assert found == [{**one, "validation_miou": score(one["method"], "gtav_val")} for one in who]
 
 
 def test_curves_are_of_the_members_that_have_one(tmp_path: Path) -> None:
