@@ -109,6 +109,7 @@ class Distillation(Training):
     rand_augment: str
     erase_probability: values.Share
     repeats: values.Count  # repeated augmentation: views of each drawn image in an epoch
+    pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
 
 
 class TaskAgnostic(Distillation):
@@ -146,6 +147,7 @@ class TaskLearning(Training):
     kd_weight: values.NonNegative
     kd_temperature: values.Positive
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source
+    pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
 
     def for_method(self, distils: bool) -> TaskLearning:
         """The section with the steps of a method that distils or does not."""
