@@ -206,7 +206,7 @@ def _groups(model: Segmentor, section: TaskLearning, lr: float) -> list[dict[str
 def build_segmentor(
     models: Models, spec: EncoderSpec, classes: int, frozen: bool, seed: int, init: Path | None = None
 ) -> Segmentor:
-    """Encoder of `spec` (from the checkpoint `init` if given) under the decoder of `models`, initialised from `seed`."""
+    """Encoder of `spec` (from the checkpoint `init` if given) under the decoder of `models`, both drawn by `seed`."""
     encoder = build_encoder(spec, init, seed)
     torch.manual_seed(seed)
     return Segmentor(encoder, build_decoder(models, encoder, classes, spec.blocks), frozen)
