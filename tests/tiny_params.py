@@ -25,6 +25,4 @@ def mask2former(**sizes) -> Mask2FormerOptions:
 
 def with_decoder(name: str, width: int = 32, **sizes) -> Models:
     """The models of the tiny profile under another decoder, a mask2former of `sizes`."""
-    return TINY.models.model_copy(
-        update={"decoder": name, "decoder_width": width, "mask2former": mask2former(**sizes)}
-    )
+    return TINY.models.model_copy(update={"decoder": name, "decoder_width": width, "mask2former": mask2former(**sizes)})
