@@ -21,6 +21,7 @@ from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import targets
 from gkd.report.resampling import resampled
+from gkd.report.summary import TEACHER
 from gkd.report.tables import MISSING
 
 MEAN = "mean"  # over sources
@@ -99,8 +100,8 @@ def headline(
     others = [name for name in params.rows if name != headline_row and not row(name).distils]
     for setting in params.settings:
         scores = by_source(rows, setting, domains)
-        methods = scores.index.unique("method")
-        records += [(setting, s, m, *over_seeds(scores.loc[m][s])[:4]) for s in domains for m in methods]
+        there = [name for name in (TEACHER, *params.rows) if name in scores.index.unique("method")]
+        records += [(setting, s, m, *over_seeds(scores.loc[m][s])[:4]) for s in domains for m in there]
         means = scores.groupby(level="method").mean().reindex(others).dropna(subset=[*domains])
         if means.empty:
             lines.append(f"{setting.upper()}: no row that does not decouple was measured on every source.")
@@ -115,9 +116,10 @@ def headline(
         }))  # fmt: skip
         said = {name: _said(found[name], None if images is None else images[name]) for name in (MEAN, worst)}
         names = ", ".join(dict.fromkeys(row(name).label for name in best.values()))
+        several = f", mean over {', '.join(domains)}; worst source {worst}: {said[worst]}."
         lines.append(
             f"{setting.upper()}, unseen domains: {row(headline_row).label} against the best row that does not decouple"
-            f" ({names}): {said[MEAN]}, mean over {', '.join(domains)}; worst source {worst}: {said[worst]}."
+            f" ({names}): {said[MEAN]}" + (several if len(domains) > 1 else f" on {worst}.")
         )
         for key, name in (("lead", MEAN), ("worst_source", worst)):
             ends = zip(("", "_low", "_high", "_seeds"), found[name][:4], strict=True)
