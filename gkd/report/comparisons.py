@@ -91,7 +91,7 @@ def by_class(images: Mapping[Key, np.ndarray], source: str, params: Params, know
     """IoU of each class, mean over the source's unseen domains and over seeds."""
     (setting,), classes = params.settings, list(known.sources[source].classes)
     own = {key[1:2] + key[3:]: iou(value.sum(axis=0)) for key, value in images.items() if key[2] == source}
-    table = pd.DataFrame(own, index=classes).T.rename_axis(["method", "domain", "seed"])
+    table = pd.DataFrame(own, index=classes).T.rename_axis(["method", "domain", "seed"]).sort_index()  # equal bytes
     numbers = over_seeds(table.groupby(level=["method", "seed"]).mean(), [TEACHER, *params.rows])
     numbers["method"] = [row(name).label for name in numbers["method"]]
     text = wide(numbers, "mean").map(lambda value: "-" if np.isnan(value) else f"{value:.1f}")

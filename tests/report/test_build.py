@@ -34,7 +34,7 @@ def test_a_folder_of_scores_gives_what_the_report_gives(tmp_path: Path) -> None:
     for folder in write_evaluations(tmp_path / "f2l", f2l, KNOWN):
         if not folder.name.startswith("teacher"):
             folders.append(Path(shutil.copytree(folder, tmp_path / "grid" / "scores" / folder.name)))
-    report = build(folders, [f2l, f2f], KNOWN)
+    report = build(folders[::-1], [f2l, f2f], KNOWN)  # in another order than the command
     report.write(tmp_path / "report")
     done = CliRunner().invoke(app, ["tables", str(tmp_path / "grid")])
     assert (done.exit_code, done.stdout) == (0, "\n".join(report.sentences) + "\n")
