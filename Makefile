@@ -20,28 +20,27 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.gkd-installed
 NOTEBOOKS := notebooks/*.ipynb
 
-# Stages call papermill by name, and papermill its `python3` kernel: both must be those of $(VENV).
+# Stages call `python`: it must be that of $(VENV).
 export PATH := $(abspath $(BIN)):$(PATH)
-export JUPYTER_PREFER_ENV_PATH := 1
-unexport JUPYTER_PATH
-export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test lab data grid camvid lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid camvid lint clean workspace
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 repro: workspace $(INSTALLED) data ## install, make the data and run the pipeline: result tables and figures
-	$(BIN)/gkd plan
-	$(BIN)/gkd repro --jobs $(JOBS)
+	$(BIN)/python -m gkd repro --jobs $(JOBS)
 
-test: workspace $(INSTALLED) ## run the tests, an end-to-end run among them
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+test: workspace $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not pipeline" $(PYTEST_ARGS)
 
-lab: workspace $(INSTALLED) data ## open JupyterLab in notebooks/
-	$(BIN)/jupyter-lab notebooks $(LAB_ARGS)
+test-pipeline: workspace $(INSTALLED) ## run what docs say of DVC in copies of the repository, on the profile tiny
+	$(BIN)/python -m pytest -m pipeline $(PYTEST_ARGS)
+
+lab: workspace $(INSTALLED) data ## open JupyterLab
+	$(BIN)/jupyter-lab --ServerApp.log_level=WARNING $(LAB_ARGS)
 
 # An existing data/ is never overwritten; written aside first, so that a stopped run leaves no half of it.
 data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is missing, and compare it with data.dvc
@@ -50,11 +49,11 @@ data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is 
 	@git diff --quiet data.dvc && echo "data/ is the suite that data.dvc names" || \
 		echo "data/ differs from the committed suite: see git diff data.dvc"
 
-grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method, longer training; tables to docs/results/mini
-	$(call with_profile,grid,$(BIN)/gkd repro --jobs $(JOBS) && $(call publish,grid,mini))
+grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method; tables and lock to docs/results/grid
+	$(call with_profile,grid)
 
-camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
-	$(call with_profile,camvid,$(BIN)/dvc repro && $(call publish,camvid,camvid))
+camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables and lock to docs/results/camvid
+	$(call with_profile,camvid)
 
 lint: $(INSTALLED) ## check style, and that the notebooks are stored without outputs
 	$(BIN)/ruff check .
@@ -65,14 +64,16 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
-# $(call with_profile,NAME,COMMAND): the command under another profile, then the default plan and its dvc.lock again,
-# also after a failure or Ctrl-C. What the other profile made stays in results/ and in DVC's cache.
-with_profile = trap : INT TERM; mkdir -p .scratch && cp dvc.lock .scratch/default.lock && \
-	$(BIN)/gkd plan --profile $(1) && $(2); status=$$?; \
-	$(BIN)/gkd plan --profile mini && cp .scratch/default.lock dvc.lock && exit $$status
-
-# $(call publish,PROFILE,NAME): copy a profile's tables, numbers only, to where git keeps them.
-publish = mkdir -p docs/results/$(2) && cp results/report/$(1)/tables/* docs/results/$(2)/
+# $(call with_profile,NAME): run another profile, publish its tables and lock, and put params.yaml and dvc.lock back as
+# they were, also after a failure or Ctrl-C; after a kill the next call does. Its results stay in DVC's cache.
+before = .scratch/before
+with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
+	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
+	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(1) && \
+	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/ && \
+	for m in results/evaluate/$(1)/*; do mkdir -p docs/results/$(1)/scores/$${m##*/} && \
+	cp $$m/scores.csv $$m/images.npz docs/results/$(1)/scores/$${m##*/}/; done; status=$$?; \
+	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:
 	@command -v git >/dev/null || { echo "git is not on PATH; DVC needs it: install git." >&2; exit 1; }

@@ -16,8 +16,11 @@ ROOMS = "files values params data datasets models weights train qsd methods dist
 ROOMS = (*ROOMS.split(), "report", "doctor", "deploy", "cli", "__main__", "mini")
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 # What planning, drawing and the command line need before any work starts.
-LIGHT = "params data.labels datasets mini.suite data.domains methods workspace.plan workspace.folders workspace.check "
-LIGHT += "workspace.manifests workspace.jobs doctor report.tables report.summary report.published cli"
+LIGHT = (
+    "params data.labels datasets mini.suite data.domains methods workspace.members workspace.folders workspace.check "
+)
+LIGHT += "workspace.manifests workspace.inputs workspace.notebooks workspace.jobs doctor report.tables report.summary "
+LIGHT += "report.published report.build report.statistics cli"
 
 
 def module_name(file: Path) -> str:

@@ -104,10 +104,12 @@ class Catalogue:
         return domain
 
     def targets(self, source: str, names: Iterable[str]) -> tuple[Domain, ...]:
-        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, and where one
-        is a part of the source."""
-        own = self.source(source)
+        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, where one is
+        a part of the source, and where two have one name."""
+        own, names = self.source(source), list(names)
         found = tuple(self.domain(name, own.label_space) for name in names)
         for seen in set(found) & set(own.domains):
             raise ValueError(f"{seen.name} is a part of the source {source}: name what it never saw")
+        if len({domain.name for domain in found}) < len(found):
+            raise ValueError(f"{', '.join(names)} of {source}: expected each domain once")
         return found

@@ -11,22 +11,36 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from gkd.data.labels import IGNORE, class_names
 from gkd.mini.overhead import draw_overhead
 from gkd.mini.street import draw_street
 from gkd.mini.styles import Style
-from gkd.params import EncoderSpec, Pretrain
+from gkd.params import EncoderSpec
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, Training, fit
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
+from gkd.values import Count, NonNegative, Positive
 from gkd.weights import build_encoder
 
 CROP = 64
 STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))
 StyleOf = Callable[[np.random.Generator, str], Style]
+
+
+class Pretrain(BaseModel):
+    """How the miniature models are trained."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    steps: dict[str, Count]  # by model: teacher, student_broad, student_narrow
+    batch_size: Count
+    lr: dict[str, Positive]
+    weight_decay: NonNegative
+    pool: Count  # scenes drawn, per kind
 
 
 def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

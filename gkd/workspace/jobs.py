@@ -70,9 +70,9 @@ def graph() -> dict[str, set[str]]:
     from dvc.repo import Repo  # a second, which nothing else needs
 
     with Repo(str(ROOT)) as repo:
-        stages = repo.index.graph
-        own = {stage for stage in stages if stage.path_in_repo == "dvc.yaml"}
-        return {s.addressing: {other.addressing for other in stages.successors(s) if other in own} for s in own}
+        edges = repo.index.graph  # from a stage to those that it depends on
+        own = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]  # in its order
+        return {stage.name: {other.name for other in edges.successors(stage) if other in own} for stage in own}
 
 
 def _end(running: Iterable[subprocess.Popen]) -> None:

@@ -2,8 +2,8 @@
 at its start whether they are still true.
 
 A manifest names photo, label, table and reader of each image, and its bytes. Contents are hashed in datasets below a
-size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `check` alone, since all that comes of a layout
-stands here.
+size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `check` alone, since all that comes of a
+layout stands here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def verify_weights(name: str, spec: EncoderSpec) -> None:
 
 
 class _Hashes:
-    """Digests of files by path, size and time of change, kept between runs since DVC deletes an out before it is made."""
+    """Digests of files by path, size and time of change, kept between runs: DVC deletes an out before it is made."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.before = file, json.loads(file.read_text()) if file.is_file() else {}
@@ -107,7 +107,7 @@ def _rows(known: Catalogue, domain: Domain, hashes: _Hashes | None) -> Iterator[
     files = [_files(sample) for sample in samples]
     total = sum(size(path) for path in {path for own in files for path in own})
     licence = layout.about.licence if layout.about else "unknown"
-    yield domain.name, f"{domain.dataset}/{domain.split}", layout.label_space, "", "", licence, total, ""
+    yield domain.name, f"{domain.dataset}/{domain.split}", _table(layout.label_space), "", "", licence, total, ""
     for sample, own in zip(samples, files, strict=True):
         digest = " ".join(hashes.of(path) for path in own) if hashes and total <= HASHED else ""
         names = [path.relative_to(root).as_posix() for path in (sample.image, sample.label) if path is not None]

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from gkd.data.labels import IGNORE
-from gkd.mini.pretraining import OVERHEAD, STREET, draw_pool, pretrain
+from gkd.mini.pretraining import OVERHEAD, STREET, Pretrain, draw_pool, pretrain
 from gkd.mini.style import Style
-from gkd.params import EncoderSpec, Pretrain
+from gkd.params import EncoderSpec
 
 SPEC = EncoderSpec(
     name="vit_tiny_patch16_224",
@@ -32,7 +32,7 @@ def test_a_pool_holds_street_then_overhead_scenes_in_one_label_space():
 
 
 def run(seed=0, steps=4):
-    section = Pretrain(steps={"student": steps}, batch_size=4, lr={"student": 3e-3}, pool=4)
+    section = Pretrain(steps={"student": steps}, batch_size=4, lr={"student": 3e-3}, weight_decay=0.05, pool=4)
     return pretrain(SPEC, plain_style, section, seed, "student")
 
 

@@ -1,0 +1,166 @@
+"""What README and docs say of DVC, on copies of the repository with the profile tiny: `make test-pipeline`.
+
+The tests go on from each other's state in one copy, in the order of the file, since a run costs a minute.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gkd.params import ROOT
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+FIRST = "gtav"
+
+
+class Copy:
+    """A clone of the repository as it stands, with the suite in data/ and the profile tiny."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self("git", "init", "--quiet")
+        listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+        for name in sorted(listed):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        shutil.rmtree(folder / "results", ignore_errors=True)
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        shutil.copy(folder / "profiles" / "tiny.yaml", folder / "params.yaml")
+        self("python", "-m", "gkd.mini", "--out", "data")
+        self("dvc", "commit", "--quiet", "--force", "data.dvc")
+        self.commit()
+
+    def __call__(self, *command, code=0):
+        """Run a command in the copy; returns what it printed."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        who = {f"GIT_{role}_{key}": "test@test" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+        environment = {**os.environ, **who, "PATH": path, "PYTHONPATH": str(self.folder)}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def commit(self):
+        self("git", "add", "--all")
+        self("git", "commit", "--quiet", "--allow-empty", "--message", "state")
+
+    def ran(self, *command):
+        """The members that a command runs, without their notebooks' stage."""
+        return set(re.findall(r"Running stage '(?:dvc.yaml:)?([^']+)'", self(*command)))
+
+    def experiment(self, *changes):
+        """What `dvc exp run -S ...` runs; its state stays in the workspace and becomes the next one's start."""
+        found = self.ran("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)))
+        self.commit()
+        return found
+
+    def metrics(self):
+        return json.loads((self.folder / "results/report/tiny/metrics.json").read_text())
+
+
+def _git(*arguments):
+    return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def chain(method, source=FIRST, seed=0, *, stage="task_learning"):
+    """What follows for a row from its task learning on."""
+    return {f"{stage}@f2l-{method}-{source}-{seed}", f"evaluate@f2l-{method}-{source}-{seed}"}
+
+
+def distilled(method="gkd", source=FIRST, seed=0):
+    return {f"domain_agnostic@f2l-{method}-{source}-{seed}"} | chain(method, source, seed)
+
+
+def every(source=FIRST, seed=0):
+    """All members of a source and seed of tiny."""
+    rows = distilled(source=source, seed=seed) | chain("none", source, seed, stage="undistilled")
+    rows |= chain("kd", source, seed, stage="guided")
+    return rows | {f"teacher@{source}-{seed}", f"evaluate_teacher@{source}-{seed}"}
+
+
+ALWAYS = {"check", "report"}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return Copy(tmp_path_factory.mktemp("pipeline"))
+
+
+def test_repro_runs_everything_once(copy):
+    first = copy.ran("dvc", "repro")
+    assert first == ALWAYS | {"notebooks", "task_agnostic@f2l-gkd-0"} | every()
+    assert "up to date" in copy("dvc", "repro")
+    assert set(copy.metrics()) == {"f2l/Teacher", "f2l/No KD", "f2l/Vanilla KD", "f2l/GKD"}
+    copy.commit()
+
+
+def test_a_saved_notebook_reruns_nothing_else(copy):
+    file = copy.folder / "notebooks" / "evaluate.ipynb"
+    content = json.loads(file.read_text())
+    content["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
+    content["metadata"]["kernelspec"]["display_name"] = "mine"
+    file.write_text(json.dumps(content))
+    assert copy.ran("dvc", "repro") == {"notebooks"}
+    copy("git", "checkout", "notebooks")
+
+
+def test_the_report_needs_results_alone(copy):
+    for name in ("data", "manifests"):
+        (copy.folder / name).rename(copy.folder / f"{name}.away")
+    assert copy.ran("dvc", "repro", "--single-item", "--force", "report") == {"report"}
+    for name in ("data", "manifests"):
+        (copy.folder / f"{name}.away").rename(copy.folder / name)
+
+
+def test_steps_of_the_first_stage(copy):
+    assert copy.experiment("task_agnostic.steps=7") == ALWAYS | {"task_agnostic@f2l-gkd-0"} | distilled()
+    assert "task_agnostic.steps" in copy("dvc", "params", "diff", "HEAD~1")
+
+
+def test_a_seed_more_and_a_source_less(copy):
+    assert copy.experiment("seeds=[0,1]") == ALWAYS | {"task_agnostic@f2l-gkd-1"} | every(seed=1)
+    assert copy.experiment("seeds=[0]") == ALWAYS
+
+
+def test_a_source_more(copy):
+    two = "sources=[gtav,potsdam_rgb]"
+    assert copy.experiment(two) == ALWAYS | every("potsdam_rgb")
+    assert copy.experiment("sources=[gtav]") == ALWAYS
+
+
+def test_a_small_rate_and_a_width(copy):
+    found = copy.experiment("task_agnostic.min_lr=1.0e-6", "models.decoder_width=32")
+    assert found == ALWAYS | {"task_agnostic@f2l-gkd-0"} | every()
+
+
+def test_a_row_less_by_queue_and_aside(copy):
+    copy("dvc", "exp", "run", "--queue", "-S", "rows=[none,gkd]", "-S", "guided=[]")
+    copy("dvc", "exp", "run", "--queue", "-S", "evaluate.pictures=2")
+    assert copy("dvc", "exp", "run", "--run-all").count("Ran experiment") == 2
+    copy("dvc", "exp", "run", "--temp", "-S", "rows=[gkd]", "-S", "undistilled=[]", "-S", "guided=[]")
+    table = json.loads(copy("dvc", "exp", "show", "--json", "--only-changed"))
+    assert sum(len(rev["experiments"] or []) for rev in table) >= 3
+    csv = copy("dvc", "exp", "show", "--csv", "--only-changed")
+    assert len(csv.splitlines()[0].split(",")) < 20
+
+
+def test_another_profile_and_back_trains_nothing(copy):
+    tiny = (copy.folder / "params.yaml").read_text()
+    (copy.folder / "params.yaml").write_text(tiny.replace("profile: tiny", "profile: other"))
+    copy.ran("dvc", "repro")
+    (copy.folder / "params.yaml").write_text(tiny)
+    assert copy.ran("dvc", "repro") <= ALWAYS
+
+
+def test_a_folder_of_ones_own_under_data_survives(copy):
+    own = copy.folder / "data" / "mine" / "photo.txt"
+    own.parent.mkdir()
+    own.write_text("x")
+    copy("python", "-m", "gkd", "repro", "--jobs", "2")
+    assert own.read_text() == "x"
