@@ -9,3 +9,11 @@ train: loop, processes, states of killed runs; qsd, methods, distillation: the m
 segmentation: decoders, task learning, evaluation; workspace: the plan of stages; report: tables and figures.
 doctor: faults of data; deploy: export and prediction; cli: the command. Apart: mini, which draws the embedded suite.
 """
+
+import atexit
+import gc
+
+# Modules stay: to search them for garbage takes a second while they are imported, and more at exit, where papermill
+# waits for it, or kills the kernel after five.
+gc.set_threshold(50_000, 20, 100)
+atexit.register(gc.freeze)
