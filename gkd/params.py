@@ -3,9 +3,9 @@
 params = load()
 params.task_agnostic.steps, params.models.teacher.name
 
-The classes below are the schema, section by section. What changes a result has no default but null or empty, that is off: it
-stands in the file, where DVC tracks it. Names that other rooms know (methods, datasets, encoders) are plain text here; `load` takes their check
-as a function (gkd.workspace.check.names) and reports all faults together.
+The classes below are the schema, section by section. What changes a result stands in the file, where DVC tracks it:
+there are no defaults but null and empty, that is off. Names that other rooms know (methods, datasets, encoders) are
+plain text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ class Params(_Section):
     distilled: Names
     guided: Names
     undistilled: Names
+    headline: str  # the row that the report compares with the others
     hold_out: bool  # keep the source's validation part out of training (GTAV: every tenth image)
     label_divisor: values.Count  # task learning sees 1/divisor of the source's labels
     roots: dict[str, str] = {}

@@ -19,7 +19,8 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 LIGHT = (
     "params data.labels datasets mini.suite data.domains methods workspace.members workspace.folders workspace.check "
 )
-LIGHT += "workspace.manifests workspace.inputs workspace.notebooks workspace.jobs doctor report.tables report.summary report.published cli"
+LIGHT += "workspace.manifests workspace.inputs workspace.notebooks workspace.jobs doctor report.tables report.summary "
+LIGHT += "report.published report.build report.statistics cli"
 
 
 def module_name(file: Path) -> str:

@@ -25,7 +25,8 @@ class Copy:
     def __init__(self, folder):
         self.folder = folder
         self("git", "init", "--quiet")
-        for name in sorted(filter(None, _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"))):
+        listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+        for name in sorted(listed):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
@@ -79,8 +80,8 @@ def distilled(method="gkd", source=FIRST, seed=0):
 def every(source=FIRST, seed=0):
     """All members of a source and seed of tiny."""
     rows = distilled(source=source, seed=seed) | chain("none", source, seed, stage="undistilled")
-    rows |= chain("kd", source, seed, stage="guided") | {f"teacher@{source}-{seed}", f"evaluate_teacher@{source}-{seed}"}
-    return rows
+    rows |= chain("kd", source, seed, stage="guided")
+    return rows | {f"teacher@{source}-{seed}", f"evaluate_teacher@{source}-{seed}"}
 
 
 ALWAYS = {"check", "report"}

@@ -92,7 +92,12 @@ def test_a_run_in_bf16_stays_close_to_fp32(head, micro_batch):
 def test_a_compiled_run_learns_what_a_plain_one_does(precision):
     shape = {"steps": 2, "batch_size": 2}
     runs = [
-        distilled(Run("run", compute=FP32.model_copy(update={"precision": precision, "compile": wanted, "fused_adamw": True})), **shape)
+        distilled(
+            Run(
+                "run", compute=FP32.model_copy(update={"precision": precision, "compile": wanted, "fused_adamw": True})
+            ),
+            **shape,
+        )
         for wanted in (False, True)
     ]
     plain, ours = (history["loss"].to_numpy() for *_, history in runs)
