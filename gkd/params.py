@@ -199,6 +199,7 @@ class Params(_Section):
     distilled: Names
     guided: Names
     undistilled: Names
+    headline: str  # the row that the report compares with the others
     hold_out: bool  # keep the source's validation part out of training (GTAV: every tenth image)
     label_divisor: values.Count  # task learning sees 1/divisor of the source's labels
     roots: dict[str, str] = {}

@@ -62,8 +62,8 @@ class Catalogue:
     def problem(self, name: str, split: str) -> str | None:
         """None where the files of a split are there and paired, else what is wrong and how to get the dataset.
 
-        Files are listed, not opened (of tiles the headers are read). An unknown dataset, split or key of `roots` raises
-        DatasetError.
+        Files are listed, not opened (of image tiles the headers are read). An unknown dataset, split or key of `roots`
+        raises DatasetError.
         """
         layout, root = self.layout(name), self.root_of(name)
         layout.places_of(split)

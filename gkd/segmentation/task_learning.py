@@ -24,7 +24,7 @@ from gkd.data.loading import Draw, loader
 from gkd.data.transforms import LabelledView
 from gkd.params import EncoderSpec, Models, TaskLearning
 from gkd.segmentation.decoders import Segmentor, build_decoder
-from gkd.segmentation.evaluation import Samples, evaluate_all, scores
+from gkd.segmentation.evaluation import Samples, evaluate_images, scores
 from gkd.segmentation.windows import Inference, predict
 from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.pool import kept, opened, seen
@@ -247,9 +247,14 @@ def _candidate(model: Segmentor) -> Segmentor:
 
 
 def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_all`."""
+    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_images`."""
+    return {name: own.sum(axis=0) for name, own in measure_images(models, on, run).items()}
+
+
+def measure_images(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
+    """The same of each photo apart, (N, K, K)."""
     ways = {name: (model, on.inference(model)) for name, model in models.items()}
-    return evaluate_all(ways, on.data, on.classes, run.part(f"on {on.name}"))
+    return evaluate_images(ways, on.data, on.classes, run.part(f"on {on.name}"))
 
 
 def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:

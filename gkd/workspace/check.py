@@ -33,6 +33,7 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     sources, groups = _texts(content, "sources"), {group: _texts(content, group) for group in GROUPS}
     yield from _unknown("sources", sources, known.sources)
     yield from _groups(_texts(content, "rows"), groups)
+    yield from _unknown("headline", [content.get("headline")], _texts(content, "rows"))
     for source in filter(known.sources.__contains__, sources):
         for name in _texts(content, f"targets.{source}"):
             try:

@@ -19,7 +19,7 @@ from pathlib import Path
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import PROXY, Domain
 from gkd.data.labels import table_file
-from gkd.data.reading import DatasetError
+from gkd.data.reading import DatasetError, check_sizes
 from gkd.data.samples import Sample
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
@@ -103,6 +103,9 @@ def _rows(known: Catalogue, domain: Domain, hashes: _Hashes | None) -> Iterator[
         samples = layout.find(root, domain.split)
     except DatasetError:
         raise DatasetError(known.problem(domain.dataset, domain.split)) from None
+    if hashes:  # by `check` alone: others open no label here
+        for image, label in dict.fromkeys(sample[1:3] for sample in samples if sample.window and sample.label):
+            check_sizes(image, label)
     size = cache(lambda path: path.stat().st_size)  # tiles and tars hold many images
     files = [_files(sample) for sample in samples]
     total = sum(size(path) for path in {path for own in files for path in own})

@@ -156,8 +156,8 @@ def test_every_fault_of_tiles_is_named_and_windows_are_counted(tmp_path: Path) -
     faulty = [image(4), label(6), label(8), cut(label(10))]
     report = examine("vaihingen", {"vaihingen": str(tmp_path)})
     assert sorted(p.path for p in report.problems) == sorted(map(str, faulty))
-    # Tiles 2 and 10, four windows each; the label of tile 10 has a sound header and lacks pixels.
-    assert report.counts.loc["val"].tolist() == [8, 398, 8, 4]
+    # Tiles 2, 8 and 10, four windows each; the label of tile 10 has a sound header and lacks pixels.
+    assert report.counts.loc["val"].tolist() == [12, 398, 12, 8]
     assert report.pixels["val"].drop("building").sum() == 0
     assert report.pixels.loc["building", "val"] == 4 * 512 * 512
     assert report.counts.loc["train", "images"] == 0 and list(report.missing) == ["train"]
