@@ -71,8 +71,8 @@ with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && 
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
 	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(1) && \
 	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/ && \
-	for m in results/evaluate/$(1)/*; do mkdir -p docs/results/$(1)/scores/$${m##*/} && \
-	cp $$m/scores.csv $$m/images.npz docs/results/$(1)/scores/$${m##*/}/; done; status=$$?; \
+	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(1)/scores/$$(basename $$m); \
+	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done); status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:
