@@ -8,5 +8,5 @@ import gc
 
 # Modules stay: to search them for garbage takes a second while they are imported, and more at exit, where papermill
 # waits for it, or kills the kernel after five.
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(10_000)
 atexit.register(gc.freeze)
