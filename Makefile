@@ -25,7 +25,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid camvid lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid camvid weights lint clean workspace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,10 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method; tab
 
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables and lock to docs/results/camvid
 	$(call with_profile,camvid)
+
+weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
+	$(BIN)/dvc repro weights/mini/dvc.yaml
+	cp results/pretrain/*/*.safetensors weights/mini/
 
 lint: $(INSTALLED) ## check style, and that the notebooks are stored without outputs
 	$(BIN)/ruff check .
