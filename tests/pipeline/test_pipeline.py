@@ -202,8 +202,8 @@ def test_what_is_added_runs_alone(copy):
     new = {"task_agnostic@f2l-cwd-0"} | distilled("cwd")
     assert copy.ran("dvc", "repro") == ALWAYS | new | rows | {"evaluate_teacher@gtav-0"}  # each on the new target
     alone = {"rows": ["cwd"], "distilled": ["cwd"], "guided": [], "undistilled": [], "headline": "cwd"}
-    students = {"models": {"students": {"f2f": encoder["models"]["students"]["f2l"]}}}
-    put(merged(merged(content, dataset), {**alone, **students, "settings": ["f2f"], "sources": ["harbour"]}))
+    content["models"]["students"]["f2f"] = encoder["models"]["students"]["f2l"]
+    put(merged(merged(content, dataset), {**alone, "settings": ["f2f"], "sources": ["harbour"]}))
     new = {f"{stage}@f2f-cwd-harbour-0" for stage in ("domain_agnostic", "task_learning", "evaluate")}
     new |= {"task_agnostic@f2f-cwd-0", "teacher@harbour-0", "evaluate_teacher@harbour-0"}
     assert copy.ran("dvc", "repro") == ALWAYS | new
