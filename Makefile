@@ -25,7 +25,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid camvid lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid camvid weights lint clean workspace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method; tab
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables and lock to docs/results/camvid
 	$(call with_profile,camvid)
 
+weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
+	$(BIN)/dvc repro weights/mini/dvc.yaml
+	cp results/pretrain/*/*.safetensors weights/mini/
+
 lint: $(INSTALLED) ## check style, and that the notebooks are stored without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -71,8 +75,8 @@ with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && 
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
 	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(1) && \
 	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/ && \
-	for m in results/evaluate/$(1)/*; do mkdir -p docs/results/$(1)/scores/$${m##*/} && \
-	cp $$m/scores.csv $$m/images.npz docs/results/$(1)/scores/$${m##*/}/; done; status=$$?; \
+	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(1)/scores/$$(basename $$m); \
+	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done); status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:
@@ -86,4 +90,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q gkd
 	@touch $@

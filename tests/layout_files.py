@@ -104,6 +104,9 @@ urbansyn all rgb/rgb_0001.png ss/ss_0001.png L urbansyn
 camvid day train/images/0006R0_f00930.jpg train/labels/0006R0_f00930.png L camvid
 camvid dusk train/images/0001TP_006690.png train/labels/0001TP_006690.png L camvid
 camvid val val/0016E5_07959.png valannot/0016E5_07959.png L camvid
+dev_street val street/images/00000.png street/labels/00000.png L train
+dev_weather val weather/images/00000.png weather/labels/00000.png L train
+dev_overhead val overhead/images/00000.png overhead/labels/00000.png L isprs
 """
 CASES = [Case(*words[:5], *IDS[words[5]]) for words in map(str.split, TABLE.strip().splitlines())]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.split}-{case.label[:6]}")

@@ -99,7 +99,9 @@ def test_what_a_stage_reads_and_writes(stage: str) -> None:
     executed = [out for out in outs if out.startswith(f"results/executed/{stage}/${{profile}}")]
     own = [out for out in outs if out.startswith(f"results/{folder}/${{profile}}/")]
     assert len(executed) == 1 and {*executed, *own} == {*outs} and own and executed[0] in text
-    assert text.startswith(f"mkdir -p {executed[0].rpartition('/')[0]} && JUPYTER_PREFER_ENV_PATH=1 PYTHONHASHSEED=0 ")
+    assert text.startswith(
+        f"mkdir -p {executed[0].rpartition('/')[0]} && JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1 PYTHONHASHSEED=0 "
+    )
     assert "python -m papermill -k python3 --log-output --no-progress-bar " in text
     # A plain out without cache turns off the run cache of its stage, and what persists makes a rerun train no step.
     assert not [

@@ -130,6 +130,7 @@ def test_make_says_what_is_lacking(checkout):
         assert run.returncode != 0 and words in run.stderr and not (checkout / ".venv").exists()
 
 
+SCORES = ("scores.csv", "images.npz")
 # Stands for the environment's python and dvc: writes its arguments down, and what `gkd repro` of a profile would leave.
 STUB = """#!/bin/sh
 echo "$(basename $0) $*" >> log
@@ -142,7 +143,7 @@ exit $CODE
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
     """The checkout with data, results of camvid and an installed environment of stubs."""
-    for folder in ("env/bin", "data", "profiles", "results/report/camvid/tables"):
+    for folder in ("env/bin", "data", "profiles", "results/report/camvid/tables", "results/evaluate/camvid/f2f-kd"):
         (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
     for name in ("dvc", "python"):
@@ -151,27 +152,32 @@ def stubbed(checkout: Path) -> Path:
     for name in ("params.yaml", "dvc.lock"):
         (checkout / name).write_text("default")
     (checkout / "profiles/camvid.yaml").write_text("camvid")
-    (checkout / "results/report/camvid/tables/summary-f2f.csv").write_text("numbers")
+    for name in ("report/camvid/tables/summary-f2f.csv", *(f"evaluate/camvid/f2f-kd/{n}" for n in SCORES)):
+        (checkout / "results" / name).write_text("numbers")
     return checkout
 
 
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("code", ["0", "3"])
+@pytest.mark.parametrize("code", ["0", "3", "no scores"])
 def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_kill(stubbed, code, killed):
     if killed:  # in an earlier run: what it put aside is there, and the files are the profile's
         shutil.copytree(
             stubbed, stubbed / ".scratch/before", ignore=lambda _, names: {*names} - {"params.yaml", "dvc.lock"}
         )
         (stubbed / "params.yaml").write_text("camvid")
-    run = make("camvid", "VENV=env", cwd=stubbed, CODE=code)
+    if code == "no scores":
+        (stubbed / "results/evaluate/camvid/f2f-kd/scores.csv").unlink()
+    run = make("camvid", "VENV=env", cwd=stubbed, CODE=code.removeprefix("no scores"))
     log = (stubbed / "log").read_text().splitlines()
     assert log == ["dvc commit --quiet --force data.dvc", "python -m gkd repro --jobs 2"]
     assert (stubbed / "ran").read_text() == "camvid" and (run.returncode != 0) == (code != "0")
     assert [(stubbed / name).read_text() for name in ("params.yaml", "dvc.lock")] == ["default", "default"]
     assert not (stubbed / ".scratch/before").exists()
-    published = {file.name: file.read_text().strip() for file in stubbed.glob("docs/results/camvid/*")}
+    folder = stubbed / "docs/results/camvid"
+    published = {str(f.relative_to(folder)): f.read_text().strip() for f in folder.rglob("*") if f.is_file()}
     expected = {"summary-f2f.csv": "numbers", "metrics.json": "1", "dvc.lock": "lock of it"}
-    assert published == (expected if code == "0" else {})
+    expected |= {f"scores/f2f-kd/{name}": "numbers" for name in SCORES}
+    assert code == "no scores" or published == (expected if code == "0" else {})
 
 
 def test_commands_of_the_environment_come_first_on_path(stubbed):

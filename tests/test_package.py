@@ -96,3 +96,12 @@ print(json.dumps(before == state()))
     done = python(code, tmp_path)
     assert (json.loads(done.stdout), done.stderr) == (True, "")
     assert not list(tmp_path.iterdir())
+
+
+def test_exit_searches_no_modules_for_garbage(tmp_path: Path) -> None:
+    """It takes seconds after torch was imported; what is registered first runs last."""
+    done = python(
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); import gkd.workspace",
+        tmp_path,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")

@@ -130,7 +130,8 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
         ({"task_agnostic.micro_batch": 3}, "task_agnostic.micro_batch: expected a divisor of batch_size, 8 (given: 3)"),
         ({"settings": ["f2l", "f2f"], "models.students": {"f2f": {"name": "x", "options": {}, "weights": "hub"}}},
          "models.students: expected a student for each of settings; f2l has none"),
-        ({"hold_out": False, "task_learning.lrs": [1.0e-3, 3.0e-3]}, "lrs: a choice needs hold_out: true"),
+        ({"hold_out": False, "task_learning.lrs": [1.0e-3, 3.0e-3]},
+         "task_learning.lrs: a choice needs hold_out: true"),
         ({"models.decoder": "mask2former"}, "models.mask2former: expected the sizes of the decoder mask2former"),
     ],
 )  # fmt: skip

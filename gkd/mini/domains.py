@@ -1,6 +1,7 @@
 """The styles of the suite's domains, as data.
 
-The sources (gtav, cityscapes, potsdam_rgb) vary little from scene to scene.
+The sources (gtav, cityscapes, potsdam_rgb) vary little from scene to scene. The dev domains, one for each source, are
+about as far from it as its targets: all tuning is done on them.
 """
 
 from __future__ import annotations
@@ -79,6 +80,29 @@ DOMAIN_STYLES: dict[str, Style] = {
         contrast=1.15, texture=1.4, texture_scale=0.8, gain=0.95, gamma=1.15, gradient=0.1, noise=0.025,
         blur=0.45, cast=(0.05, -0.02, 0.03), pixel=0.7, rotation=0.8, pitched=0.95, built=0.7, cars=0.45,
         trees=0.7, jitter=0.03,
+    ),
+    "dev_street": Style(
+        ground=(0.06, 0.03, -0.01), building=(-0.03, 0.04, 0.07), vegetation=(0.06, 0.03, 0.02),
+        sky=(0.03, -0.05, -0.06), terrain=(0.03, -0.04, 0.05), thing=(0.03, -0.03, 0.02), saturation=0.7,
+        contrast=0.95, texture=1.3, texture_scale=1.5, gain=0.9, gamma=1.15, gradient=0.2, fog=0.01,
+        noise=0.022, blur=0.45, vignette=0.25, cast=(0.04, -0.04, 0.06), cars=0.6, people=0.5, trees=0.55,
+        furniture=0.65, camera_height=2.1, horizon=0.39, offset=-0.3, focal=0.66, storeys=5.0, ego=0.05,
+        jitter=0.06,
+    ),
+    "dev_weather": Style(
+        ground=(0.02, -0.02, 0.04), building=(0.03, 0.03, 0.05), vegetation=(0.03, -0.02, 0.04),
+        sky=(-0.03, 0.04, 0.08), terrain=(0.03, 0.02, 0.04), saturation=0.6, contrast=0.95, texture=1.2,
+        texture_scale=1.0, gain=0.95, gamma=0.9, night=0.4, lamps=1.1, fog=0.022, rain=0.45, snow=0.3,
+        noise=0.03, blur=0.55, vignette=0.25, cast=(0.03, -0.03, 0.06), cars=0.5, people=0.45, trees=0.6,
+        furniture=0.65, camera_height=1.4, horizon=0.42, offset=0.8, focal=0.78, storeys=4.0, ego=0.07,
+        jitter=0.04,
+    ),
+    "dev_overhead": Style(
+        kind="overhead", bands=(2, 3, 0), ground=(0.05, 0.0, -0.03), building=(-0.04, 0.05, 0.06),
+        vegetation=(-0.03, 0.02, 0.04), terrain=(0.06, -0.04, -0.03), thing=(0.03, -0.03, 0.0), saturation=0.85,
+        contrast=0.9, texture=0.7, texture_scale=1.5, gain=1.1, gamma=0.9, gradient=-0.2, noise=0.02, blur=0.5,
+        cast=(-0.04, 0.03, 0.04), pixel=0.55, rotation=0.6, pitched=0.7, built=0.5, cars=0.5, trees=0.55,
+        jitter=0.03,
     ),
 }  # fmt: skip
 

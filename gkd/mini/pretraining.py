@@ -1,46 +1,118 @@
 """Supervised pretraining of the miniature models on scenes drawn in memory: stand-ins for hub weights.
 
-Broad models see wide ranges of style that leave out every target domain's own parameters, narrow ones a single style.
+Broad models see wide ranges of style that leave out every domain's own, narrow ones a single style. Their recipes stand
+in weights/mini/params.yaml, apart from the parameters of the pipeline, which takes the weights as they are.
+
+recipe = recipes()["teacher"]
+model, history = pretrain(recipe, "teacher", resume_of("teacher", recipe))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML
 from torch import Tensor
 
+from gkd import values
 from gkd.data.labels import IGNORE, class_names
 from gkd.mini.overhead import draw_overhead
 from gkd.mini.street import draw_street
-from gkd.mini.styles import Style
-from gkd.params import EncoderSpec
+from gkd.mini.styles import Style, broad_style, narrow_style
+from gkd.params import ROOT, EncoderSpec, ParamsError, faults_of
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, Training, fit
+from gkd.train.resume import Resume, fingerprint
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
-from gkd.values import Count, NonNegative, Positive
-from gkd.weights import build_encoder
+from gkd.weights import Record, build_encoder
+from gkd.workspace.folders import NotThere
 
+HOME = ROOT / "weights" / "mini"
+NOTEBOOK = "notebooks/pretrain.ipynb"
 CROP = 64
 STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))
 StyleOf = Callable[[np.random.Generator, str], Style]
+STYLES: dict[str, StyleOf] = {"broad": broad_style, "narrow": narrow_style}
 
 
-class Pretrain(BaseModel):
-    """How the miniature models are trained."""
-
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    steps: dict[str, Count]  # by model: teacher, student_broad, student_narrow
-    batch_size: Count
-    lr: dict[str, Positive]
-    weight_decay: NonNegative
-    pool: Count  # scenes drawn, per kind
+
+class Recipe(_Section):
+    """How one stand-in is made: a section of weights/mini/params.yaml."""
+
+    name: str = Field(min_length=1)  # timm's
+    options: values.Options
+    style: Literal["broad", "narrow"]
+    seed: values.Seed
+    pool: values.Count  # scenes drawn, of each kind
+    scale: values.AreaScale  # of the views of a scene, shares of its area
+    steps: values.Count
+    batch_size: int = Field(gt=0, multiple_of=2)  # half of it street, half overhead
+    lr: values.Positive
+    min_lr: Annotated[values.NonNegative, values.against("lr", "at most", lambda low, high: low <= high)]
+    warmup_steps: Annotated[values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole)]
+    weight_decay: values.NonNegative
+    threads: values.Index  # 0 = torch's own choice
+
+    @property
+    def hash(self) -> str:
+        """Of all values: what the record of a file made by it says."""
+        return fingerprint(self.model_dump_json())
+
+
+class Recipes(_Section):
+    """The whole of weights/mini/params.yaml."""
+
+    teacher: Recipe
+    student_broad: Recipe
+    student_narrow: Recipe
+
+
+def recipes(path: Path = HOME / "params.yaml") -> dict[str, Recipe]:
+    """The recipes by model. Raises ParamsError with a line for each fault, by its key."""
+    content = YAML(typ="safe").load(path)
+    if faults := list(faults_of(Recipes, content)):
+        raise ParamsError(*(": ".join(filter(None, (path.name, *fault))) for fault in faults))
+    return dict(Recipes.model_validate(content))
+
+
+def record_of(recipe: Recipe, made_by: str = NOTEBOOK) -> Record:
+    """What a file made by `recipe` says of itself."""
+    said = {"params": recipe.model_dump(mode="json"), "recipe": recipe.hash, "made_by": made_by}
+    return Record(stage="pretrain", seed=recipe.seed, lr=recipe.lr, start="none", **said)
+
+
+def folder_of(name: str, train: bool, results: str) -> Path:
+    """Where the run of a model leaves its weights and curve; to look at, what DVC made goes before what a hand made.
+
+    Raises NotThere with what to run.
+    """
+    places = [ROOT / place / "pretrain" / name for place in ([results] if train else ["results", results])]
+    if train:
+        places[0].mkdir(parents=True, exist_ok=True)
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        how = "`make weights` makes it, or this notebook with `train = True`; the pipeline needs neither"
+        raise NotThere(f"results/pretrain/{name} is not there: {how}")
+    return found
+
+
+def resume_of(name: str, recipe: Recipe) -> Resume:
+    """States of a run, so that a killed one continues; another recipe, code or version of torch starts clean."""
+    stage = YAML(typ="safe").load(HOME / "dvc.yaml")["stages"]["pretrain"]
+    versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    key = fingerprint(recipe.hash, versions, *(ROOT / path for path in stage["deps"]))
+    return Resume(ROOT / ".scratch" / "resume" / "pretrain" / name, key)
 
 
 def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,47 +133,75 @@ def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.
     return images, labels
 
 
-def pretrain(
-    spec: EncoderSpec, style_of: StyleOf, section: Pretrain, seed: int, name: str
-) -> tuple[Segmentor, pd.DataFrame]:
-    """Train an encoder of `spec` from scratch under a light decoder; returns the segmentor and its history.
+def cut(images: Tensor, labels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Views of scenes, as large as they are: images in [0, 1], and labels.
 
-    `name` is that of the model in `section.steps` and `section.lr`.
+    Args:
+        images: uint8 (B, 3, H, W); labels: uint8 (B, H, W).
+        boxes: (B, 4): side as a share of the scene's, middle (x, y) in [-1, 1], and -1 where it is mirrored, else 1.
     """
-    steps, lr = section.steps[name], section.lr[name]
-    torch.manual_seed(seed)
-    encoder = build_encoder(spec.model_copy(update={"weights": "none"}))
-    model = Segmentor(encoder, ConvDecoder(encoder.dim, STREET + OVERHEAD, 64), frozen=False)
-    images, labels = draw_pool(style_of, section.pool, seed)
-    print(f"{name}: {len(images)} scenes drawn", flush=True)
-    rng = np.random.default_rng([seed, 1])
+    side, x, y, flip = boxes.unbind(1)
+    zero = torch.zeros_like(side)
+    theta = torch.stack([side * flip, zero, x, zero, side, y], 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, [len(images), 1, *images.shape[-2:]], align_corners=False)
+    options = {"padding_mode": "border", "align_corners": False}
+    photos = F.grid_sample(images.float() / 255, grid, mode="bilinear", **options)
+    classes = F.grid_sample(labels[:, None].float(), grid, mode="nearest", **options)
+    return photos, classes[:, 0].long()
 
-    def batches(_start: int) -> object:  # always 0: this run keeps no states
-        half = section.batch_size // 2
-        for _ in range(steps):
-            rows = np.concatenate(
-                [rng.integers(0, section.pool, half), section.pool + rng.integers(0, section.pool, half)]
-            )
-            flip = rng.random() < 0.5
-            x, y = images[rows], labels[rows]
-            x, y = (x[:, :, ::-1], y[:, :, ::-1]) if flip else (x, y)
-            yield [
-                torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float() / 255,
-                torch.from_numpy(np.ascontiguousarray(y)).long(),
-            ]
+
+def _batches(pool: tuple[np.ndarray, np.ndarray], recipe: Recipe, start: int) -> Iterator[list[Tensor]]:
+    """Scenes, their labels and the boxes of their views, from step `start` on; each step has draws of its own."""
+    (images, labels), half = pool, recipe.batch_size // 2
+    for number in range(start, recipe.steps):
+        rng = np.random.default_rng([recipe.seed, 1, number])
+        rows = np.concatenate([rng.integers(0, recipe.pool, half), recipe.pool + rng.integers(0, recipe.pool, half)])
+        side = np.sqrt(rng.uniform(*recipe.scale, len(rows)))
+        middle = rng.uniform(-1, 1, (2, len(rows))) * (1 - side)
+        boxes = np.stack([side, *middle, rng.choice((-1.0, 1.0), len(rows))], 1).astype(np.float32)
+        yield [
+            torch.from_numpy(images[rows]).permute(0, 3, 1, 2),
+            torch.from_numpy(labels[rows]),
+            torch.from_numpy(boxes),
+        ]
+
+
+def pretrain(recipe: Recipe, name: str, resume: Resume | None = None) -> tuple[Segmentor, pd.DataFrame]:
+    """Train an encoder from scratch under a light decoder; returns the segmentor and its history.
+
+    With `resume` a killed run continues, and ends with the bytes of one that was left alone.
+    """
+    torch.manual_seed(recipe.seed)
+    encoder = build_encoder(EncoderSpec(name=recipe.name, options=recipe.options, weights="none"), seed=recipe.seed)
+    model = Segmentor(encoder, ConvDecoder(encoder.dim, STREET + OVERHEAD, 64), frozen=False)
+    pool = draw_pool(STYLES[recipe.style], recipe.pool, recipe.seed)
+    print(f"{name}: {len(pool[0])} scenes drawn", flush=True)
 
     def step(_number: int, batch: list[Tensor], _share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        full = F.interpolate(model(batch[0]), batch[1].shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(full, batch[1], ignore_index=IGNORE)
-        accuracy = (full.argmax(1) == batch[1])[batch[1] != IGNORE].float().mean()
+        images, labels = cut(*batch)
+        full = F.interpolate(model(images), labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = F.cross_entropy(full, labels, ignore_index=IGNORE)
+        accuracy = (full.argmax(1) == labels)[labels != IGNORE].float().mean()
         return loss, {"loss": loss.detach(), "accuracy": accuracy}
 
     training = Training(
         step=step,
         modules=[model],
-        groups=parameter_groups([model], lr, section.weight_decay),
-        batches=batches,
-        steps=steps,
-        schedule=cosine(steps, lr, minimum=1e-5, warmup=min(50, steps // 10)),
+        groups=parameter_groups([model], recipe.lr, recipe.weight_decay),
+        batches=lambda start: _batches(pool, recipe, start),
+        steps=recipe.steps,
+        schedule=cosine(recipe.steps, recipe.lr, minimum=recipe.min_lr, warmup=recipe.warmup_steps),
     )
-    return model, fit(training, Run(name))
+    return model, fit(training, Run(name, recipe.seed, resume))
+
+
+@torch.no_grad()
+def accuracy(model: Segmentor, style: str, count: int = 200, seed: int = 1_000_000) -> tuple[float, float]:
+    """Share of pixels that are right on `count` scenes that no recipe has drawn: of street, and of overhead."""
+    images, labels = draw_pool(STYLES[style], count, seed)
+    device, right = next(model.parameters()).device, []
+    for photos, classes in zip(np.split(images, 2), np.split(labels, 2), strict=True):
+        logits = model(torch.from_numpy(photos).permute(0, 3, 1, 2).float().to(device) / 255)
+        found = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False).argmax(1).cpu().numpy()
+        right.append(float((found == classes)[classes != IGNORE].mean()))
+    return right[0], right[1]

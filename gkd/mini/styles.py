@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gkd.mini.domains import DOMAIN_STYLES, NARROW_STYLE
-from gkd.mini.style import IRRG, PALETTE, RANGES, RGB, WEATHER, Style, Triple, distance, jittered
+from gkd.mini.style import PALETTE, RANGES, RGB, WEATHER, Style, Triple, distance, jittered
 
 __all__ = [
     "DOMAIN_STYLES",
@@ -21,6 +21,7 @@ __all__ = [
 
 SHARES = (0.3, 0.9)  # how far broad styles go from the narrow one towards a uniform draw
 MIN_DISTANCE = 0.12  # least distance of a broad style to every domain, see `style.distance`
+OF_DOMAINS = {style.bands for style in DOMAIN_STYLES.values()} - {RGB}  # orders of bands that broad styles leave out
 
 
 def draw_broad(rng: np.random.Generator, kind: str) -> Style:
@@ -43,7 +44,7 @@ def draw_broad(rng: np.random.Generator, kind: str) -> Style:
     if kind == "overhead":
         for field in WEATHER:
             values[field] = 0.0
-        while (bands := tuple(rng.permutation(4)[:3].tolist())) == IRRG:
+        while (bands := tuple(rng.permutation(4)[:3].tolist())) in OF_DOMAINS:
             pass
         bands = RGB if rng.random() < 0.4 else bands
     return Style(kind=kind, bands=bands, jitter=0.0, **values)
@@ -52,8 +53,8 @@ def draw_broad(rng: np.random.Generator, kind: str) -> Style:
 def broad_style(rng: np.random.Generator, kind: str | None = None) -> Style:
     """A style from wide ranges that leaves out every domain of the suite.
 
-    Draws nearer than MIN_DISTANCE to a domain in palette or in conditions are drawn again; the band order
-    IRRG never occurs. kind: "street", "overhead" or None (street in two draws of three).
+    Draws nearer than MIN_DISTANCE to a domain in palette or in conditions are drawn again; orders of bands that a
+    domain has, other than RGB, never occur. kind: "street", "overhead" or None (street in two draws of three).
     """
     if kind is None:
         kind = "street" if rng.random() < 2 / 3 else "overhead"

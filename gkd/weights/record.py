@@ -88,6 +88,8 @@ class Record(_Said):
     teacher_digest: str | None = None
     data: dict[str, str] = {}  # dataset/split -> licence as its layout says it; of this stage and those before
     params: dict[str, Any] = {}  # that the stage's result follows from
+    recipe: str | None = None  # of a miniature model: hash of its section of weights/mini/params.yaml
+    made_by: str | None = None  # of a miniature model: what followed the recipe
     encoder: EncoderInfo | None = None  # of what is in the file, as decoder and digests; `save` fills them in
     decoder: DecoderInfo | None = None
     label_space: str | None = None  # of a segmentor, as what follows; in the order of the train ids

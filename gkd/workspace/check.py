@@ -18,7 +18,7 @@ from gkd.params import GROUPS, DeclaredDataset, EncoderSpec, Fault, Params, Para
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
-EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen")
+EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen", "dev")
 
 
 def check() -> Params:

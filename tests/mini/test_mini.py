@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,13 @@ from gkd.mini.encode import with_boundary
 from gkd.mini.overhead import draw_overhead
 from gkd.mini.parts import STREET_PARTS
 from gkd.mini.street import draw_street
-from gkd.mini.style import IRRG, distance, jittered
+from gkd.mini.style import IRRG, RGB, distance, jittered
 from gkd.mini.styles import DOMAIN_STYLES, MIN_DISTANCE, broad_style, draw_broad, narrow_style
-from gkd.mini.suite import WRITERS, Sizes, write_suite
+from gkd.mini.suite import TARGETS_DRAWN, WRITERS, Sizes, write_suite
 
 STREETS = [name for name, style in DOMAIN_STYLES.items() if style.kind == "street"]
 STREET_SIZES = {"gtav": 3, "cityscapes_train": 3, "cityscapes_val": 3, "bdd100k": 2, "mapillary": 2, "acdc": 2}
-SMALL = Sizes(**STREET_SIZES, potsdam_train=30, potsdam_val=4, vaihingen_val=20, proxy=6)
+SMALL = Sizes(**STREET_SIZES, potsdam_train=30, potsdam_val=4, vaihingen_val=20, dev=3, proxy=6)
 VAL_TILES = {"2_13", "2_14", "3_13", "3_14"}
 
 
@@ -83,7 +85,7 @@ def test_broad_scenes_of_any_size(seed: int, size: int) -> None:
         assert image.shape == (*shape, 3) and label.shape == shape
 
 
-@pytest.mark.parametrize("name", [*STREETS, "potsdam_rgb", "vaihingen_irrg"])
+@pytest.mark.parametrize("name", [*STREETS, "potsdam_rgb", "vaihingen_irrg", "dev_overhead"])
 def test_every_domain_shows_all_classes(name: str) -> None:
     count, classes, in_one = (60, 19, 12) if name in STREETS else (30, 6, 3)
     _, labels = scenes(name, count)
@@ -135,9 +137,11 @@ def test_broad_styles_leave_out_every_domain(kind: str) -> None:
     rng = np.random.default_rng(0)
     raw = [draw_broad(rng, kind) for _ in range(300)]
     assert any(distance(draw, d) < MIN_DISTANCE for draw in raw for d in DOMAIN_STYLES.values())  # not vacuous
+    others = {domain.bands for domain in DOMAIN_STYLES.values()} - {RGB}
+    assert IRRG in others and len(others) == 2
     for style in [broad_style(rng, kind) for _ in range(300)]:
         assert min(distance(style, domain) for domain in DOMAIN_STYLES.values()) >= MIN_DISTANCE
-        assert style.bands != IRRG
+        assert style.bands not in others
 
 
 def test_narrow_and_jittered_styles_stay_near_and_broad_ones_do_not() -> None:
@@ -166,7 +170,7 @@ def test_runs_repeat_their_bytes_and_sizes_and_seed_change_only_what_they_name(s
         return digests(root)
 
     before = digests(suite)
-    assert written(seed=3, sizes=SMALL) == before
+    assert written(seed=3, sizes=SMALL, processes=3) == before
     after = written(seed=3, sizes=replace(SMALL, gtav=1, cityscapes_train=5, proxy=0))
     assert all(before[name] == after[name] for name in before.keys() & after.keys())
     assert {name.split("/")[0] for name in before.keys() - after.keys()} == {"gtav", "proxy"}
@@ -179,6 +183,7 @@ COUNTS = {  # by domain
     **dict.fromkeys(("bdd100k", "mapillary", "acdc_night", "acdc_snow", "acdc_fog", "acdc_rain"), 2),
     **{"potsdam_rgb_train": 30, "potsdam_rgb/val": 4, "potsdam_irrg/train": 30, "potsdam_irrg": 4},
     **{"vaihingen_irrg": 20, "proxy/train": 6},
+    **dict.fromkeys(("dev_street", "dev_weather", "dev_overhead"), 3),
 }
 
 
@@ -229,8 +234,25 @@ def test_tiles_of_validation_stay_apart_and_both_bands_show_one_ground(suite: Pa
     assert not any(name.startswith(("area1_", "area9_")) for name in areas)
 
 
+def test_another_draw_of_the_targets_changes_their_scenes_alone(suite: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gkd.mini.suite.TARGETS_DRAWN", TARGETS_DRAWN + 1)
+    write_suite(tmp_path / "again", seed=3, sizes=SMALL)
+    before, after = digests(suite), digests(tmp_path / "again")
+    assert before.keys() == after.keys()
+    changed = {name.split("/")[0] for name in before if before[name] != after[name]}
+    assert changed == {"cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen"}
+    assert all("val" in name for name in before if before[name] != after[name])
+
+
+def test_the_mixture_of_the_proxy_is_a_parameter(tmp_path: Path) -> None:
+    none = Sizes(*[0] * 10, proxy=6, proxy_kinds=("n01_street", "n02_overhead", "n02_overhead"))
+    write_suite(tmp_path, sizes=none)
+    counts = Counter(path.parent.name for path in (tmp_path / "proxy").rglob("*.JPEG"))
+    assert counts == {"n01_street": 2, "n02_overhead": 4}
+
+
 def test_command_prints_one_line_per_dataset_and_never_overwrites_one(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("gkd.mini.__main__.write_suite", lambda root, seed: write_suite(root, seed, SMALL))
+    monkeypatch.setattr("gkd.mini.__main__.write_suite", partial(write_suite, sizes=SMALL))
     main(["--out", str(tmp_path), "--seed", "3"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == list(WRITERS) and lines[0].startswith("gtav: 6 files")

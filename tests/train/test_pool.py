@@ -4,12 +4,12 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import tiny_params
 import torch
 from small_runs import Killed, Photos, assert_equal_runs
 from tiny_models import tiny_vit
 
 from gkd import distillation
-from gkd.params import Compute, Mask2FormerOptions, TaskLearning
 from gkd.qsd import Objective
 from gkd.segmentation import task_learning
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
@@ -17,7 +17,7 @@ from gkd.segmentation.mask2former import Mask2Former
 from gkd.segmentation.task_learning import Guide, learn_side_by_side
 from gkd.train import pool
 from gkd.train.resume import Resume
-from gkd.train.run import Run
+from gkd.train.run import FP32, Run
 
 POOL = {"pool": 8, "steps": 6, "batch_size": 4}
 
@@ -58,7 +58,7 @@ def distil(objective=Objective, run=Run("run"), **options):  # noqa: B008 - immu
     student, teacher = (tiny_vit(dim, seed=dim, drop_path_rate=0.1 * (dim == 24)) for dim in (24, 48))
     torch.manual_seed(0)
     heads, photos = objective(24, 48), options.pop("photos", Photos())
-    section = distillation.Distillation(**{**POOL, "lr": 1e-2, "image_size": [32, 32], **options})
+    section = tiny_params.distillation(**{**POOL, **options})
     return student, heads, distillation.distil(student, teacher, heads, photos, section, run)
 
 
@@ -83,7 +83,11 @@ def test_distillation_is_that_of_asking_the_teacher_for_the_same_views(monkeypat
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_ends_with_the_same_bytes_and_its_state_holds_no_pool(tmp_path, monkeypatch, precision):
-    compute, step, steps = Compute(precision), distillation.distillation_step, iter(range(4))
+    compute, step, steps = (
+        FP32.model_copy(update={"precision": precision}),
+        distillation.distillation_step,
+        iter(range(4)),
+    )
 
     def killed_at_the_fourth(*arguments):
         if next(steps) == 3:
@@ -141,12 +145,12 @@ def segmentor(frozen=True, decoder="conv", seed=0):
     torch.manual_seed(seed)
     if decoder == "conv":
         return Segmentor(encoder, ConvDecoder(24, 3, 32), frozen)
-    options = Mask2FormerOptions(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
+    options = tiny_params.mask2former(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
     return Segmentor(encoder, Mask2Former(encoder, 3, options, range(4)), frozen)
 
 
 def learn(make, guide=None, **options):
-    section = TaskLearning(**{**POOL, "lrs": [1e-2, 1e-3], "crop": [32, 32], "scale": [1.0, 1.5], **options})
+    section = tiny_params.learning(**{**POOL, "lrs": [1e-2, 1e-3], **options})
     model, photos = make(), Photos()
     models = {lr: task_learning._candidate(model) for lr in section.lrs}
     histories = learn_side_by_side(models, photos, section, Run("run"), guide)

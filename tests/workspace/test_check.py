@@ -35,6 +35,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"rows": ["none", "kd", "mse", "gkd"]}, "rows", "mse belongs to `distilled`.*; it is in none of"),
         ({"guided": ["kd", "gkd"]}, "rows", "gkd belongs to `distilled`.*; it stands in distilled and guided"),
         ({"guided": [], "undistilled": ["none", "kd"]}, "rows", "kd belongs to `guided`.*; it stands in undistilled"),
+        ({"headline": "mse"}, "headline", "unknown name 'mse'; known: none, kd, gkd"),
         ({"rows": ["kd", "gkd"]}, "undistilled", "none is not in `rows`: add it there"),
         ({"sources": ["gta5"]}, "sources", f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
         ({"targets.gtav": ["bdd", "bdd100k"]}, "targets.gtav", "'bdd': expected DATASET/SPLIT, or one of .*bdd100k"),
@@ -109,7 +110,7 @@ def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(ch
     [
         {"task_agnostic.settings": []},
         {"settings": ["f2f"]},
-        {"rows": ["none", "kd"], "distilled": []},
+        {"rows": ["none", "kd"], "distilled": [], "headline": "kd"},
     ],
 )
 def test_the_proxy_set_is_needed_where_a_method_is_distilled_on_it_only(checkout: Path, changes: dict) -> None:
