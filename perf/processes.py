@@ -79,7 +79,7 @@ def child(options: argparse.Namespace) -> None:
     size, batch = shape(options.case, options)
     steps = options.warmup + options.repeats
     section = params.load().task_agnostic.model_copy(
-        update={"steps": steps, "batch_size": batch, "image_size": [size, size], "warmup_steps": 0}
+        update={"steps": steps, "batch_size": batch, "image_size": [size, size], "warmup_steps": 0, "pool": None}
     )
     torch.manual_seed(0)
     student, teacher = encoders(options.case, size)
