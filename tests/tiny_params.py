@@ -14,7 +14,7 @@ def distillation(**options) -> Distillation:
 
 def learning(**options) -> TaskLearning:
     """Task learning of a few steps on crops of 32 x 32."""
-    short = {"steps": 3, "batch_size": 4, "lrs": [1e-2], "crop": [32, 32], "scale": [1.0, 1.5]}
+    short = {"steps": 3, "batch_size": 4, "lrs": [1e-2], "crop": [32, 32], "scale": [1.0, 1.5], "pool": None}
     return TaskLearning(**{**TINY.task_learning.model_dump(), **short, **options})
 
 
