@@ -167,4 +167,4 @@ def test_task_learning_is_that_of_the_same_views(monkeypatch, exact, frozen, gui
     assert_equal_runs(found, learn(make, guide, micro_batch=micro_batch)[:-1])
     asking(monkeypatch, task_learning, lambda batch: batch)
     *expected, _ = learn(make, guide, pool=None, micro_batch=micro_batch)
-    assert_close_runs(found, expected, rtol=1e-4, atol=1e-5)
+    assert_close_runs(found, expected, rtol=1e-3, atol=1e-4)
