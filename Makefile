@@ -74,7 +74,9 @@ before = .scratch/before
 with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
 	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(1) && \
-	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/; status=$$?; \
+	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/ && \
+	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(1)/scores/$$(basename $$m); \
+	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done); status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:
@@ -88,4 +90,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q gkd
 	@touch $@

@@ -82,6 +82,28 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
 
 
 @app.command()
+def tables(
+    folder: Annotated[Path, typer.Argument(help="Holds scores/MEMBER/scores.csv and images.npz; the tables go there.")],
+) -> None:
+    """Make the tables of a report, headline.csv and metrics.json anew from the scores of evaluations."""
+    import json
+
+    from gkd.datasets import catalogue
+    from gkd.files import write_whole
+    from gkd.params import load
+    from gkd.report.build import build, plans_of
+
+    params = load()
+    known, folders = catalogue(params), sorted(file.parent for file in (folder / "scores").glob("*/scores.csv"))
+    if not folders:
+        raise FileNotFoundError(f"{folder}/scores holds no MEMBER/scores.csv: copy members of results/evaluate/ there")
+    report = build(folders, plans_of(folders, params, known), known)
+    report.write(folder)
+    write_whole(folder / "metrics.json", json.dumps(report.metrics, indent=2, sort_keys=True) + "\n")
+    print("\n".join(report.sentences))
+
+
+@app.command()
 def doctor(
     names: Annotated[list[str] | None, typer.Argument(help="Datasets; all of them by default.")] = None,
     quick: bool = typer.Option(False, "--quick", help="Read up to 20 images of each split."),

@@ -6,10 +6,10 @@ history = distil_folder(student, teacher, "photos", steps=10_000)    # as a libr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -20,11 +20,12 @@ from gkd.data.loading import Draw, loader
 from gkd.data.samples import SegmentationData
 from gkd.data.transforms import DistillationView, draw_mask
 from gkd.datasets.proxy import PROXY
-from gkd.models import Encoder
+from gkd.models import Encoder, Tokens
 from gkd.params import Distillation
 from gkd.qsd import Objective, distillation_step
 from gkd.train.compute import compiled, frozen_copy, resolve
 from gkd.train.loop import Share, Training, engine, finished, fit
+from gkd.train.pool import kept, opened, seen
 from gkd.train.processes import launch
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
@@ -50,7 +51,8 @@ def distil(
     """Train `student` and `objective` in place to follow `teacher` on the images of `data`; returns the history.
 
     The teacher is frozen and in eval mode; in bf16, a copy of it runs. The heads (gkd.methods) learn too. `data[i]` is
-    (uint8 image (H, W, 3), label or None), whose label is not looked at.
+    (uint8 image (H, W, 3), label or None), whose label is not looked at. With `section.pool`, that many views are drawn
+    and shown to the teacher once, at the start, and each step takes of these (gkd.train.pool).
     """
     if run.processes > 1:
         launch(run, distil, student=student, teacher=teacher, objective=objective, data=data, section=section)
@@ -62,14 +64,28 @@ def distil(
     # Copied before it is moved: where a copy is made, the device holds it alone.
     frozen = frozen_copy(teacher.requires_grad_(False).eval(), dtype).to(accelerator.device)
 
-    def step(number: int, images: Tensor, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         mask = step_mask(section, rows * columns, run.seed, number)[share.rows]
-        return distillation_step(student, frozen, objective, images, mask.to(images.device))
+        images, asked = batch, frozen
+        if section.pool is not None:
+            images, asked = batch["images"].float(), Remembered(frozen, opened(batch, dtype))
+        return distillation_step(student, asked, objective, images, mask.to(images.device))
 
-    def batches(start: int) -> Iterable[Tensor]:
+    def views(draw: Draw) -> Iterable[Tensor]:
+        return loader(data, DistillationView(section), draw, labelled=False)
+
+    def ask(images: Tensor) -> dict[str, Tensor]:
+        images, blocks = kept(images.to(accelerator.device)), getattr(objective, "teacher_blocks", ())
+        with torch.no_grad(), nullcontext() if dtype == torch.float32 else torch.autocast(images.device.type, dtype):
+            shown = images.float()
+            tokens, maps = frozen.forward_with_blocks(shown, blocks) if blocks else (frozen(shown), {})
+        said = {**tokens._asdict(), **{f"block {number}": block for number, block in maps.items()}}
+        return {"images": images, **{name: kept(part) for name, part in said.items()}}
+
+    def batches(start: int) -> Iterable[Any]:
         process = accelerator.process_index, accelerator.num_processes
         draw = Draw(section.steps, section.batch_size, run.seed, section.repeats, start, process)
-        return loader(data, DistillationView(section), draw, labelled=False)
+        return seen(section, draw, views, ask, lambda count: torch.zeros(count, 3, *section.image_size), run.name)
 
     training = Training(
         step=step,
@@ -85,6 +101,22 @@ def distil(
     for module in (student, objective, teacher):  # beside each other, for who looks at both
         module.to(accelerator.device)
     return history
+
+
+class Remembered(NamedTuple):
+    """Stands for the teacher in a step: what it said of the step's images when the pool was filled."""
+
+    teacher: Encoder
+    said: dict[str, Tensor]
+
+    def __call__(self, images: Tensor) -> Tokens:
+        return Tokens(self.said["cls"], self.said["patches"])
+
+    def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
+        return self(images), {block: self.said[f"block {block}"] for block in blocks}
+
+    def grid(self, size: Sequence[int]) -> tuple[int, int]:
+        return self.teacher.grid(size)
 
 
 def distil_folder(
@@ -162,7 +194,10 @@ def step_mask(section: Distillation, patches: int, seed: int, step: int) -> Tens
 
 
 def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tuple[Tensor, Tensor]:
-    """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched."""
+    """The first batch of a run: views (B, 3, H, W) and their mask (B, N). For pictures; training is not touched.
+
+    With a pool, its first views, which the steps see in another order.
+    """
     rows, columns = student.grid(section.image_size)
     draw = Draw(1, section.batch_size, seed, section.repeats)
     (views,) = loader(data, DistillationView(section), draw, labelled=False)

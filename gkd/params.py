@@ -3,9 +3,9 @@
 params = load()
 params.task_agnostic.steps, params.models.teacher.name
 
-The classes below are the schema, section by section. What changes a result has no default but null or empty, that is off: it
-stands in the file, where DVC tracks it. Names that other rooms know (methods, datasets, encoders) are plain text here; `load` takes their check
-as a function (gkd.workspace.check.names) and reports all faults together.
+The classes below are the schema, section by section. What changes a result stands in the file, where DVC tracks it:
+there are no defaults but null and empty, that is off. Names that other rooms know (methods, datasets, encoders) are
+plain text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class Distillation(Training):
 
     lr: values.Positive
     min_lr: Annotated[values.NonNegative, values.against("lr", "at most", lambda low, high: low <= high)]
-    warmup_steps: Annotated[values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole or not part)]
+    warmup_steps: Annotated[
+        values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole or not part)
+    ]
     image_size: values.Size  # rows, columns
     scale: values.AreaScale
     mask_ratio: values.Share
@@ -107,6 +109,7 @@ class Distillation(Training):
     rand_augment: str
     erase_probability: values.Share
     repeats: values.Count  # repeated augmentation: views of each drawn image in an epoch
+    pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
 
 
 class TaskAgnostic(Distillation):
@@ -144,6 +147,7 @@ class TaskLearning(Training):
     kd_weight: values.NonNegative
     kd_temperature: values.Positive
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source
+    pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
 
     def for_method(self, distils: bool) -> TaskLearning:
         """The section with the steps of a method that distils or does not."""
@@ -195,6 +199,7 @@ class Params(_Section):
     distilled: Names
     guided: Names
     undistilled: Names
+    headline: str  # the row that the report compares with the others
     hold_out: bool  # keep the source's validation part out of training (GTAV: every tenth image)
     label_divisor: values.Count  # task learning sees 1/divisor of the source's labels
     roots: dict[str, str] = {}
@@ -281,11 +286,13 @@ def _merged(content: Any) -> Any:
 
 
 def _written(key: str, content: Any) -> str:
-    """Where a key of the merged content stands in the file."""
+    """Where a key of the merged content stands in the file, or is best written."""
     stage, _, rest = key.partition(".")
-    moved = stage in STAGES and rest and rest.split(".")[0] not in at(content, stage, dict)
-    own = {*TaskAgnostic.model_fields, *DomainAgnostic.model_fields} - {*Distillation.model_fields}
-    return f"distillation.{rest}" if moved and rest not in own else key
+    name = rest.split(".")[0]
+    if stage not in STAGES or name not in Distillation.model_fields or name in at(content, stage, dict):
+        return key
+    elsewhere = any(name in at(content, other, dict) for other in STAGES)
+    return key if elsewhere and name not in at(content, "distillation", dict) else f"distillation.{rest}"
 
 
 def _across(content: Any) -> Iterator[Fault]:

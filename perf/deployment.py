@@ -8,7 +8,7 @@ decoder (all of random weights) on one image, the whole image at once, all in on
 `--repeats` calls, fewer where they take longer than `--seconds`, which keeps slow engines (emulated bf16) in the table.
 The column `calls` says how many; "1 cold" is a call whose warm-up alone took that long, and is timed itself.
 
-The second scores checkpoints on the embedded suite (`python -m gkd.mini --out DATA`) by the protocol of their profile,
+The second scores checkpoints on the embedded suite (`python -m gkd.mini --out DATA`) by the protocol of `--params`,
 source validation and targets, with torch, ONNX, and both ways of int8. Both print the Markdown rows of
 docs/deployment.md. `--check` exits with 1 where an engine or a size is missing, int8 is not smaller than fp32, or loses
 1 point of mIoU or more in the mean.
@@ -36,7 +36,7 @@ from gkd.deploy.config import InferenceConfig
 from gkd.deploy.onnx_file import write_onnx
 from gkd.deploy.onnx_runtime import OnnxModel
 from gkd.deploy.quantise import calibration_windows, quantise
-from gkd.params import EncoderSpec, load
+from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.segmentation.decoders import Segmentor, build_decoder
 from gkd.segmentation.evaluation import evaluate, scores
 from gkd.weights.record import DecoderInfo
@@ -66,10 +66,10 @@ def median(call: Callable[[], object], repeats: int, seconds: float) -> tuple[fl
 def models() -> Iterator[tuple[str, Segmentor, InferenceConfig]]:
     """Name, model and window of the models that are timed."""
     torch.manual_seed(0)
-    small = EncoderSpec(name="vit_small_patch16_224", options={"img_size": 512})
-    mini = load("mini").models.students["f2l"]
+    small = EncoderSpec(name="vit_small_patch16_224", options={"img_size": 512}, weights="none")
+    mini, paper = load().student("f2l"), load(ROOT / "profiles" / "paper.yaml").models
     conv = [DecoderInfo(decoder="conv", decoder_width=width) for width in (64, 128)]
-    m2f = DecoderInfo(decoder="mask2former")
+    m2f = DecoderInfo(decoder="mask2former", mask2former=paper.mask2former)
     parts = ((mini, conv[0], 64), (small, conv[1], 512), (small, m2f, 512))
     for name, (spec, sizes, window) in zip(EXPECTED, parts, strict=True):
         encoder = any_size(spec.name, spec.options)
@@ -121,14 +121,14 @@ def weights(model: nn.Module) -> float:
     return sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6
 
 
-def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
+def accuracy(checkpoints: list[Path], data: Path, params: Params) -> list[dict[str, object]]:
     """A row for each checkpoint and domain: mIoU by engine."""
     roots = {
         layout.folder: str(data / layout.folder)
         for layout in official().layouts.values()
         if (data / layout.folder).is_dir()
     }
-    rows: list[dict[str, object]] = []
+    rows, known = list[dict[str, object]](), official(roots)
     titles = ["checkpoint", "domain", *SCORED]
     show(titles)
     for file in checkpoints:
@@ -136,8 +136,7 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
             folder = Path(parent) / "model"
             config = export(file, folder, Graphs(onnx=True, int8=True))
             member = config.provenance["record"]
-            known = official(roots)
-            source, params = known.sources[member["source"]], load(member["profile"])
+            source = known.source(member["source"])
             training = known.open_split(source.train[0].dataset, source.train[0].split)
             spread = np.linspace(0, len(training) - 1, 32).round().astype(int)
             photos = (training[int(index)][0] for index in spread)
@@ -148,9 +147,9 @@ def accuracy(checkpoints: list[Path], data: Path) -> list[dict[str, object]]:
             )
             exported = {engine: load_folder(folder, engine) for engine in ("torch", "onnx", "int8")}
             engines = {engine: item.model for engine, item in exported.items()} | {"int8 static": OnnxModel(static)}
-            for domain in (source.validation, *known.targets_of(source.name)):
-                bound = params.evaluate.bounds.get(domain.name)
-                window = replace(exported["torch"].inference, bound=None if bound is None else tuple(bound))
+            for domain in (source.validation, *known.targets(source.name, params.targets[source.name])):
+                part = "validation" if domain == source.validation else domain.name
+                window = replace(exported["torch"].inference, bound=params.evaluate.bound(source.name, part))
                 images = known.open_split(domain.dataset, domain.split, in_memory=True)
                 row: dict[str, object] = {"member": config.name, "domain": domain.name}
                 for engine, model in engines.items():
@@ -181,6 +180,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="after which no further call of a cell is begun")
     parser.add_argument("--threads", type=int, help="of torch and onnxruntime; torch's choice by default")
     parser.add_argument("--data", type=Path, help="the embedded suite: measure mIoU instead of time")
+    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="with targets and bounds, for --data")
     parser.add_argument("--checkpoints", type=Path, nargs="+", help="model.safetensors of task_learning, with --data")
     options = parser.parse_args()
     if (options.data is None) != (options.checkpoints is None):
@@ -191,7 +191,7 @@ def main() -> int:
     if latencies := options.data is None:
         rows = latency(options.repeats, options.seconds)
     else:
-        rows = accuracy(options.checkpoints, options.data.absolute())
+        rows = accuracy(options.checkpoints, options.data.absolute(), load(options.params))
     return finish(options, rows, faults(rows, latencies))
 
 

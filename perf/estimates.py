@@ -1,4 +1,4 @@
-"""FLOPs, GPU hours and memory of the rows of Table 1 and F2F, and FLOPs against tokens: estimates, from counts.
+"""FLOPs, GPU hours and memory of the rows of profiles, and FLOPs against tokens: estimates, from counts.
 
 FLOPs are counted on the project's own steps without computing them (counting.py), so the numbers do not depend on the
 machine. Hours are FLOPs over the peak of a GPU times a utilisation, memory is weights, AdamW, teacher and counted
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,12 +25,12 @@ from gkd.datasets import catalogue
 from gkd.methods import Row, objective
 from gkd.methods import row as row_of
 from gkd.models import Encoder
-from gkd.params import Distillation, EncoderSpec, Params, load
+from gkd.params import ROOT, Distillation, EncoderSpec, Params, load
 from gkd.qsd import Objective
 from gkd.segmentation.decoders import Segmentor, build_decoder
+from gkd.workspace.check import TEACHER
 
-PRESETS = ("paper-base", "paper", "paper-f2f-base", "paper-f2f")
-ROWS = ("teacher", "none", "none_frozen", "kd", "gkd")
+ROWS = (TEACHER, "none", "none_frozen", "kd", "gkd")
 TOKENS, OFF = (256, 576, 1024, 2304, 4096), 0.02
 PARTS = {"teacher": "teacher", "student": "student,", "heads": "QSD", "decoder": "decoder"}
 
@@ -51,23 +52,24 @@ class Assumptions:
 
 
 def stages(params: Params, methods: Sequence[str] | None = None, given: Assumptions | None = None) -> pd.DataFrame:
-    """Steps, FLOPs and bytes of every stage of a preset and its sources; `methods` None = those of its plan.
+    """Steps, FLOPs and bytes of every stage of a profile and its sources; `methods` None = its rows.
 
-    A row for each stage: preset, setting, method, stage, source ("all" for task-agnostic distillation, which sources
+    A row for each stage: profile, setting, method, stage, source ("all" for task-agnostic distillation, which sources
     share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
 
     Raises:
         ValueError: no row is asked for.
     """
     given = given or Assumptions()
-    methods = params.plan.methods if methods is None else methods
+    own = [TEACHER, *params.rows]
+    methods = own if methods is None else methods
     if not methods:
-        raise ValueError(f"{params.profile} has none of the rows asked for; it has {', '.join(params.plan.methods)}")
+        raise ValueError(f"{params.profile} has none of the rows asked for; it has {', '.join(own)}")
     rows: list[dict[str, Any]] = []
-    for setting in params.plan.settings:
+    for setting in params.settings:
         models = _Models(params, setting)
         for name in methods:
-            row = {"preset": params.profile, "setting": setting, "method": name}
+            row = {"profile": params.profile, "setting": setting, "method": name}
             for stage in _distillation(params, models, row_of(name)) + _task(params, models, row_of(name)):
                 gpus = given.gpus[stage["stage"]]
                 cost, fixed = stage.pop("cost"), stage.pop("fixed")
@@ -90,10 +92,10 @@ def with_hours(table: pd.DataFrame, given: Assumptions) -> pd.DataFrame:
 def totals(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Sums of `columns` for each row and source; what sources share is in each of them."""
     rows = []
-    for keys, row in table.groupby(["preset", "setting", "method"], sort=False):
+    for keys, row in table.groupby(["profile", "setting", "method"], sort=False):
         for source in [s for s in row["source"].unique() if s != "all"]:
             own = row[row["source"].isin(["all", source])]
-            who = dict(zip(("preset", "setting", "method"), keys, strict=True))
+            who = dict(zip(("profile", "setting", "method"), keys, strict=True))
             rows.append({**who, "source": source, **own[list(columns)].sum(), "bytes": own["bytes"].max()})
     return pd.DataFrame(rows)
 
@@ -103,7 +105,7 @@ class _Models:
 
     def __init__(self, params: Params, setting: str) -> None:
         self.setting = setting
-        self.specs = {"teacher": params.models.teacher, "student": params.models.students[setting]}
+        self.specs = {"teacher": params.models.teacher, "student": params.student(setting)}
         self.teacher, self.student = (_shapes(spec) for spec in self.specs.values())
         self.task: dict[tuple[str, bool, bool], tuple[Cost, int]] = {}  # what methods share is counted once
 
@@ -126,30 +128,31 @@ def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str
         what = {"stage": name, "source": source, "dtype": "bf16", "batch": section.batch_size}
         return {**what, "images": section.steps * section.batch_size, "cost": cost, "fixed": fixed}
 
-    first, second = params.task_agnostic, params.domain_agnostic
+    first, second = params.task_agnostic.for_setting(models.setting), params.domain_agnostic
     found = []
-    if models.setting == "f2l":
+    if first.steps:
         found = [stage("task_agnostic", "all", first, count(first.image_size, masked=first.mask_probability))]
     cost = count(second.image_size, masked=second.mask_probability)
-    return found + [stage("domain_agnostic", s, second.for_source(s), cost) for s in params.plan.sources]
+    return found + [stage("domain_agnostic", s, second.for_source(s), cost) for s in params.sources]
 
 
 def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
     section = params.task_learning.for_method(method.distils)
-    key = method.encoder, method.frozen, method.guided
+    key = method.name == TEACHER, method.frozen, method.guided
     if key not in models.task:
         models.task[key] = _task_cost(params, models, method)
     cost, fixed = models.task[key]
     what = {"stage": "task_learning", "dtype": "fp32", "batch": section.batch_size, "cost": cost, "fixed": fixed}
-    return [{**what, "source": s, "images": section.steps * section.batch_size} for s in params.plan.sources]
+    return [{**what, "source": s, "images": section.steps * section.batch_size} for s in params.sources]
 
 
 def _task_cost(params: Params, models: _Models, method: Row) -> tuple[Cost, int]:
     """Of the source with most classes, which the last layers alone depend on; and bytes of all weights."""
     section, known = params.task_learning, catalogue(params)
-    classes = max(len(known.sources[source].classes) for source in params.plan.sources)
-    model = _segmentor(params, models, method.encoder, classes, method.frozen)
-    guide = _segmentor(params, models, "teacher", classes, True) if method.guided else None
+    who = TEACHER if method.name == TEACHER else "student"
+    classes = max(len(known.sources[source].classes) for source in params.sources)
+    model = _segmentor(params, models, who, classes, method.frozen)
+    guide = _segmentor(params, models, TEACHER, classes, True) if method.guided else None
     cost = count_task(model, section.crop, classes, guide)
     held = [part for part in (model.encoder if method.frozen else None, guide) if part is not None]
     trained = _trained(model.decoder, *([] if method.frozen else [model.encoder])) * len(section.lrs)
@@ -232,18 +235,19 @@ def stages_as_printed(table: pd.DataFrame) -> Iterator[list[str]]:
     for _, row in table.iterrows():
         work = f"{row['flops'] / row['images'] / 1e9:,.0f}", f"{row['images'] / 1e6:.2f}", f"{row['flops'] / 1e18:.2f}"
         *hours, memory = titled(row)
-        yield [*row[["preset", "method", "stage", "source"]], *work, *hours, row["gpus"], memory]
+        yield [*row[["profile", "method", "stage", "source"]], *work, *hours, row["gpus"], memory]
 
 
 def rows_as_printed(sums: pd.DataFrame) -> Iterator[list[str]]:
     for _, row in sums.iterrows():
-        yield [*row[["preset", "method", "source"]], f"{row['flops'] / 1e18:.2f}", *titled(row)]
+        yield [*row[["profile", "method", "source"]], f"{row['flops'] / 1e18:.2f}", *titled(row)]
 
 
 def main() -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--presets", nargs="*", default=list(PRESETS), help="none: the table against tokens alone")
-    parser.add_argument("--methods", nargs="+", default=list(ROWS), help="those that a preset does not have are left")
+    paper = [ROOT / "profiles" / "paper.yaml"]
+    parser.add_argument("--params", type=Path, nargs="*", default=paper, help="none: the table against tokens alone")
+    parser.add_argument("--methods", nargs="+", default=list(ROWS), help="those that a profile does not have are left")
     parser.add_argument("--utilisation", type=float, default=Assumptions().utilisation)
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS), help="squares")
     options = parser.parse_args()
@@ -253,18 +257,17 @@ def main() -> int:
     titles = ["tokens", "teacher", "student", *heads, "step", "exponent since the row above", "GB"]
     show(titles, tokens_as_printed(tokens))
     given, found, hours = Assumptions(utilisation=options.utilisation), [], [f"{name} hours" for name in GPUS]
-    for preset in options.presets:
-        params = load(preset)
-        table = stages(params, [name for name in options.methods if name in params.plan.methods], given)
+    for params in map(load, options.params):
+        table = stages(params, [name for name in options.methods if name in (TEACHER, *params.rows)], given)
         table = with_hours(table, given)
         found.append((table, totals(table, ["flops", *hours])))
     if found:
         table, sums = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
         print(f"\nStages, estimates: utilisation {given.utilisation:.0%} of the peak")
         work = ["GFLOPs an image", "million images", "EFLOPs"]
-        show(["preset", "row", "stage", "source", *work, *hours, "GPUs", "GB on each"], stages_as_printed(table))
+        show(["profile", "row", "stage", "source", *work, *hours, "GPUs", "GB on each"], stages_as_printed(table))
         print("\nRows, estimates: all stages, GPU hours")
-        show(["preset", "row", "source", "EFLOPs", *hours, "GB on each"], rows_as_printed(sums))
+        show(["profile", "row", "source", "EFLOPs", *hours, "GB on each"], rows_as_printed(sums))
     stage_rows, sum_rows = ([json.loads(pair[i].to_json(orient="records")) for pair in found] for i in (0, 1))
     content = {"tokens": tokens, "stages": stage_rows, "rows": sum_rows}
     return finish(options, content, (f"off the formula: {line}" for line in off))

@@ -24,7 +24,7 @@ from gkd.data.labels import colours, lut, unknown_ids
 from gkd.data.reading import read_label, read_photo, read_window
 from gkd.data.tiles import windows
 from gkd.data.transforms import DistillationView, LabelledView
-from gkd.params import Distillation, TaskLearning
+from gkd.params import ROOT, load
 
 SLACK, WINDOW_SHARE, TILE = 1.10, 0.1, 6000
 RATIO, LOOK_UP = "decode / Pillow alone", "ids checked and mapped"
@@ -68,8 +68,8 @@ def photos(folder: Path, width: int, height: int, suffix: str, repeats: int) -> 
     Image.fromarray(photo(width, height)).save(image, quality=90)  # of JPEG alone
     Image.fromarray(regions(width, height, 34)).save(label)
     pixels, train_ids, ids = read_photo(image), read_label(label, "cityscapes"), np.array(Image.open(label))
-    distil = DistillationView(Distillation(steps=1, batch_size=1, lr=1e-4, image_size=[512, 512]))
-    learn = LabelledView(TaskLearning(steps=1, batch_size=1, lrs=[1e-4], crop=[512, 512]))
+    paper = load(ROOT / "profiles" / "paper.yaml")
+    distil, learn = DistillationView(paper.domain_agnostic), LabelledView(paper.task_learning)
     parts = {
         "decode, Pillow alone": lambda: np.array(Image.open(image).convert("RGB")),
         "decode": lambda: read_photo(image),

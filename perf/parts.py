@@ -1,9 +1,9 @@
 """Where the time and the memory of a distillation step go on this machine: its parts, and tensors over time.
 
-Models, data and step of the domain-agnostic stage of a profile, with an optimiser of its own; nothing is kept. Medians
-without the first two steps, which warm up. "data" is the wait for the next batch: workers read ahead while a step is
-computed. Beside the seconds stand the FLOPs of the same parts, which are counted; norms, losses and AdamW count none.
-Two more steps follow in which each tensor is recorded, which slows them down. Draws step_parts.png and step_memory.png.
+Models, data and step of the domain-agnostic stage, with an optimiser of its own; nothing is kept. Medians without the
+first two steps, which warm up. "data" is the wait for the next batch: workers read ahead while a step is computed.
+Beside the seconds stand the FLOPs of the same parts, which are counted; norms, losses and AdamW count none. Two more
+steps follow in which each tensor is recorded, which slows them down. Draws step_parts.png and step_memory.png.
 `--check` exits with 1 where the recorded peak is under half of the counted activations or over thrice as much.
 """
 
@@ -18,21 +18,20 @@ from table import arguments, finish, show
 
 from gkd.data.loading import Draw, loader
 from gkd.data.transforms import DistillationView
-from gkd.datasets import catalogue
 from gkd.distillation import step_mask
 from gkd.methods import objective as build_objective
 from gkd.params import ROOT, load
 from gkd.report.style import save
 from gkd.train.loop import fix_threads
 from gkd.weights import build_encoder
-from gkd.workspace.folders import open_training
+from gkd.workspace.inputs import open_training
 
 WARMUP = 2
 
 
 def main() -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml")
     parser.add_argument("--setting", default="f2l")
     parser.add_argument("--method", default="gkd")
     parser.add_argument("--source", default="gtav")
@@ -41,15 +40,15 @@ def main() -> int:
     options = parser.parse_args()
     if options.steps <= WARMUP:
         parser.error(f"--steps: the first {WARMUP} warm up; give more")
-    params = load(options.profile)
-    fix_threads(params.threads)
+    params = load(options.params)
+    fix_threads(params.compute.threads)
     section = params.domain_agnostic.model_copy(update={"steps": options.steps + 2})
     teacher = build_encoder(params.models.teacher).requires_grad_(False).eval()
-    student = build_encoder(params.models.students[options.setting])
+    student = build_encoder(params.student(options.setting))
     heads = params.heads.get(options.method)
     objective = build_objective(options.method, student, teacher, heads, seed=0)
     rows, columns = student.grid(section.image_size)
-    data = open_training(params, catalogue(params).sources[options.source])
+    data = open_training(params, options.source).unlabelled()
     draw = Draw(section.steps, section.batch_size, seed=0, repeats=section.repeats)
     views = loader(data, DistillationView(section), draw, labelled=False)
     batches = ((images, step_mask(section, rows * columns, 0, i)) for i, images in enumerate(views))
@@ -63,7 +62,8 @@ def main() -> int:
     peak = int(memory["bytes"].max() - memory["bytes"].iloc[0])
 
     whole, step, flops = section.batch_size, sum(seconds.values()), {name: cost.flops.get(name, 0) for name in seconds}
-    print(f"{whole / step:.1f} images/s, {cost.total * whole / step / 1e9:.1f} GFLOP/s, {params.threads} threads")
+    speed = f"{whole / step:.1f} images/s, {cost.total * whole / step / 1e9:.1f} GFLOP/s"
+    print(f"{speed}, {params.compute.threads} threads")
     parts = ([name, f"{s:.4f}", f"{s / step:.0%}", f"{flops[name] / 1e9:.3f}"] for name, s in seconds.items())
     show(["part", "s", "of the step", "GFLOPs an image"], parts)
     print(f"activations at batch {whole}: {counted / 1e6:.0f} MB counted, {peak / 1e6:.0f} MB at the recorded peak")

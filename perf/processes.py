@@ -60,7 +60,7 @@ def encoders(case: str, size: int) -> tuple[Any, Any]:
     if case == VIT_S:
         names = [("vit_small_patch16_224", {"img_size": size}), ("vit_base_patch16_224", {"img_size": size})]
     else:
-        models = params.load("mini").models
+        models = params.load().models
         names = [(spec.name, spec.options) for spec in (models.students["f2l"], models.teacher)]
     return tuple(Encoder.create(name, **options) for name, options in names)
 
@@ -76,11 +76,10 @@ def child(options: argparse.Namespace) -> None:
     from gkd.train.run import Run
 
     fix_threads(1)
-    profile = params.load("mini")
     size, batch = shape(options.case, options)
     steps = options.warmup + options.repeats
-    section = profile.task_agnostic.model_copy(
-        update={"steps": steps, "batch_size": batch, "image_size": [size, size], "warmup_steps": 0}
+    section = params.load().task_agnostic.model_copy(
+        update={"steps": steps, "batch_size": batch, "image_size": [size, size], "warmup_steps": 0, "pool": None}
     )
     torch.manual_seed(0)
     student, teacher = encoders(options.case, size)

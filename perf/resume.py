@@ -27,9 +27,9 @@ from table import arguments, finish, show
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = (
     "task_agnostic@f2l-gkd-0",
-    "domain_agnostic@f2l-gkd-0",
-    "task_learning@f2l-none-gtav-0",
-    "evaluate@f2l-gtav-0",
+    "domain_agnostic@f2l-gkd-gtav-0",
+    "undistilled@f2l-none-gtav-0",
+    "evaluate@f2l-gkd-gtav-0",
 )
 
 
@@ -49,20 +49,16 @@ def run(clone: Path, *command: str) -> float:
 
 
 def make_clone(folder: Path, steps: int) -> Path:
-    """A clone whose tiny profile has `steps` steps a stage, with its data and one whole run."""
+    """A clone on profile tiny with `steps` steps a stage, with its data and one whole run."""
     clone = folder / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    file = clone / "params.yaml"
-    content = yaml.safe_load(file.read_text())
-    tiny = content["profiles"]["tiny"]
-    tiny["resume_seconds"] = 0.0
+    tiny = yaml.safe_load((clone / "profiles" / "tiny.yaml").read_text())
+    tiny["machine"]["resume_seconds"] = 0.0
     for stage in ("task_agnostic", "domain_agnostic", "task_learning"):
         tiny[stage]["steps"] = steps
-    content["profile"] = "tiny"
-    file.write_text(yaml.safe_dump(content))
+    (clone / "params.yaml").write_text(yaml.safe_dump(tiny))
     run(clone, "python", "-m", "gkd.mini", "--out", "data")
     run(clone, "dvc", "commit", "--quiet", "--force", "data.dvc")
-    run(clone, "gkd", "plan")
     run(clone, "dvc", "repro", *MEMBERS)
     return clone
 
@@ -70,7 +66,7 @@ def make_clone(folder: Path, steps: int) -> Path:
 def outputs(clone: Path, member: str) -> dict[str, str]:
     """Hashes of what a member wrote, without the executed notebook, which holds times."""
     outs = yaml.safe_load((clone / "dvc.lock").read_text())["stages"][member]["outs"]
-    return {out["path"]: out["md5"] for out in outs if not out["path"].endswith("notebook.ipynb")}
+    return {out["path"]: out["md5"] for out in outs if not out["path"].endswith(".ipynb")}
 
 
 class Watched:

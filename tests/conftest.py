@@ -3,6 +3,7 @@ slow tests first."""
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,3 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(re.compile("GKD_.*_ROOT").fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What the package takes for its checkout, for one test."""
+    from dataset_names import make_checkout  # with much of the package, which few tests need
+
+    return make_checkout(monkeypatch, tmp_path)

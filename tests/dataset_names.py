@@ -1,10 +1,17 @@
-"""Datasets of empty files under official names: planning lists files and opens none."""
+"""Datasets of empty files under official names, which `gkd check` lists and does not open, and a checkout of them."""
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gkd.datasets import official
-from gkd.params import Params, load
+import pytest
+from ruamel.yaml import YAML
+
+from gkd import params
+from gkd.data import catalogue
+from gkd.params import ROOT
+from gkd.workspace import folders, jobs, manifests, members
 
 NAMES = {
     "proxy": ["train/n01/a.JPEG"],
@@ -40,8 +47,32 @@ def touch(data: Path, *folders: str) -> None:
             file.touch()
 
 
-def plan(data: Path, profile: str = "tiny", **changes: Any) -> Params:
-    """A profile whose datasets all lie under `data`, with changes of its `plan`."""
-    params = load(profile)
-    roots = {layout.folder: str(data / layout.folder) for layout in official().layouts.values()}
-    return params.model_copy(update={"plan": params.plan.model_copy(update=changes), "roots": roots})
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; mappings on the way are made."""
+    *path, last = key.split(".")
+    for part in path:
+        content[part] = content.get(part) or {}
+        content = content[part]
+    content[last] = value
+
+
+def written(folder: Path, changes: Mapping[str, Any] | None = None, profile: str = "tiny") -> Path:
+    """params.yaml in `folder`: a profile with other values at some dotted keys."""
+    yaml = YAML(typ="safe")
+    content = yaml.load(ROOT / "profiles" / f"{profile}.yaml")
+    for key, value in (changes or {}).items():
+        put(content, key, value)
+    yaml.dump(content, folder / "params.yaml")
+    return folder / "params.yaml"
+
+
+def make_checkout(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """A folder that the package takes for its checkout: the profile tiny, dvc.yaml, and what it reads, empty."""
+    for module in (catalogue, folders, jobs, manifests, members, params):
+        monkeypatch.setattr(module, "ROOT", folder)
+    monkeypatch.setattr(manifests, "FOLDER", folder / "manifests")
+    written(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "weights").symlink_to(ROOT / "weights")
+    touch(folder / "data", "proxy", "gtav", "cityscapes", "bdd100k", "mapillary")
+    return folder

@@ -1,14 +1,17 @@
 """Tiny datasets in their official layouts, how to write and to open them."""
 
+import re
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from gkd.datasets import SegmentationData, official
+from gkd.datasets import DatasetError, SegmentationData, official
 
 SIZE = (6, 8)  # height, width
 
@@ -86,9 +89,9 @@ bdd100k val seg/images/val/a1-b2.jpg seg/labels/val/a1-b2_train_id.png L train
 mapillary val validation/images/k_-1.jpg validation/v1.2/labels/k_-1.png P vistas
 mapillary val validation/images/k_-1.jpg validation/labels/k_-1.png P vistas
 acdc night_val rgb_anon/night/val/GO/GO_frame_1_rgb_anon.png gt/night/val/GO/GO_frame_1_gt_labelTrainIds.png L train
-acdc snow-val rgb_anon/snow/val/GO/GO_frame_1_rgb_anon.png gt/snow/val/GO/GO_frame_1_gt_labelTrainIds.png L train
-acdc fog-val rgb_anon/fog/val/GO/GO_frame_1_rgb_anon.png gt/fog/val/GO/GO_frame_1_gt_labelTrainIds.png L train
-acdc rain-val rgb_anon/rain/val/GO/GO_frame_1_rgb_anon.png gt/rain/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc snow_val rgb_anon/snow/val/GO/GO_frame_1_rgb_anon.png gt/snow/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc fog_val rgb_anon/fog/val/GO/GO_frame_1_rgb_anon.png gt/fog/val/GO/GO_frame_1_gt_labelTrainIds.png L train
+acdc rain_val rgb_anon/rain/val/GO/GO_frame_1_rgb_anon.png gt/rain/val/GO/GO_frame_1_gt_labelTrainIds.png L train
 potsdam_rgb train RGB/img_dir/train/2_10_0_0_512_512.png RGB/ann_dir/train/2_10_0_0_512_512.png L isprs
 potsdam_irrg val IRRG/img_dir/val/2_13_0_0_512_512.png IRRG/ann_dir/val/2_13_0_0_512_512.png P isprs
 potsdam_rgb_exact fit RGB/img_dir/train/2_10_0_0_512_512.png RGB/ann_dir/train/2_10_0_0_512_512.png L isprs
@@ -106,6 +109,8 @@ dev_weather val weather/images/00000.png weather/labels/00000.png L train
 dev_overhead val overhead/images/00000.png overhead/labels/00000.png L isprs
 """
 CASES = [Case(*words[:5], *IDS[words[5]]) for words in map(str.split, TABLE.strip().splitlines())]
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.split}-{case.label[:6]}")
+IMAGE, LABEL = "img_dir/val/area{}_0_0_512_512.png", "ann_dir/val/area{}_0_0_512_512.png"  # of Vaihingen
 
 
 def write_case(root: Path, case: Case, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +121,24 @@ def write_case(root: Path, case: Case, size: tuple[int, int] = SIZE) -> tuple[np
     return raw, np.resize(np.array(case.train_ids, dtype=np.uint8), size)
 
 
+def write_vaihingen(root: Path, ids: Iterable[int]) -> Path:
+    """Crops of Vaihingen val, one for each id, which fills its label."""
+    for number, value in enumerate(ids):
+        save(root / IMAGE.format(number), image_array(number))
+        save(root / LABEL.format(number), np.full(SIZE, value, dtype=np.uint8))
+    return root
+
+
 def open_split(name: str, split: str, root: Path | str, in_memory: bool = False) -> SegmentationData:
     """A split of an official dataset that lies in `root`."""
-    known = official()
-    return official({known.layout(name).folder: str(root)}).open_split(name, split, in_memory)
+    return official({official().layout(name).folder: str(root)}).open_split(name, split, in_memory)
+
+
+def problem(name: str, split: str, root: Path) -> str | None:
+    """What the catalogue says of it."""
+    return official({official().layout(name).folder: str(root)}).problem(name, split)
+
+
+def refused(*fragments: object):
+    """Expects a DatasetError whose message holds the fragments in this order."""
+    return pytest.raises(DatasetError, match="(?s)" + ".*".join(re.escape(str(fragment)) for fragment in fragments))

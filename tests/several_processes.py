@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from small_runs import Photos, distilled
 from tiny_models import tiny_vit
+from tiny_params import learning
 
-from gkd.params import Evaluate, TaskLearning
+from gkd.params import Inference
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.segmentation.task_learning import EvaluationSet, Guide, learn_side_by_side, measure_all
 from gkd.train.resume import Resume
@@ -30,14 +31,15 @@ def squares(student, teacher, temperature):
 
 
 def work(folder: Path, name: str, processes: int, micro_batch: int | None) -> None:
-    """One distillation step, one step of guided task learning, one evaluation."""
+    """One distillation step, one step of guided task learning, both also from a pool of views, one evaluation."""
     resume, photos = Resume(folder / name, "key", 0), Photos(9, classes=CLASSES)
-    shape = {"steps": 1, "batch_size": 8, "micro_batch": micro_batch}
-    student, *_, history = distilled(Run("distil", 0, resume, processes), photos, lr=1e-2, **shape)
-    assert len(history) == 1 and not student.training
-    section, guide = TaskLearning(**shape, lrs=[1e-2], crop=[32, 32]), Guide(segmentor(1), squares)
-    learn_side_by_side({1e-2: segmentor()}, photos, section, Run("learn", 0, resume, processes), guide)
-    on = EvaluationSet("noise", photos, CLASSES, Evaluate(window=32, stride=32))
+    for suffix, pool in (("", None), (" pooled", 7)):
+        shape = {"steps": 1, "batch_size": 8, "micro_batch": micro_batch, "pool": pool}
+        student, *_, history = distilled(Run(f"distil{suffix}", 0, resume, processes), photos, lr=1e-2, **shape)
+        assert len(history) == 1 and not student.training
+        section, guide = learning(**shape, scale=[0.5, 2.0]), Guide(segmentor(1), squares)
+        learn_side_by_side({1e-2: segmentor()}, photos, section, Run(f"learn{suffix}", 0, resume, processes), guide)
+    on = EvaluationSet("noise", photos, CLASSES, Inference(window=32, stride=32, batch_size=1))
     found = measure_all({"": segmentor()}, on, Run("measure", 0, resume, processes))
     np.save(folder / f"{name}.npy", found[""])
 

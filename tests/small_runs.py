@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from tiny_models import tiny_vit
+from tiny_params import distillation
 
 from gkd.data.labels import IGNORE
-from gkd.distillation import PUBLISHED, distil
-from gkd.params import Distillation
+from gkd.distillation import distil
 from gkd.qsd import Objective
 from gkd.train.run import Run
 
@@ -40,8 +40,8 @@ def distilled(run=Run("run"), photos=None, teacher=None, head=None, **section): 
     student, teacher = tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
     torch.manual_seed(0)
     objective = Objective(student.dim, teacher.dim, **head or {})
-    options = {**PUBLISHED, "steps": 5, "batch_size": 4, "lr": 1e-3, "image_size": [32, 32], **section}
-    history = distil(student, teacher, objective, data=photos or Photos(), section=Distillation(**options), run=run)
+    section = distillation(**{"steps": 5, "lr": 1e-3, **section})
+    history = distil(student, teacher, objective, data=photos or Photos(), section=section, run=run)
     return student, objective, history
 
 

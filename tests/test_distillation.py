@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from tiny_models import Normed, photos, tiny_vit
+from tiny_params import distillation as section
 
 from gkd import distillation, methods
 from gkd.distillation import checkpointed, distil, distil_folder, preview, step_mask
 from gkd.models import Encoder
-from gkd.params import Distillation
 from gkd.train.run import FP32, Run
 
 PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
@@ -23,10 +23,6 @@ PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
 @pytest.fixture(autouse=True)
 def no_workers(monkeypatch):
     monkeypatch.setenv("GKD_WORKERS", "0")
-
-
-def section(**options):
-    return Distillation(**{"steps": 3, "batch_size": 4, "lr": 1e-2, "image_size": [32, 32], **options})
 
 
 def trained(method="gkd", run=None, student=None, teacher=None, **options):

@@ -1,8 +1,9 @@
-"""dvc.yaml against the notebooks and the package: names, parameters, and what each stage depends on."""
+"""dvc.yaml and params.yaml against the notebooks and the package: names, parameters, and what each stage depends on."""
 
 import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,118 +11,158 @@ import pytest
 import yaml
 from test_package import IMPORTS, imported, room
 
-from gkd.params import ROOT, load
-from gkd.workspace.plan import FILLER
+from gkd.params import GROUPS, ROOT, load
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
-# A room that a stage lists is any of these: params says what is tracked key by key, workspace where things lie, and
-# report draws, which must not retrain anything; files writes what it is given, values are kinds of params.
-UNTRACKED = {"files", "params", "values", "workspace"}
-# What functions of gkd.workspace.folders, itself not tracked, lead to.
-LEADS_TO = {"open_domain": "datasets", "open_training": "datasets"}
+STAGES: dict[str, dict[str, Any]] = DVC["stages"]
+COMMANDS = {name: stage["cmd"].replace("${papermill}", DVC["vars"][0]["papermill"]) for name, stage in STAGES.items()}
+NOTEBOOK = {name: re.findall(r"results/notebooks/(\w+)\.ipynb", text) for name, text in COMMANDS.items()}
+RUNS = {name: found[0] for name, found in NOTEBOOK.items() if found}
+# Rooms that a stage does not list: params says what is tracked key by key, workspace where things lie, datasets what
+# `check` writes down in manifests, the method's own file is listed for the index of methods, and report draws, which
+# must not retrain anything; files writes what it is given, values are kinds of params.
+UNTRACKED = {"datasets", "files", "methods", "params", "report", "values", "workspace"}
+FREE = {
+    "machine",
+    "roots",
+    "datasets",
+    "profile",
+    *GROUPS,
+}  # what no result follows from, or what manifests and members say
+PROFILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
 
 
-def cells(stage: str) -> list[dict[str, Any]]:
-    """The code cells of a stage's notebook."""
-    content = json.loads((ROOT / "notebooks" / f"{stage}.ipynb").read_text())
+def cells(notebook: str) -> list[dict[str, Any]]:
+    """The code cells of a notebook."""
+    content = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
     return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
-def parameters(stage: str) -> dict[str, Any]:
+def parameters(notebook: str) -> dict[str, Any]:
     """Names and defaults of the `parameters` cell."""
-    (cell,) = [cell for cell in cells(stage) if "parameters" in cell["metadata"].get("tags", [])]
+    (cell,) = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
     assignments = ast.parse("".join(cell["source"])).body
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}  # type: ignore[attr-defined]
 
 
-def command(stage: str) -> str:
-    return " ".join(STAGES[stage]["cmd"])
-
-
-def paths(stage: str, kind: str) -> list[str]:
-    return [next(iter(out)) if isinstance(out, dict) else out for out in STAGES[stage].get(kind, [])]
+def written(stage: str) -> dict[str, dict[str, Any]]:
+    """What a stage writes, with its options."""
+    outs = [out for kind in ("outs", "metrics", "plots") for out in STAGES[stage].get(kind, [])]
+    return {path: options for out in outs for path, options in (out if isinstance(out, dict) else {out: {}}).items()}
 
 
 def used(stage: str) -> set[str]:
     """Rooms of what a stage's notebook imports, directly or through others, without those that are not tracked."""
-    text = "\n".join("".join(cell["source"]) for cell in cells(stage))
-    untracked = UNTRACKED if stage == "report" else UNTRACKED | {"report"}
-    found: set[str] = set()
-    todo = imported(text) | {f"gkd.{lead}" for name, lead in LEADS_TO.items() if f"{name}(" in text}
+    text = "\n".join("".join(cell["source"]) for cell in cells(RUNS[stage]))
+    untracked = UNTRACKED - {"report", "methods"} if stage == "report" else UNTRACKED
+    found, todo = set[str](), imported(text)
     while todo := {name for name in todo - found if name != "gkd" and room(name) not in untracked}:
         found |= todo
         todo = set().union(*(IMPORTS[name] for name in todo))
     return {room(name) for name in found}
 
 
-def test_stages_are_those_of_the_plan_and_have_a_notebook() -> None:
-    assert list(STAGES) == ["pretrain", "task_agnostic", "domain_agnostic", "task_learning", "evaluate", "report"]
+def test_every_stage_runs_its_notebook_and_has_its_section() -> None:
     notebooks = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb") if not file.stem.startswith("explore_")}
-    assert notebooks == {*STAGES, "predict", "method"}  # no stage runs these two
-    members = {name: stage["foreach"] for name, stage in DVC["stages"].items() if "foreach" in stage}
-    assert members == {name: f"${{{name}}}" for name in list(STAGES)[1:5]}
+    assert notebooks - {*RUNS.values()} <= {"predict", "method", "pretrain"}  # no stage here runs these
+    others = {"teacher": "task_learning", "undistilled": "task_learning", "guided": "task_learning"}
+    others["evaluate_teacher"] = "evaluate"
+    assert {stage: name for stage, name in RUNS.items() if stage != name} == others
+    assert {*STAGES} - {*RUNS} == {"check", "notebooks"}
+    sections = load().model_dump()
+    assert {name for name in STAGES if isinstance(sections.get(name), dict)} == {*RUNS.values()} - {"report"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_runs_its_notebook_and_writes_its_own_folder(stage: str) -> None:
-    text = command(stage)
-    assert re.findall(r"notebooks/(\w+)\.ipynb", text) == [stage]
-    assert f"notebooks/{stage}.ipynb" in STAGES[stage]["deps"]
-    profile = "mini" if stage == "pretrain" else "${profile}"
-    folder = f"results/{stage}/{profile}" + ("/${key}" if "foreach" in DVC["stages"][stage] else "")
-    assert f" {folder}/notebook.ipynb -p " in text and f"mkdir -p {folder} " in text
-    assert "papermill -k python3 --log-output --no-progress-bar " in text
-    written = [path for kind in ("outs", "metrics", "plots") for path in paths(stage, kind)]
-    assert all(path.startswith((f"{folder}/", "weights/mini/")) for path in written)
-    assert f"{folder}/metrics.json" in written
-    # Nobody may depend on it, since its time stamps change its hash.
-    assert not [dep for other in STAGES.values() for dep in other["deps"] if dep.endswith("/notebook.ipynb")]
-
-
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", RUNS)
 def test_a_stage_depends_on_the_rooms_that_it_uses(stage: str) -> None:
-    listed = {Path(dep).stem for dep in STAGES[stage]["deps"] if dep.startswith("gkd/")}
-    assert len(listed) <= 8
-    assert (used(stage) - listed, listed - used(stage)) == (set(), set()), "(lacking, too much)"
+    deps = STAGES[stage]["deps"]
+    methods = [dep for dep in deps if dep.startswith("gkd/methods/")]
+    rooms = {Path(dep).stem for dep in deps if dep.startswith("gkd/")} - {Path(dep).stem for dep in methods}
+    assert (used(stage) - rooms, rooms - used(stage)) == (set(), set()), "(lacking, too much)"
+    assert len(rooms) <= 8 and deps == sorted(set(deps))
+    assert f"results/notebooks/{RUNS[stage]}.ipynb" in deps
+    # The times of an executed notebook change its hash, so nobody may depend on its folder.
+    assert not [dep for dep in deps if dep.startswith("results/executed")]
+    own = {"teacher": ["gkd/methods/teacher.py"], "report": [], "evaluate": [], "evaluate_teacher": []}
+    assert methods == own.get(stage, ["gkd/methods/${item.method}.py"])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", RUNS)
+def test_what_a_stage_reads_and_writes(stage: str) -> None:
+    text, outs = COMMANDS[stage], written(stage)
+    assert not [
+        dep for dep in STAGES[stage]["deps"] if dep.startswith("gkd/") and "$" not in dep and not (ROOT / dep).exists()
+    ]
+    folder = (
+        "task_learning" if RUNS[stage] == "task_learning" and stage != "teacher" else stage.removesuffix("_teacher")
+    )
+    executed = [out for out in outs if out.startswith(f"results/executed/{stage}/${{profile}}")]
+    own = [out for out in outs if out.startswith(f"results/{folder}/${{profile}}/")]
+    assert len(executed) == 1 and {*executed, *own} == {*outs} and own and executed[0] in text
+    assert text.startswith(
+        f"mkdir -p {executed[0].rpartition('/')[0]} && JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1 PYTHONHASHSEED=0 "
+    )
+    assert "python -m papermill -k python3 --log-output --no-progress-bar " in text
+    # A plain out without cache turns off the run cache of its stage, and what persists makes a rerun train no step.
+    assert not [
+        out
+        for out, options in outs.items()
+        if options.keys() & {"persist"} or ("cache" in options and stage != "report")
+    ]
+    # What is passed to be read is a dependency.
+    key = "-".join(f"${{item.{name}}}" for name in STAGES[stage].get("matrix", ()))
+    deps = {dep.replace("${key}", key) for dep in STAGES[stage]["deps"]}
+    assert {path.replace("${key}", key) for path in re.findall(r"-p \w+ ((?:results|manifests)/\S+)", text)} <= deps
+
+
+@pytest.mark.parametrize("stage", RUNS)
 def test_parameters_of_a_notebook_are_those_that_are_passed_and_small_by_default(stage: str) -> None:
-    names = re.findall(r"-p (\w+) ", command(stage))
-    defaults, plan = parameters(stage), load("tiny").plan
-    assert sorted(names) == sorted(defaults), "papermill adds an unknown name and leaves the default as it is"
-    # Opened by hand it writes to .scratch/.
-    assert (defaults.pop("profile"), defaults.pop("results")) == ("tiny", ".scratch/results")
-    assert defaults.pop("weights", ".scratch/weights") == ".scratch/weights"
-    lists = {"sources": plan.sources, "methods": plan.methods, "targets": ["cityscapes", "bdd100k", "mapillary"]}
-    one = {"setting": plan.settings, "method": plan.methods, "source": plan.sources, "seed": plan.seeds}
+    names, defaults, params = re.findall(r"-p (\w+) ", COMMANDS[stage]), parameters(RUNS[stage]), load()
+    assert len({*names}) == len(names), "a name is passed twice"
+    assert {*names} <= {*defaults}, "papermill adds an unknown name and leaves the default as it is"
+    assert {*defaults} - {*names} <= {"guide"}
+    # Opened by hand it trains nothing and writes to .scratch/.
+    assert (defaults.pop("train"), defaults.pop("results")) == (False, ".scratch/results")
+    one = {"setting": params.settings, "method": params.rows, "source": params.sources, "seed": params.seeds}
+    assert all(value in one[name] if name in one else value == "" for name, value in defaults.items())
+
+
+def leaves(content: Any, key: str = "") -> Iterator[str]:
+    if isinstance(content, dict) and content:
+        for name, value in content.items():
+            yield from leaves(value, f"{key}.{name}".lstrip("."))
+    else:
+        yield key
+
+
+def test_every_parameter_that_changes_a_result_is_tracked() -> None:
+    tracked = [re.escape(key) for stage in RUNS for key in STAGES[stage]["params"]]
+    pattern = "|".join(re.sub(r"\\\$\\\{item.*?\\\}", "[^.]+", key) for key in tracked)
+    for file in PROFILES:
+        found = {leaf for leaf in leaves(load(file).model_dump()) if not re.match(rf"({pattern})(\.|$)", leaf)}
+        assert {leaf.split(".")[0] for leaf in found} <= FREE, found
+    assert "params.yaml" in STAGES["check"]["deps"]  # the rest
+
+
+@pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)
+def test_params_yaml_is_block_mappings_with_flow_lists(file: Path) -> None:
+    """`dvc exp run -S` rewrites the file and loses quotes in flow mappings, and overrides of what has an alias."""
+    text = file.read_text()
+    for event in yaml.parse(text):
+        assert not getattr(event, "anchor", None), f"line {event.start_mark.line + 1}: an anchor or alias"
+        if isinstance(event, yaml.ScalarEvent):
+            assert event.style is None, f"line {event.start_mark.line + 1}: a quoted text"
+        if isinstance(event, yaml.SequenceStartEvent):
+            assert event.flow_style
+        if isinstance(event, yaml.MappingStartEvent):
+            assert not event.flow_style or text[event.start_mark.index :].startswith("{}")
+    # Numbers are numbers for readers of YAML 1.1, too.
     assert all(
-        value in one[name] if name in one else value == ",".join(lists[name]) for name, value in defaults.items()
+        isinstance(yaml.safe_load(n), float)
+        for n in re.findall(r"(?<![\w.])\d[\d.]*e[-+]?\d+", re.sub("#.*", "", text))
     )
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_what_a_stage_depends_on_exists_and_what_it_writes_is_kept(stage: str) -> None:
-    fixed = [dep for dep in STAGES[stage]["deps"] if "${" not in dep]
-    assert [dep for dep in fixed if not (ROOT / dep).exists()] == [] and len(set(fixed)) == len(fixed)
-    # What stands in for an absent input is a dependency anyway, so it adds none.
-    assert FILLER in fixed or not any("${item" in dep for dep in STAGES[stage]["deps"])
-    tracked, profile = [key.split(".")[2:] for key in STAGES[stage]["params"]], load("mini").model_dump()
-    for first, *rest in tracked:
-        assert first in profile and (not rest or rest[0] in profile[first])
-    assert stage not in profile or stage in {key[0] for key in tracked}
-    assert all(list(metric.values()) == [{"cache": False}] for metric in STAGES[stage]["metrics"])
-    for out in STAGES[stage].get("outs", []):
-        options = next(iter(out.values())) if isinstance(out, dict) else {}
-        assert "persist" not in options
-        # An uncached executed notebook would turn off the run cache for its stage.
-        assert not (options.get("cache") is False and "notebook.ipynb" in str(out))
-
-
-def test_pretraining_is_frozen_and_its_weights_are_committed() -> None:
-    assert DVC["stages"]["pretrain"]["frozen"] is True
-    models = load("mini").models
-    wanted = {spec.file for spec in (models.teacher, *models.students.values())}
-    assert set(paths("pretrain", "outs")) == wanted
-    assert all(list(out.values()) == [{"cache": False}] for out in STAGES["pretrain"]["outs"])
+def test_the_files_are_short() -> None:
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in ("dvc.yaml", "params.yaml")}
+    assert lengths["dvc.yaml"] <= 300 and lengths["params.yaml"] <= 110, lengths

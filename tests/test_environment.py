@@ -108,18 +108,19 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_make_alone_lists_every_target():
     listed = {line.split()[1] for line in make().stdout.splitlines()}
-    assert listed == {"help", "repro", "test", "lab", "data", "grid", "camvid", "lint", "clean"}
+    expected = "help repro test test-pipeline lab data grid camvid weights lint clean"
+    assert listed == set(expected.split())
 
 
 def test_repro_installs_makes_data_and_runs_in_this_order(checkout):
     run = make("-n", "repro", "PYTHON=py", "PIP_ARGS=--cpu", cwd=checkout)
-    steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "gkd repro"]
+    steps = ["py -m venv .venv", "install --cpu -r requirements.lock", "-m gkd.mini", "-m gkd repro"]
     places = [run.stdout.index(step) for step in steps]
     assert places == sorted(places)
     (checkout / "env").mkdir()
     (checkout / "env/.gkd-installed").touch()  # an installed environment is left alone
     run = make("-n", "repro", "VENV=env", cwd=checkout)
-    assert run.returncode == 0 and "env/bin/gkd repro" in run.stdout and "pip install" not in run.stdout
+    assert run.returncode == 0 and "env/bin/python -m gkd repro" in run.stdout and "pip install" not in run.stdout
 
 
 def test_make_says_what_is_lacking(checkout):
@@ -130,39 +131,57 @@ def test_make_says_what_is_lacking(checkout):
         assert run.returncode != 0 and words in run.stderr and not (checkout / ".venv").exists()
 
 
+SCORES = ("scores.csv", "images.npz")
+# Stands for the environment's python and dvc: writes its arguments down, and what `gkd repro` of a profile would leave.
+STUB = """#!/bin/sh
+echo "$(basename $0) $*" >> log
+test "$2 $3" = "gkd repro" || exit 0
+cp params.yaml ran; echo lock of it > dvc.lock; echo 1 > results/report/camvid/metrics.json
+exit $CODE
+"""
+
+
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
-    """The checkout with an installed environment whose commands only write their arguments to `log`."""
-    (checkout / "env/bin").mkdir(parents=True)
+    """The checkout with data, results of camvid and an installed environment of stubs."""
+    for folder in ("env/bin", "data", "profiles", "results/report/camvid/tables", "results/evaluate/camvid/f2f-kd"):
+        (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
-    (checkout / "data").mkdir()
-    for name in ("dvc", "gkd"):
-        script = checkout / "env/bin" / name
-        script.write_text(f'#!/bin/sh\necho {name} "$@" >> log\ntest "$1" != "$FAIL"\n')
-        script.chmod(0o755)
-    (checkout / "dvc.lock").write_text("default")
-    (checkout / "results/report/camvid/tables").mkdir(parents=True)
-    (checkout / "results/report/camvid/tables/summary-f2f.csv").write_text("numbers")
+    for name in ("dvc", "python"):
+        (checkout / "env/bin" / name).write_text(STUB)
+        (checkout / "env/bin" / name).chmod(0o755)
+    for name in ("params.yaml", "dvc.lock"):
+        (checkout / name).write_text("default")
+    (checkout / "profiles/camvid.yaml").write_text("camvid")
+    for name in ("report/camvid/tables/summary-f2f.csv", *(f"evaluate/camvid/f2f-kd/{n}" for n in SCORES)):
+        (checkout / "results" / name).write_text("numbers")
     return checkout
 
 
-@pytest.mark.parametrize("fail", ["", "repro"])
-def test_camvid_restores_the_default_plan_also_after_a_failure(stubbed, fail):
-    run = make("camvid", "VENV=env", cwd=stubbed, FAIL=fail)
-    assert (stubbed / "log").read_text().splitlines() == [
-        "dvc commit --quiet --force data.dvc",
-        "gkd plan --profile camvid",
-        "dvc repro",
-        "gkd plan --profile mini",
-    ]
-    assert (run.returncode != 0) == bool(fail)
-    assert (stubbed / "dvc.lock").read_text() == "default"
-    assert (stubbed / "docs/results/camvid/summary-f2f.csv").exists() != bool(fail)
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("code", ["0", "3", "no scores"])
+def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_kill(stubbed, code, killed):
+    if killed:  # in an earlier run: what it put aside is there, and the files are the profile's
+        shutil.copytree(
+            stubbed, stubbed / ".scratch/before", ignore=lambda _, names: {*names} - {"params.yaml", "dvc.lock"}
+        )
+        (stubbed / "params.yaml").write_text("camvid")
+    if code == "no scores":
+        (stubbed / "results/evaluate/camvid/f2f-kd/scores.csv").unlink()
+    run = make("camvid", "VENV=env", cwd=stubbed, CODE=code.removeprefix("no scores"))
+    log = (stubbed / "log").read_text().splitlines()
+    assert log == ["dvc commit --quiet --force data.dvc", "python -m gkd repro --jobs 2"]
+    assert (stubbed / "ran").read_text() == "camvid" and (run.returncode != 0) == (code != "0")
+    assert [(stubbed / name).read_text() for name in ("params.yaml", "dvc.lock")] == ["default", "default"]
+    assert not (stubbed / ".scratch/before").exists()
+    folder = stubbed / "docs/results/camvid"
+    published = {str(f.relative_to(folder)): f.read_text().strip() for f in folder.rglob("*") if f.is_file()}
+    expected = {"summary-f2f.csv": "numbers", "metrics.json": "1", "dvc.lock": "lock of it"}
+    expected |= {f"scores/f2f-kd/{name}": "numbers" for name in SCORES}
+    assert code == "no scores" or published == (expected if code == "0" else {})
 
 
 def test_commands_of_the_environment_come_first_on_path(stubbed):
-    (stubbed / "env/bin/dvc").write_text('#!/bin/sh\necho "$PATH" > log\necho "$JUPYTER_PATH" >> log\n')
-    make("data", "VENV=env", cwd=stubbed, JUPYTER_PATH="/elsewhere")
-    path, jupyter_path = (stubbed / "log").read_text().split("\n")[:2]
-    assert path.split(os.pathsep)[0] == str(stubbed / "env/bin")
-    assert jupyter_path == ""
+    (stubbed / "env/bin/dvc").write_text('#!/bin/sh\necho "$PATH" > log\n')
+    make("data", "VENV=env", cwd=stubbed)
+    assert (stubbed / "log").read_text().split(os.pathsep)[0] == str(stubbed / "env/bin")

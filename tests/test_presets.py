@@ -1,35 +1,44 @@
-"""The `paper` profiles: names that timm has with weights, options that fit, published hyper-parameters."""
+"""Every profile in profiles/ can be run; `paper` has the published hyper-parameters, and models that timm has."""
+
+from pathlib import Path
 
 import pytest
 import timm
 import torch
-import yaml
 
-from gkd.methods import objective, row
+from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
+from gkd.workspace.check import encoders, names
 
-# Rows of Table 1 and of the F2F results, and what the published scripts have besides: profile, teacher, student.
-ROWS = {
-    "paper": ("vit_base_patch14_dinov2.lvd142m", "f2l", "deit_small_patch16_224.fb_in1k"),
-    "paper-base": ("vit_large_patch14_dinov2.lvd142m", "f2l", "deit_base_patch16_224.fb_in1k"),
-    "paper-dino": ("vit_base_patch14_dinov2.lvd142m", "f2l", "vit_small_patch16_224.dino"),
-    "paper-dino-base": ("vit_large_patch14_dinov2.lvd142m", "f2l", "vit_base_patch16_224.dino"),
-    "paper-f2f": ("vit_base_patch14_dinov2.lvd142m", "f2f", "vit_small_patch14_dinov2.lvd142m"),
-    "paper-f2f-base": ("vit_large_patch14_dinov2.lvd142m", "f2f", "vit_base_patch14_dinov2.lvd142m"),
-    "paper-eva02": ("eva02_base_patch14_224.mim_in22k", "f2l", "eva02_small_patch14_224.mim_in22k"),
-    "paper-eva02-base": ("eva02_large_patch14_224.mim_m38m", "f2l", "eva02_base_patch14_224.mim_in22k"),
-}
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+# Of Table 1 and of the F2F results, and what the published scripts have besides: teacher, student (docs/methods.md).
+ROWS = """
+vit_base_patch14_dinov2.lvd142m deit_small_patch16_224.fb_in1k
+vit_large_patch14_dinov2.lvd142m deit_base_patch16_224.fb_in1k
+vit_base_patch14_dinov2.lvd142m vit_small_patch16_224.dino
+vit_large_patch14_dinov2.lvd142m vit_base_patch16_224.dino
+vit_base_patch14_dinov2.lvd142m vit_small_patch14_dinov2.lvd142m
+vit_large_patch14_dinov2.lvd142m vit_base_patch14_dinov2.lvd142m
+eva02_base_patch14_224.mim_in22k eva02_small_patch14_224.mim_in22k
+eva02_large_patch14_224.mim_m38m eva02_base_patch14_224.mim_in22k
+"""
 WIDTH = {"small": 384, "base": 768, "large": 1024}
 
 
-def test_every_row_has_its_preset() -> None:
-    profiles = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]
-    assert set(ROWS) == {name for name in profiles if name.startswith("paper")}
-    for name, (teacher, setting, student) in ROWS.items():
-        params = load(name)
-        assert (params.models.teacher.name, params.models.students[setting].name) == (teacher, student)
-        assert params.plan.settings == [setting] and list(params.models.students) == [setting]
+@pytest.fixture(scope="module")
+def paper():
+    return load(ROOT / "profiles" / "paper.yaml")
+
+
+@pytest.mark.parametrize("file", [*PROFILES, ROOT / "params.yaml"], ids=lambda file: file.stem)
+def test_every_profile_is_sound(file: Path) -> None:
+    params = load(file, lambda content: (*names(content), *encoders(content)))
+    assert params.profile == (file.stem if file in PROFILES else "mini")
+    paper = params.profile == "paper"  # which alone gives up equal bytes
+    compute = {"threads": 0 if paper else params.compute.threads or 1, "precision": "auto" if paper else "fp32"}
+    assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": paper}
+    assert params.task_agnostic.grad_checkpointing == paper
 
 
 def shallow(spec: EncoderSpec) -> Encoder:
@@ -39,32 +48,35 @@ def shallow(spec: EncoderSpec) -> Encoder:
     return Encoder.create(spec.name, depth=2, **spec.options)
 
 
-@pytest.mark.parametrize("preset", ROWS)
-def test_encoders_have_weights_and_patches_of_16_pixels_and_methods_have_heads_for_them(preset: str) -> None:
-    params = load(preset)
+@pytest.mark.parametrize("row", ROWS.strip().splitlines())
+def test_models_have_weights_and_patches_of_16_pixels_and_methods_have_heads_for_them(paper, row: str) -> None:
+    specs = (paper.models.teacher, paper.models.students["f2l"])
+    # A patch of 14 pixels is resampled; models of 16 need no option.
+    specs = [
+        spec.model_copy(update={"name": name, "options": spec.options | ({"patch_size": 16} if "14_" in name else {})})
+        for spec, name in zip(specs, row.split(), strict=True)
+    ]
     with torch.device("meta"):
-        student, teacher = (shallow(spec) for spec in (*params.models.students.values(), params.models.teacher))
-        for encoder, name in ((student, ROWS[preset][2]), (teacher, ROWS[preset][0])):
-            for section, side in ((params.task_agnostic, 16), (params.domain_agnostic, 32)):
+        teacher, student = map(shallow, specs)
+        for encoder, spec in ((teacher, specs[0]), (student, specs[1])):
+            for section, side in ((paper.task_agnostic, 16), (paper.domain_agnostic, 32)):
                 cls, patches = encoder(torch.rand(1, 3, *section.image_size))
-                (width,) = [width for size, width in WIDTH.items() if f"_{size}_" in name]
+                (width,) = [width for size, width in WIDTH.items() if f"_{size}_" in spec.name]
                 assert (patches.shape, cls.shape) == ((1, side * side, width), (1, width)) and encoder.stride == 16
-        for method in params.plan.methods:
-            if row(method).distils:
-                objective(method, student, teacher, params.heads.get(method))
+        for method in paper.distilled:
+            objective(method, student, teacher, paper.heads[method])
 
 
-@pytest.mark.parametrize("preset", ROWS)
-def test_the_hyper_parameters_are_the_published_ones(preset: str) -> None:
-    params = load(preset)
-    for section, batch in ((params.task_agnostic, 512), (params.domain_agnostic, 128)):
+def test_the_models_and_hyper_parameters_are_the_published_ones(paper) -> None:
+    assert [paper.models.teacher.name, paper.models.students["f2l"].name] == ROWS.split()[:2]
+    for section, batch in ((paper.task_agnostic, 512), (paper.domain_agnostic, 128)):
         assert section.batch_size == batch and section.lr == pytest.approx(5e-4 * batch / 512)
         assert (section.min_lr, section.warmup_steps, section.weight_decay) == (1e-5, 0, 0.05)
         assert (section.mask_ratio, section.mask_probability, section.repeats) == (0.5, 0.5, 3)
     # 1,281,167 images and 100 epochs, then 300 epochs; an epoch is floor(N // 256 * 256 / batch) steps.
-    assert params.task_agnostic.steps == 1281167 // 256 * 256 // 512 * 100
-    sizes = {"gtav": 24966, "cityscapes": 2975, "potsdam": 3456}
+    assert paper.task_agnostic.steps == 1281167 // 256 * 256 // 512 * 100
+    sizes = {"gtav": 24966, "cityscapes": 2975, "potsdam_rgb": 3456}
     epochs = {source: count // 256 * 256 // 128 * 300 for source, count in sizes.items()}
-    assert {source: params.domain_agnostic.for_source(source).steps for source in sizes} == epochs
-    assert (params.task_learning.steps, params.task_learning.batch_size, params.task_learning.lrs) == (40000, 4, [1e-4])
-    assert params.task_learning.crop == [512, 512] and (params.evaluate.window, params.evaluate.stride) == (512, 341)
+    assert {source: paper.domain_agnostic.for_source(source).steps for source in sizes} == epochs
+    assert (paper.task_learning.steps, paper.task_learning.batch_size, paper.task_learning.lrs) == (40000, 4, [1e-4])
+    assert paper.task_learning.crop == [512, 512] and (paper.inference.window, paper.inference.stride) == (512, 341)

@@ -62,8 +62,8 @@ class Catalogue:
     def problem(self, name: str, split: str) -> str | None:
         """None where the files of a split are there and paired, else what is wrong and how to get the dataset.
 
-        Files are listed, not opened (of tiles the headers are read). An unknown dataset, split or key of `roots` raises
-        DatasetError.
+        Files are listed, not opened (of image tiles the headers are read). An unknown dataset, split or key of `roots`
+        raises DatasetError.
         """
         layout, root = self.layout(name), self.root_of(name)
         layout.places_of(split)
@@ -104,10 +104,12 @@ class Catalogue:
         return domain
 
     def targets(self, source: str, names: Iterable[str]) -> tuple[Domain, ...]:
-        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, and where one
-        is a part of the source."""
-        own = self.source(source)
+        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, where one is
+        a part of the source, and where two have one name."""
+        own, names = self.source(source), list(names)
         found = tuple(self.domain(name, own.label_space) for name in names)
         for seen in set(found) & set(own.domains):
             raise ValueError(f"{seen.name} is a part of the source {source}: name what it never saw")
+        if len({domain.name for domain in found}) < len(found):
+            raise ValueError(f"{', '.join(names)} of {source}: expected each domain once")
         return found

@@ -27,17 +27,21 @@ def extend(official: Catalogue, params: Params) -> Catalogue:
     """The catalogue with what `params` declare. Raises ParamsError that lists every fault with its key."""
     layouts, sources = dict(official.layouts), dict(official.sources)
     known = Catalogue(layouts, sources, official.domains, official.roots)
+    taken = {*layouts, *sources, *official.domains, *(layout.folder for layout in layouts.values())}
     faults = []
-    for name, dataset in params.datasets.items():
-        try:
-            if name in official.layouts or name in official.sources or name in official.domains:
-                raise ValueError("an official one has this name, choose another")
-            layouts[name] = _layout(name, dataset)
-            if source := _source(name, dataset, known):
-                sources[name] = source
-        except ValueError as error:
-            layouts.pop(name, None)
-            faults.append(f"params.yaml: datasets.{name}: {error}")
+    # All layouts before any source, which may name splits of a dataset that stands below it.
+    for step in ("layout", "source"):
+        for name, dataset in params.datasets.items():
+            try:
+                if step == "source":
+                    if name in layouts.keys() - taken and (source := _source(name, dataset, known)):
+                        sources[name] = source
+                elif name in taken:
+                    raise ValueError("an official one has this name, choose another")
+                else:
+                    layouts[name] = _layout(name, dataset)
+            except ValueError as error:
+                faults.append(f"params.yaml: datasets.{name}: {error}")
     if faults:
         raise ParamsError(*faults)
     return known
@@ -47,7 +51,7 @@ def _layout(name: str, declared: DeclaredDataset) -> Layout:
     parted = "{split}" in declared.images
     if parted != bool(declared.splits) or (declared.labels and parted != ("{split}" in declared.labels)):
         raise ValueError("expected {split} in images and labels, and `splits` that say what it stands for, or neither")
-    if (declared.labels is None) != (declared.table is None):
+    if (declared.labels is None) != (declared.table is None) or (declared.label_space and not declared.table):
         raise ValueError("expected labels and the table of their ids, or neither")
     for text in filter(None, (declared.images, declared.labels)):
         Pattern.parse(text.replace("{split}", "x"))
@@ -74,8 +78,10 @@ def _source(name: str, declared: DeclaredDataset, known: Catalogue) -> Source | 
     usual = not declared.train and declared.validation is None
     if usual and (not layout.label_space or not {"train", "val"} <= set(layout.splits)):
         return None
-    space = layout.label_space or "no labels"
-    parts = [known.domain(text if "/" in text else f"{name}/{text}", space) for text in (validation, *train)]
+    if not layout.label_space:
+        raise ValueError("train and validation are of a source: expected labels and the table of their ids")
+    texts = (text if "/" in text else f"{name}/{text}" for text in (validation, *train))
+    parts = [known.domain(text, layout.label_space) for text in texts]
     if parts[0] in parts[1:]:
         raise ValueError(f"{validation} is for training and for validation: name two splits")
-    return Source(name, tuple(parts[1:]), parts[0], space)
+    return Source(name, tuple(parts[1:]), parts[0], layout.label_space)

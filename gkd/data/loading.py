@@ -42,10 +42,7 @@ class Draw:
 
 
 class Views(Dataset):
-    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index).
-
-    A pool of views in memory has its place here: a key that was asked for before would be answered from it.
-    """
+    """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
 
     def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
         self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled

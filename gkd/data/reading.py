@@ -40,16 +40,17 @@ def suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
 
 
-def check_sizes(image: Path, label: Path) -> tuple[int, int]:
-    """(width, height) of an image and its label, from their headers. Raises DatasetError where they differ."""
-    sizes = []
-    for path in (image, label):
-        with _faults(path), Image.open(path, formats=FORMATS) as opened:
-            sizes.append(opened.size)
-    if sizes[0] != sizes[1]:
-        expected, found = (f"{width}x{height}" for width, height in sizes)
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) of an image or a label, from its header."""
+    with _faults(path), Image.open(path, formats=FORMATS) as opened:
+        return opened.size
+
+
+def check_sizes(image: Path, label: Path) -> None:
+    """Raises DatasetError where the headers of an image and its label say different sizes."""
+    if (own := size_of(image)) != (other := size_of(label)):
+        expected, found = (f"{width}x{height}" for width, height in (own, other))
         raise DatasetError(f"{label}: expected the size of its image {image}, {expected}, found {found}; download both")
-    return sizes[0]
 
 
 def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = False) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -64,9 +65,12 @@ def read(sample: Sample) -> Arrays:
     """Image and label (None without labels). Raises DatasetError where their files differ in size."""
     if sample.label is None:
         return read_image_of(sample), None
-    if sample.window is None:  # tiles are compared when they are listed
-        check_sizes(sample.image, sample.label)
+    compare = check_sizes if sample.window is None else _check_tiles
+    compare(sample.image, sample.label)
     return read_image_of(sample), read_label_of(sample)
+
+
+_check_tiles = cache(check_sizes)  # once for all windows of a tile
 
 
 def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:

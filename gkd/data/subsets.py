@@ -1,5 +1,4 @@
-"""Label fractions: task learning on a part of the source's labels. Distillation needs no labels and keeps all images.
-"""
+"""Label fractions: task learning on a part of the source's labels. Distillation needs none and keeps all images."""
 
 from collections.abc import Iterable
 

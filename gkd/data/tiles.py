@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gkd.data.layout import Layout
 from gkd.data.patterns import Pattern
-from gkd.data.reading import DatasetError, Encoding, Window, check_sizes
+from gkd.data.reading import DatasetError, Encoding, Window, size_of
 from gkd.data.samples import Reader, Sample
 from gkd.data.windows import window_starts
 
@@ -54,7 +54,7 @@ class TileLayout(Layout):
     colours: Encoding = "colours"  # how the colours of label tiles become ids
 
     def find(self, root: Path, split: str) -> list[Sample]:
-        """The samples of a split, sorted; of tiles the headers are read, and image and label must agree in size."""
+        """The samples of a split, sorted; of image tiles the headers are read, labels are not opened."""
         if not root.is_dir() or any(not place.missing(root) for place in self.places_of(split)):
             return super().find(root, split)
         below, wanted = sorted(name for _, name in TILES.below(root)), self.tiles[split]
@@ -79,13 +79,13 @@ class TileLayout(Layout):
         return "\nand ".join(names) + f"\nor, cut beforehand:\n{super().tree}"
 
     def _cut(self, root: Path, image: Path, label: Path) -> list[Sample]:
-        """The windows of a tile. Raises DatasetError where image and label differ in size."""
+        """The windows of a tile."""
         below, table = image.relative_to(root), self.places[0].table
         bands = next(name.bands for name in self.images if name.tile(image.name) is not None)
         reader = Reader(self.colours, bands)
         return [
             Sample(below.with_stem("_".join(map(str, (below.stem, *box)))).as_posix(), image, label, table, box, reader)
-            for box in windows(*check_sizes(image, label))
+            for box in windows(*size_of(image))
         ]
 
     def _advice(self, root: Path, split: str, names: tuple[TileName, ...]) -> str:

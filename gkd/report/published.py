@@ -63,7 +63,7 @@ def paper_table(paper: pd.DataFrame, params: Params, known: Catalogue) -> Table 
         parts.append(part.rename(columns=lambda name, own=source: heading(name, own, params, known)))
     if not parts:
         return None
-    if "gtav" in params.sources and any(name.startswith("acdc_") for name in params.targets["gtav"]):
+    if "gtav" in params.sources and any(name.startswith("acdc_") for name in targets("gtav", params, known)):
         # One number over ACDC, of GKD alone (Table 6). How it joins the four conditions is not printed.
         name = "ACDC (all, trained on GTAV)"
         part = published(paper, [name], "F2L DGSS comparison", "GTAV", "ViT-S+Mask2Former", {"GKD": "GKD"})

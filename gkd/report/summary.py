@@ -56,14 +56,13 @@ def read_pictures(folders: Iterable[Path]) -> dict[str, tuple[list, list, dict[s
 
 
 def benchmark_tables(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Table]:
-    """One table per benchmark and setting: the source's validation part, the targets, and their average."""
+    """One table per benchmark and setting: the source's validation part, the targets, and the average they make up."""
     tables = []
     for setting, source in product(params.settings, params.sources):
         for benchmark in benchmarks_of(source, params, known):
             validation, wanted = known.sources[source].validation.name, list(benchmark.targets)
             own = rows[(rows["setting"] == setting) & (rows["source"] == source)]
-            means = {benchmark.average: wanted} if benchmark.average and len(wanted) > 1 else {}
-            numbers = statistics(own, means, [TEACHER, *params.rows], [validation, *wanted])
+            numbers = statistics(own, averages(source, wanted), [TEACHER, *params.rows], [validation, *wanted])
             part = "the source's own validation part" if params.hold_out else "of the source"
             more, name = f" {validation} is {part}, not a target.", f"{source}-{benchmark.name}-{setting}"
             tables.append(_table(name, f"{benchmark.title}, {setting.upper()}", numbers, params, more))

@@ -92,7 +92,7 @@ def write(table: Table, folder: Path) -> list[Path]:
     The CSV holds the numbers where there are any; the others print the best mean of each column bold, and those alike.
     """
     csv = table.text.to_csv() if table.numbers is None else table.numbers.to_csv(index=False)
-    texts = {"csv": csv, "tex": _latex(table), "md": _markdown(table)}
+    texts = {"csv": csv, "tex": _latex(table), "md": as_markdown(table)}
     return [write_whole(folder / f"{table.name}.{suffix}", text) for suffix, text in texts.items()]
 
 
@@ -136,7 +136,8 @@ def _latex(table: Table) -> str:
     return cells.to_latex(index=False, escape=False, caption=escape(table.caption), **layout)
 
 
-def _markdown(table: Table) -> str:
+def as_markdown(table: Table) -> str:
+    """The caption and the table."""
     cells = _cells(table, lambda text: str(text).replace("|", r"\|"), "**", "**")
     align = ("left", *["right"] * cells.shape[1])
     return f"{table.caption}\n\n{cells.to_markdown(disable_numparse=True, colalign=align)}\n"

@@ -65,15 +65,15 @@ def _train_ids(label: np.ndarray, classes: int) -> Tensor:
     return torch.from_numpy(np.array(label, dtype=np.uint8))
 
 
-def _matrix(counts: Tensor, classes: int) -> np.ndarray:
-    """(K, K) of what `count` gave. Raises ValueError where a labelled pixel was given another class."""
-    table = counts.view(classes + 1, classes + 1).cpu().numpy()
-    if table[:classes, classes].any():
+def _matrices(counts: Tensor, classes: int) -> np.ndarray:
+    """(N, K, K) of what `count` gave for N photos. Raises ValueError where a labelled pixel was given another class."""
+    table = counts.view(-1, classes + 1, classes + 1).cpu().numpy()
+    if (beyond := table[:, :classes, classes]).any():
         raise ValueError(
-            f"prediction holds classes beyond 0..{classes - 1} at {table[:classes, classes].sum():,} labelled pixels:"
+            f"prediction holds classes beyond 0..{classes - 1} at {beyond.sum():,} labelled pixels:"
             " the model was made for another class table"
         )
-    return table[:classes, :classes].copy()
+    return table[:, :classes, :classes].copy()
 
 
 def scores(confusion: np.ndarray) -> Scores:
@@ -96,11 +96,15 @@ def evaluate(model: nn.Module, data: Samples, classes: int, how: Inference, run:
 
 
 def evaluate_all(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) int64 of each model over one domain, of which each sample is read once.
+    """Confusion matrix (K, K) int64 of each model over one domain, see `evaluate_images`."""
+    return {name: own.sum(axis=0) for name, own in evaluate_images(models, data, classes, run).items()}
+
+
+def evaluate_images(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:
+    """Confusion matrices (N, K, K) int64 of each model, one a sample of a domain, of which each is read once.
 
     Workers (`gkd.data.workers`) read, resize and check while the models compute; what is kept in memory is read here. A
-    GPU is waited for at the end, and where a state is saved. Processes take every n-th photo, and their counts add up
-    exactly.
+    GPU is waited for at the end, and where a state is saved. Processes take every n-th photo.
 
     Args:
         models: each with how it is evaluated; photos are seen at one size by all. They are moved to the engine's
@@ -118,7 +122,7 @@ def evaluate_all(models: Models, data: Samples, classes: int, run: Run | None = 
     quiet, run = run is None, run or Run("")
     done = None if run.slot is None else run.slot.load()
     if done is None and run.processes > 1:
-        launch(run, evaluate_all, models=models, data=data, classes=classes)
+        launch(run, evaluate_images, models=models, data=data, classes=classes)
         done = run.slot.load()
     if done is not None:
         return {name: matrix.numpy() for name, matrix in done.items()}
@@ -128,7 +132,7 @@ def evaluate_all(models: Models, data: Samples, classes: int, run: Run | None = 
     progress = Progress(run.name, len(data), quiet=quiet or not accelerator.is_main_process)
     part = run.part(f"{index} of {count_of}")
     counts = _count_rows(models, domain, range(index, len(data), count_of), part, progress, accelerator.device)
-    matrices = {name: _matrix(accelerator.reduce(own, "sum"), classes) for name, own in counts.items()}
+    matrices = {name: _matrices(accelerator.reduce(own, "sum"), classes) for name, own in counts.items()}
     if run.slot is not None and accelerator.is_main_process:
         run.slot.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()})
     return matrices
@@ -159,8 +163,8 @@ class _Domain(Dataset):
 def _count_rows(
     models: Models, domain: _Domain, rows: range, run: Run, progress: Progress, device: torch.device
 ) -> dict[str, Tensor]:
-    """What `count` gives for each model over the samples `rows`, from where the state of `run` was left."""
-    slot, empty = run.slot, torch.zeros((domain.classes + 1) ** 2, dtype=torch.int64)
+    """What `count` gives for each model, a row a sample, from where the state of `run` was left; 0 beside `rows`."""
+    slot, empty = run.slot, torch.zeros(len(domain.data), (domain.classes + 1) ** 2, dtype=torch.int64)
     state = None if slot is None else slot.load()
     state = state or {"next": rows.start, "counts": dict.fromkeys(models, empty)}
     modes = {module: module.training for model, _ in models.values() for module in model.modules()}
@@ -172,7 +176,7 @@ def _count_rows(
         for row, photo, label in domain.read(left, pinned=device.type == "cuda"):
             photo, label = (x.to(device, non_blocking=True) for x in (photo, label))
             for name, (model, how) in models.items():
-                counts[name] += count(class_map(model, photo, tuple(label.shape), how), label, domain.classes)
+                counts[name][row] = count(class_map(model, photo, tuple(label.shape), how), label, domain.classes)
             progress(row + 1, 1)
             if slot is not None and (slot.due() or row + rows.step >= rows.stop):
                 slot.save({"next": row + rows.step, "counts": {name: own.cpu() for name, own in counts.items()}})

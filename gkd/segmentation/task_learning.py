@@ -24,9 +24,10 @@ from gkd.data.loading import Draw, loader
 from gkd.data.transforms import LabelledView
 from gkd.params import EncoderSpec, Models, TaskLearning
 from gkd.segmentation.decoders import Segmentor, build_decoder
-from gkd.segmentation.evaluation import Samples, evaluate_all, scores
+from gkd.segmentation.evaluation import Samples, evaluate_images, scores
 from gkd.segmentation.windows import Inference, predict
 from gkd.train.loop import Share, Training, engine, finished, fit
+from gkd.train.pool import kept, opened, seen
 from gkd.train.processes import launch
 from gkd.train.run import Run
 from gkd.train.schedules import Schedule, parameter_groups, poly
@@ -76,7 +77,8 @@ def learn_side_by_side(
 
     They see the same batches anyway, so a batch is read and augmented once, and frozen encoders and the guide run
     once for all. The bytes are those of one run after another (losses of separate models add up); memory holds the
-    activations of all.
+    activations of all. With `section.pool`, that many views are drawn once, at the start, and each step takes of
+    these (gkd.train.pool): features where the encoder is frozen, else the views themselves, and the guide's scores.
 
     Args:
         models: by learning rate. Where they are frozen they share their encoder.
@@ -92,20 +94,16 @@ def learn_side_by_side(
     accelerator = engine()
     if guide is not None:
         guide.segmentor.requires_grad_(False).eval().to(accelerator.device)
-    first = next(iter(models.values()))
+    frozen = _Frozen(next(iter(models.values())), guide)
 
-    def step(number: int, batch: list[Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        images, labels = batch
-        labelled = share.total((share.whole[1] != IGNORE).sum()) / share.parts
-        target = None
-        if guide is not None:
-            with torch.no_grad():
-                target = guide.segmentor.log_scores(images)
-        shared = first.features(images) if first.frozen else None
+    def step(number: int, batch: dict[str, Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = {**batch, **frozen.say(batch["images"])} if section.pool is None else opened(batch)
+        labels, target = batch["labels"], batch.get("target")
+        labelled = share.total((share.whole["labels"] != IGNORE).sum()) / share.parts
         losses, metrics = [], {}
         for lr, model in models.items():
-            features = model.features(images) if shared is None else shared
-            with _seeded(images.device, run.seed, number):
+            features = frozen.features(batch) if model.frozen else model.features(batch["images"])
+            with _seeded(labels.device, run.seed, number):
                 prediction = model.decoder.predict(features)
                 loss, parts = model.decoder.loss(prediction, labels, labelled)
                 if guide is not None:
@@ -118,10 +116,23 @@ def learn_side_by_side(
 
     view = LabelledView(section)
 
-    def batches(start: int) -> Iterable[list[Tensor]]:
+    def views(draw: Draw) -> Iterable[dict[str, Tensor]]:
+        return ({"images": images, "labels": labels} for images, labels in loader(data, view, draw, labelled=True))
+
+    def ask(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        images, labels = (batch[name].to(accelerator.device) for name in ("images", "labels"))
+        images = kept(images)
+        said = {name: kept(part) for name, part in frozen.say(images.float()).items()}
+        return {"labels": labels.byte(), **({} if frozen.model.frozen else {"images": images}), **said}
+
+    def like(count: int) -> dict[str, Tensor]:
+        labels = torch.zeros(count, *section.crop, dtype=torch.int64)
+        return {"images": torch.zeros(count, 3, *section.crop), "labels": labels}
+
+    def batches(start: int) -> Iterable[dict[str, Tensor]]:
         process = accelerator.process_index, accelerator.num_processes
         draw = Draw(section.steps, section.batch_size, run.seed, start=start, process=process)
-        return loader(data, view, draw, labelled=True)
+        return seen(section, draw, views, ask, like, run.name)
 
     training = Training(
         step=step,
@@ -133,6 +144,31 @@ def learn_side_by_side(
         micro_batch=section.micro_batch,
     )
     return _histories(fit(training, run, accelerator), models, schedule)
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What models that do not learn say of a view: the same for all candidates, and at every step."""
+
+    model: Segmentor  # any candidate; frozen ones share their encoder
+    guide: Guide | None
+
+    def say(self, images: Tensor) -> dict[str, Tensor]:
+        """By name (B, ...): the guide's log scores, and a frozen encoder's maps."""
+        said = {}
+        with torch.no_grad():
+            if self.guide is not None:
+                said["target"] = self.guide.segmentor.log_scores(images)
+            if self.model.frozen:
+                maps = self.model.features(images)
+                maps = maps if self.model.decoder.blocks else [maps]
+                said |= {f"map {number}": part for number, part in enumerate(maps)}
+        return said
+
+    def features(self, said: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
+        """What a decoder reads, from those maps."""
+        maps = [part for name, part in said.items() if name.startswith("map ")]
+        return maps if self.model.decoder.blocks else maps[0]
 
 
 def _histories(record: pd.DataFrame, models: Iterable[float], schedule: Schedule) -> dict[float, pd.DataFrame]:
@@ -170,7 +206,7 @@ def _groups(model: Segmentor, section: TaskLearning, lr: float) -> list[dict[str
 def build_segmentor(
     models: Models, spec: EncoderSpec, classes: int, frozen: bool, seed: int, init: Path | None = None
 ) -> Segmentor:
-    """Encoder of `spec` (from the checkpoint `init` if given) under the decoder of `models`, initialised from `seed`."""
+    """Encoder of `spec` (from the checkpoint `init` if given) under the decoder of `models`, both drawn by `seed`."""
     encoder = build_encoder(spec, init, seed)
     torch.manual_seed(seed)
     return Segmentor(encoder, build_decoder(models, encoder, classes, spec.blocks), frozen)
@@ -211,9 +247,14 @@ def _candidate(model: Segmentor) -> Segmentor:
 
 
 def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_all`."""
+    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_images`."""
+    return {name: own.sum(axis=0) for name, own in measure_images(models, on, run).items()}
+
+
+def measure_images(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
+    """The same of each photo apart, (N, K, K)."""
     ways = {name: (model, on.inference(model)) for name, model in models.items()}
-    return evaluate_all(ways, on.data, on.classes, run.part(f"on {on.name}"))
+    return evaluate_images(ways, on.data, on.classes, run.part(f"on {on.name}"))
 
 
 def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from gkd.params import Compute
 from gkd.train.resume import Resume, Slot
 
-
 FP32 = Compute(threads=0, precision="fp32", compile=False, fused_adamw=False)
 
 

@@ -1,4 +1,4 @@
-"""What params.yaml names and needs: whether the names are known and fit together, and whether data and weights are there.
+"""What params.yaml names and needs: whether names are known and fit together, whether data and weights are there.
 
 `names` is for every reader of the parameters; `check` is the first stage, which also looks at files.
 """
@@ -33,21 +33,20 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     sources, groups = _texts(content, "sources"), {group: _texts(content, group) for group in GROUPS}
     yield from _unknown("sources", sources, known.sources)
     yield from _groups(_texts(content, "rows"), groups)
-    for source in sources:
+    yield from _unknown("headline", [content.get("headline")], _texts(content, "rows"))
+    for source in filter(known.sources.__contains__, sources):
         for name in _texts(content, f"targets.{source}"):
             try:
                 known.targets(source, [name])
             except ValueError as error:
                 yield Fault(f"targets.{source}", str(error))
-        if source in known.sources and not _texts(content, f"targets.{source}"):
+        if source not in at(content, "targets", dict):
             yield Fault(f"targets.{source}", "missing: the domains on which it is scored")
         if "validation" not in at(content, f"evaluate.bounds.{source}", dict):
             yield Fault(f"evaluate.bounds.{source}.validation", "missing: a size [width, height], or null for none")
-        targets = (domain.name for domain in _targets(known, content, source))
-        yield from _unknown(f"evaluate.bounds.{source}", at(content, f"evaluate.bounds.{source}", dict), [
-            "validation", *targets
-        ])  # fmt: skip
-    yield from _unknown("domain_agnostic.source_steps", at(content, "domain_agnostic.source_steps", dict), known.sources)
+        bounded = ["validation", *(domain.name for domain in _targets(known, content, source))]
+        yield from _unknown(key := f"evaluate.bounds.{source}", at(content, key, dict), bounded)
+    yield from _unknown(key := "domain_agnostic.source_steps", at(content, key, dict), known.sources)
     folders = dict.fromkeys(layout.folder for layout in known.layouts.values())
     yield from _unknown("roots", at(content, "roots", dict), folders)
     given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
@@ -104,22 +103,23 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Sources and targets whose files are not there or not as expected: what to get, or what to do without."""
     known, _ = _catalogue(content)
     hold_out, sources = content.get("hold_out") is not False, _texts(content, "sources")
-    without = "set `distilled: []` to go on without it"
-    needed = {("distilled", PROXY): without} if needs_proxy(content) else {}
+    needed = [("distilled", PROXY, "")] if needs_proxy(content) else []
     for name in filter(known.sources.__contains__, sources):
         source = known.sources[name]
-        for domain in (*source.training(hold_out), source.validation):
-            needed["sources", domain] = f"remove {name} to go on without it"
-        for domain in _targets(known, content, name):
-            needed[f"targets.{name}", domain] = f"remove {domain.name} to go on without it"
-    told = set[str]()
-    for (key, domain), remedy in needed.items():
+        needed += [("sources", domain, name) for domain in (*source.training(hold_out), source.validation)]
+        needed += [(f"targets.{name}", domain, domain.name) for domain in _targets(known, content, name)]
+    lacking: dict[tuple[str, str], list[tuple[Domain, str]]] = {}  # domains of an absent folder lack the same
+    for key, domain, entry in needed:
         text = known.problem(domain.dataset, domain.split)
-        if text is not None and f"{key} {text}" not in told:
-            told.add(f"{key} {text}")
-            embedded = known.layout(domain.dataset).folder in EMBEDDED
-            hint = f"\nThe embedded suite has a miniature {domain.dataset}: `make data` draws it." if embedded else ""
-            yield Fault(key, f"{domain.name} is not usable; {remedy}.\n{text}{hint}")
+        if text is not None:
+            lacking.setdefault((key, text), []).append((domain, entry))
+    for (key, text), found in lacking.items():
+        domains = ", ".join(dict.fromkeys(domain.name for domain, _ in found))
+        entries = ", ".join(dict.fromkeys(entry for _, entry in found))
+        remedy = f"remove {entries}" if entries else "set `distilled: []`"
+        embedded = known.layout(found[0][0].dataset).folder in EMBEDDED
+        hint = "\nThe embedded suite has a miniature: `make data` draws it." if embedded else ""
+        yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{hint}")
 
 
 def needs_proxy(content: Mapping[str, Any]) -> bool:
@@ -132,7 +132,8 @@ def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
     """The catalogue with what is declared, as far as that is sound, and what is wrong with it."""
     items, roots = at(content, "datasets", dict).items(), at(content, "roots", dict)
     declared = {name: DeclaredDataset(**item) for name, item in items if not any(faults_of(DeclaredDataset, item))}
-    roots = {key: value for key, value in roots.items() if isinstance(value, str)}
+    folders = {*declared, *(layout.folder for layout in official().layouts.values())}
+    roots = {key: value for key, value in roots.items() if isinstance(value, str) and key in folders}  # `names` tells
     try:
         return catalogue(Params.model_construct(roots=roots, datasets=declared)), []
     except ParamsError as error:  # each line names params.yaml and the key

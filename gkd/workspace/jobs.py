@@ -72,7 +72,7 @@ def graph() -> dict[str, set[str]]:
     with Repo(str(ROOT)) as repo:
         edges = repo.index.graph  # from a stage to those that it depends on
         own = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]  # in its order
-        return {s.addressing: {other.addressing for other in edges.successors(s) if other in own} for s in own}
+        return {stage.name: {other.name for other in edges.successors(stage) if other in own} for stage in own}
 
 
 def _end(running: Iterable[subprocess.Popen]) -> None:

@@ -2,8 +2,8 @@
 at its start whether they are still true.
 
 A manifest names photo, label, table and reader of each image, and its bytes. Contents are hashed in datasets below a
-size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `check` alone, since all that comes of a layout
-stands here.
+size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `check` alone, since all that comes of a
+layout stands here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import PROXY, Domain
 from gkd.data.labels import table_file
-from gkd.data.reading import DatasetError
+from gkd.data.reading import DatasetError, check_sizes
 from gkd.data.samples import Sample
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
@@ -80,7 +80,7 @@ def verify_weights(name: str, spec: EncoderSpec) -> None:
 
 
 class _Hashes:
-    """Digests of files by path, size and time of change, kept between runs since DVC deletes an out before it is made."""
+    """Digests of files by path, size and time of change, kept between runs: DVC deletes an out before it is made."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.before = file, json.loads(file.read_text()) if file.is_file() else {}
@@ -103,11 +103,14 @@ def _rows(known: Catalogue, domain: Domain, hashes: _Hashes | None) -> Iterator[
         samples = layout.find(root, domain.split)
     except DatasetError:
         raise DatasetError(known.problem(domain.dataset, domain.split)) from None
+    if hashes:  # by `check` alone: others open no label here
+        for image, label in dict.fromkeys(sample[1:3] for sample in samples if sample.window and sample.label):
+            check_sizes(image, label)
     size = cache(lambda path: path.stat().st_size)  # tiles and tars hold many images
     files = [_files(sample) for sample in samples]
     total = sum(size(path) for path in {path for own in files for path in own})
     licence = layout.about.licence if layout.about else "unknown"
-    yield domain.name, f"{domain.dataset}/{domain.split}", layout.label_space, "", "", licence, total, ""
+    yield domain.name, f"{domain.dataset}/{domain.split}", _table(layout.label_space), "", "", licence, total, ""
     for sample, own in zip(samples, files, strict=True):
         digest = " ".join(hashes.of(path) for path in own) if hashes and total <= HASHED else ""
         names = [path.relative_to(root).as_posix() for path in (sample.image, sample.label) if path is not None]

@@ -10,7 +10,10 @@ from small_runs import Photos
 
 from gkd.data.loading import Draw, EpochBatches, loader
 from gkd.data.transforms import DistillationView, LabelledView
-from gkd.params import Distillation, TaskLearning
+from gkd.params import ROOT, load
+
+TINY = load(ROOT / "profiles/tiny.yaml")
+SMALL = {"image_size": [16, 16], "crop": [16, 16]}
 
 
 def keys(length, draw):
@@ -69,10 +72,8 @@ def test_an_empty_dataset_and_an_uneven_share_are_refused():
 
 def batches_with(monkeypatch, workers, labelled):
     monkeypatch.setenv("GKD_WORKERS", str(workers))
-    if labelled:
-        transform = LabelledView(TaskLearning(steps=1, batch_size=4, lrs=[1.0], crop=[16, 16]))
-    else:
-        transform = DistillationView(Distillation(steps=1, batch_size=4, lr=1.0, image_size=[16, 16]))
+    view, section = (LabelledView, TINY.task_learning) if labelled else (DistillationView, TINY.domain_agnostic)
+    transform = view(section.model_copy(update=SMALL))
     found = loader(Photos(6), transform, Draw(4, 4, 7, repeats=1 if labelled else 3), labelled=labelled)
     assert found.num_workers == workers and len(found) == 4
     return list(found)

@@ -89,11 +89,8 @@ def test_other_formats_are_refused_under_any_name(tmp_path: Path, kind: str) -> 
         save(path, noise(), format=kind)
     with refused(path, "expected a complete image .*JPEG.* damaged file or another kind"):
         read_photo(path)
-
-
-def test_endings_of_what_is_read() -> None:
     assert {".jpg", ".jpeg", ".png", ".tif", ".webp", ".avif", ".jp2", ".bmp"} <= suffixes()
-    assert not {".gif", ".eps", ".pdf", ".mpg"} & suffixes()
+    assert not {".gif", ".eps", ".tga", ".pdf", ".mpg"} & suffixes()
 
 
 # --- labels ---
@@ -114,11 +111,8 @@ def test_labels_have_one_channel_of_8_bits_and_photos_8_bits_a_channel(tmp_path:
 @given(cut=st.floats(0, 1, exclude_max=True), classes=st.sampled_from([1, 2, 7]), kind=st.sampled_from(["ids", "red"]))
 def test_truncated_png_never_gives_wrong_pixels(tmp_path: Path, cut: float, classes: int, kind: str) -> None:
     raw = np.random.default_rng(0).integers(7 - classes, 7, (40, 30), dtype=np.uint8)
-    if kind == "red":
-        content = png16(np.stack([raw, raw + 70, raw], axis=-1))
-    else:
-        content = save(tmp_path / "whole.png", raw).read_bytes()
-    path = tmp_path / "cut.png"
+    path = save(tmp_path / "cut.png", raw)
+    content = png16(np.stack([raw, raw + 70, raw], axis=-1)) if kind == "red" else path.read_bytes()
     path.write_bytes(content[: int(cut * len(content))])
     try:
         found = read_label(path, "isprs", kind)
@@ -128,17 +122,14 @@ def test_truncated_png_never_gives_wrong_pixels(tmp_path: Path, cut: float, clas
         assert np.array_equal(found, labels.lut("isprs")[raw])
 
 
-@pytest.mark.parametrize("array", [noise(), noise(shape=SIZE), noise(shape=SIZE).astype(np.uint16), 256, 23])
-def test_red_ids_in_a_file_that_is_no_16_bit_rgb_or_beyond_the_table(tmp_path: Path, array: np.ndarray | int) -> None:
-    path = tmp_path / "a.png"
-    if isinstance(array, int):
-        path.write_bytes(png16(np.full((*SIZE, 3), array, dtype=np.uint16)))
-    else:
-        save(path, array)
-    beyond = isinstance(array, int) and array < 256
-    message = r"expected ids .*\(0-22\), found 23" if beyond else "expected a 16-bit RGB label .* as published"
-    with refused(path, message):
-        read_label(path, "synthia", "red")
+def test_red_ids_in_a_file_that_is_no_16_bit_rgb_or_beyond_the_table(tmp_path: Path) -> None:
+    red = [png16(np.full((*SIZE, 3), value, dtype=np.uint16)) for value in (256, 23)]
+    others = [save(tmp_path / "b.png", a).read_bytes() for a in (noise(), noise(shape=SIZE), np.zeros(SIZE, np.uint16))]
+    path, published = tmp_path / "a.png", "expected a 16-bit RGB label .* as published"
+    for content in (*others, *red):
+        path.write_bytes(content)
+        with refused(path, published if content != red[1] else r"expected ids .*\(0-22\), found 23"):
+            read_label(path, "synthia", "red")
 
 
 @given(seed=st.integers(0, 99), shift=st.integers(0, 127))
@@ -163,8 +154,11 @@ def test_uncompressed_pixels_are_read_where_they_lie(
 ) -> None:
     pixels = noise(strip, (height, width, bands))
     path = save(tmp_path / f"{height}-{width}-{bands}-{strip}.tif", pixels, strip_size=strip)
-    assert np.array_equal(read_window(path, bands=(bands - 1, 0, 1)), pixels[..., [bands - 1, 0, 1]])
-    assert not copies.exists()
+    found = read_window(path, bands=(bands - 1, 0, 1))
+    assert np.array_equal(found, pixels[..., [bands - 1, 0, 1]]) and not copies.exists()
+    window = read_window(path, (0, 0, min(width, 9), min(height, 8)))
+    window[:] = 0  # a copy, which takes none of the tile with it
+    assert len(pickle.dumps(window)) < 1000 and np.array_equal(read_window(path, bands=(bands - 1, 0, 1)), found)
 
 
 @pytest.mark.parametrize("kind", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "tiles", "planes"])
@@ -232,34 +226,19 @@ def test_processes_may_copy_at_once_and_tiles_of_one_name_do_not_meet(tmp_path: 
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
-@pytest.mark.parametrize("left", [0.5, 0.97])
-def test_a_truncated_tile_is_refused(tmp_path: Path, compression: str | None, left: float) -> None:
-    path = save(tmp_path / "a.tif", noise(), compression=compression)
-    read_window(path)  # once sound
-    os.truncate(path, int(left * path.stat().st_size))
-    with refused(path, "expected a complete image, found a damaged file"):
-        read_window(path)
-
-
-def test_tiles_of_another_kind(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    for array in (noise(shape=SIZE), np.zeros(SIZE, np.uint16)):
-        with refused(save(path, array), f"expected 3 bands of 8 bits in colour, found {array.dtype}"):
+def test_a_truncated_tile_and_one_of_another_kind_are_refused(tmp_path: Path, compression: str | None) -> None:
+    for left in (0.5, 0.97):
+        path = save(tmp_path / "a.tif", noise(), compression=compression)
+        read_window(path)  # once sound
+        os.truncate(path, int(left * path.stat().st_size))
+        with refused(path, "expected a complete image, found a damaged file"):
             read_window(path)
-    with refused(save(path, noise()), "expected 4 bands of 8 bits in colour, found 3"):
+    for array in (noise(shape=SIZE), np.zeros(SIZE, np.uint16)):
+        with refused(save(path, array, compression=compression), f"expected 3 bands .* in colour, found {array.dtype}"):
+            read_window(path)
+    with refused(save(path, noise(), compression=compression), "expected 4 bands of 8 bits in colour, found 3"):
         read_window(path, bands=(3, 0, 1))
     with refused(save(path, noise(), tiffinfo={274: 3}), "expected the first row on top, found a turned tile"):
         read_window(path)
-    path.write_bytes(b"II*\0 no tile")
-    with refused(path, "expected a complete image"):
-        read_window(path)
     with refused(tmp_path / "b.tif", "expected an image, found no such file"):
         read_window(tmp_path / "b.tif")
-
-
-def test_windows_are_copies_that_travel(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.tif", noise())
-    window = read_window(path, (0, 0, 9, 8), (2, 1, 0))
-    window[:] = 0
-    assert window.shape == (8, 9, 3) and len(pickle.dumps(window)) < 1000
-    assert np.array_equal(read_window(path, bands=(2, 1, 0)), noise()[..., ::-1])

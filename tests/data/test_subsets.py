@@ -1,11 +1,11 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkd.data.subsets import nested_subset, restrict
+from gkd.data.samples import Sample, SegmentationData
+from gkd.data.subsets import fraction, nested_subset
 
 
 @given(st.integers(16, 300), st.integers(0, 5))
@@ -24,14 +24,14 @@ def test_sizes_of_the_published_fractions_and_seeds():
     assert [len(nested_subset(map(str, range(2_975)), k, 0)) for k in (16, 8, 4)] == [185, 371, 743]
     names = [str(i) for i in range(100)]
     assert nested_subset(names, 4, 0) != nested_subset(names, 4, 1)
-    with pytest.raises(ValueError, match="1/16 of 15 labelled images is none"):
-        nested_subset(map(str, range(15)), 16, 0)
 
 
-@pytest.mark.parametrize(("text", "message"), [("gone.png\n", "gone.png is not in the dataset"), ("", "it is empty")])
-def test_a_file_of_other_data_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.txt").write_text(text)
-    data = SimpleNamespace(samples=())
-    assert restrict(data, None) is data
-    with pytest.raises(ValueError, match=f"a.txt: {message}; `gkd plan` writes"):
-        restrict(data, tmp_path / "a.txt")
+def test_a_fraction_of_a_dataset_follows_the_names_not_the_order():
+    samples = [Sample(f"{i:02}.png", Path(f"{i:02}.png")) for i in range(15)]
+    data, turned = (SegmentationData(tuple(own), "isprs", True) for own in (samples, samples[::-1]))
+    assert fraction(data, 1, 0) is data
+    part = fraction(data, 4, 0)
+    assert part.samples == fraction(turned, 4, 0).samples and (part.label_space, part.in_memory) == ("isprs", True)
+    assert [sample.name for sample in part.samples] == nested_subset((s.name for s in samples), 4, 0)
+    with pytest.raises(ValueError, match="1/16 of 15 labelled images is none: use a smaller label_divisor"):
+        fraction(data, 16, 0)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_files import image_array, open_split, save
+from layout_files import image_array, open_split, refused, save
 
-from gkd.datasets import DatasetError, official
+from gkd.datasets import official
 from gkd.doctor import examine
-from gkd.workspace import manifests
 
 
 @pytest.fixture
@@ -50,10 +49,10 @@ def test_a_changed_tar_is_listed_anew(folders: tuple[Path, Path]) -> None:
     assert len(again) == 7 and np.array_equal(again[0][0], data[2][0])
     with tarfile.open(packed / "train/000.tar", "w") as opened:
         opened.add(files / "train/000.tar/b/2.png", arcname="b/2.png")
-    with pytest.raises(DatasetError, match=r"000\.tar/a/1\.jpg: expected this image in the tar"):
+    with refused("000.tar/a/1.jpg: expected this image in the tar"):
         data[0]
     (packed / "train/000.tar").unlink()
-    with pytest.raises(DatasetError, match=r"000\.tar/b/2\.png: expected an image, found no such file"):
+    with refused("000.tar/b/2.png: expected an image, found no such file"):
         data[2]
 
 
@@ -75,27 +74,25 @@ def test_a_torn_tar_is_named(folders: tuple[Path, Path], cut: str) -> None:
             opened.add(files / "train/000.tar/b/2.png", arcname="0.png")
         data = tar.read_bytes()
     tar.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"000\.tar: expected .*torn.*; copy or download it again"):
+    with refused("000.tar: expected ", "torn", "; copy or download it again"):
         open_split("proxy", "train", packed)
 
 
 def test_tars_that_are_of_no_use_and_image_files_beside_tars(folders: tuple[Path, Path]) -> None:
     files, packed = folders
     add(packed / "train/000.tar", files / "train/000.tar/b/2.png", "./a/1.jpg")
-    with pytest.raises(DatasetError, match=r"000\.tar: expected one member a name, found two of a/1\.jpg"):
+    with refused("000.tar: expected one member a name, found two of a/1.jpg"):
         open_split("proxy", "train", packed)
     for tar in packed.rglob("*.tar"):
         with tarfile.open(tar, "w") as opened:  # as ImageNet is downloaded: an archive of archives
             opened.add(files / "train/000.tar/a/1.cls", arcname="n01.tar")
-    with pytest.raises(DatasetError, match="expected images in its 2 tar files, found none; .*unpack"):
+    with refused("expected images in its 2 tar files, found none; ", "unpack"):
         open_split("proxy", "train", packed)
     add(files / "train/more.tar", files / "train/000.tar/a/1.jpg", "1.jpg")
     assert len(open_split("proxy", "train", files)) == 6  # image files count
 
 
-def test_the_doctor_names_a_damaged_image_and_the_manifest_lists_the_tars(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_doctor_names_a_damaged_image_and_a_torn_tar(folders: tuple[Path, Path]) -> None:
     _, packed = folders
     tar = packed / "train/000.tar"
     with tarfile.open(tar) as opened:
@@ -109,7 +106,3 @@ def test_the_doctor_names_a_damaged_image_and_the_manifest_lists_the_tars(
     assert [problem.path for problem in report.problems] == [str(tar / "b/2.png")]
     tar.write_bytes(content[:2000])
     assert [problem.path for problem in examine("proxy", known, jobs=1).problems] == [str(tar)]
-    monkeypatch.setattr(manifests, "ROOT", tmp_path)
-    lines = manifests.write_manifest("proxy", packed).read_text().splitlines()
-    size = (packed / "train/sub/001.tar").stat().st_size
-    assert lines == ["name,size", "train/000.tar,2000", f"train/sub/001.tar,{size}"]

@@ -1,4 +1,4 @@
-"""What a dataset and a benchmark of one's own cost where a declaration does not do: one file in gkd/datasets/."""
+"""What a dataset of one's own costs where a declaration does not do: one file in gkd/datasets/."""
 
 from pathlib import Path
 
@@ -11,25 +11,26 @@ from gkd import datasets
 FILE = '''
 """KITTI semantic segmentation, 2015: 200 street images with Cityscapes ids."""
 
-from gkd.data.domains import Benchmark, Domain
-from gkd.data.layout import About, Layout, Place
+from gkd.data.domains import Domain, Source
+from gkd.data.layout import About, Layout, Place, every_tenth_held_out
 
 KITTI = Layout(
     name="kitti",
     places=(Place("training/image_2/*.png", "training/semantic/*.png", "cityscapes"),),
-    splits={"all": ""},
+    part=every_tenth_held_out,
     about=About(
         url="https://www.cvlibs.net/datasets/kitti/eval_semantics.php",
         licence="see the page",
         size="200 training images of about 1242x375",
     ),
 )
-GTAV_KITTI = Benchmark("gtav-kitti", "gtav", (Domain("kitti", "kitti", "all"),))
+TARGET = Domain("kitti", "kitti", "all")
+SOURCE = Source("kitti", (Domain("kitti_train", "kitti", "train"),), Domain("kitti_val", "kitti", "val"), "cityscapes")
 '''
 CASE = Case("kitti", "all", "training/image_2/0_10.png", "training/semantic/0_10.png", "L", (7, 33, 3), (0, 18, 255))
 
 
-def test_one_file_brings_a_dataset_and_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_brings_a_dataset_its_domains_and_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "kitti.py").write_text(FILE)
@@ -37,5 +38,5 @@ def test_one_file_brings_a_dataset_and_a_benchmark(tmp_path: Path, monkeypatch: 
     _, expected = write_case(tmp_path / "kitti", CASE)
     known = datasets.official({"kitti": str(tmp_path / "kitti")})
     assert np.array_equal(known.open_split("kitti", "all")[0][1], expected)
-    assert [target.name for target in known.targets_of("gtav", ["gtav-kitti"])] == ["kitti"]
-    assert known.domains["kitti"].split == "all"
+    assert known.targets("gtav", ["kitti"]) == (known.domain("kitti/all"),)
+    assert [domain.name for domain in known.source("kitti").domains] == ["kitti_train", "kitti_val"]

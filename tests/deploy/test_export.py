@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from tiny_models import tiny_vit
+from tiny_params import TINY, with_decoder
 from torch import nn
 
 from gkd.datasets import official
@@ -19,7 +20,7 @@ from gkd.deploy.onnx_runtime import OnnxModel
 from gkd.deploy.quantise import calibration_windows, quantise
 from gkd.files import sha256
 from gkd.models import Encoder
-from gkd.params import Params, load
+from gkd.params import EncoderSpec
 from gkd.segmentation.decoders import Segmentor, build_decoder
 from gkd.segmentation.windows import Inference, predict
 from gkd.weights import Record, read_record, save
@@ -27,11 +28,20 @@ from gkd.weights.tensors import read_tensors
 
 NAME = "vit_tiny_patch16_224"
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
-PROTOCOL = {"window": 32, "stride": 24, "bounds": {"potsdam_rgb_hold_out": [48, 40]}}
+PROTOCOL = {"window": 32, "stride": 24, "bound": [48, 40]}
 K = 6  # classes of Potsdam
 STAGE = "task_learning"
-WHOLE = {"window": 64, "stride": 48, "bounds": {}}  # two cells of an encoder of stride 32
-M2F = {"dim": 32, "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "points": 64}
+WHOLE = {"window": 64, "stride": 48, "bound": None}  # two cells of an encoder of stride 32
+SMALL = {"dim": 32, "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "points": 64}
+
+
+def seen_by(protocol, models):
+    """The tiny profile with these models, windows, and bound of Potsdam's validation part."""
+    windows = {key: protocol[key] for key in ("window", "stride")}
+    bounds = {"potsdam_rgb": {"validation": protocol["bound"]}}
+    sections = {"inference": windows, "evaluate": {"bounds": bounds}}
+    changed = {key: getattr(TINY, key).model_copy(update=own) for key, own in sections.items()}
+    return TINY.model_copy(update={"models": models, **changed})
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +50,7 @@ def member(tmp_path_factory):
 
     def make(decoder="conv", name=NAME, options=VIT, protocol=PROTOCOL, stage=STAGE, seed=1):
         folder = tmp_path_factory.mktemp("results") / "f2l-gkd-potsdam_rgb-0"
-        params = load("tiny").model_dump()
-        params["models"] |= {"decoder": decoder, "decoder_width": 32, "mask2former": M2F}
-        params["evaluate"] |= protocol
-        params = Params(**params)
+        params = seen_by(protocol, with_decoder(decoder, **SMALL))
         torch.manual_seed(seed)
         # Of one size only, as in task learning. tiny_vit makes all weights count.
         body = tiny_vit(48, depth=1, seed=seed) if options is VIT else settled(Encoder.create(name, **options))
@@ -133,7 +140,7 @@ def test_the_folder_describes_itself(made):
 
 
 def test_what_is_edited_in_params_yaml_after_the_training_changes_no_export(made, monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "load", lambda profile: pytest.fail("params.yaml was read"))
+    monkeypatch.setattr(build, "load", lambda: pytest.fail("params.yaml was read"))
     assert export(made[2], tmp_path / "again") == read_config(made[0]).model_copy(update={"int8": None})
     config = read_config(tmp_path / "again")
     options = {**config.encoder.options, "num_heads": 4}
@@ -261,7 +268,7 @@ def test_encoders_of_one_size_are_told_from_the_others():
     assert encoder.options["dynamic_img_size"] and not build.fixed_size(encoder)
     encoder = build.any_size("tf_efficientnet_lite0", {"output_stride": 16})
     assert encoder.options == {"output_stride": 16} and not build.fixed_size(encoder)
-    assert build.multiple_of(encoder, load("tiny").models) == 16
+    assert build.multiple_of(encoder, TINY.models) == 16
 
 
 def test_a_graph_that_differs_is_refused_and_nothing_is_left(made, member, monkeypatch, tmp_path):
@@ -346,14 +353,14 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
     (tmp_path / "photos").mkdir()
     old = save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record(method="gkd"))
     unfinished, expected = member(stage="domain_agnostic")[0], "expected model.safetensors of a .*; found"
-    named = {"member": "tiny/f2l/gkd/potsdam_rgb"}
+    named = {"member": "f2l/gkd/potsdam_rgb"}
     for given, target, options, message in (
         (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
         (old, "new", {}, f"{expected} gkd"),
         (file, "photos", {"force": True}, "no model folder"),
         (file, "new", {"graphs": Graphs(photos=[photo(40, 48)])}, "calibration photos are for int8"),
         (file, "new", {"graphs": Graphs(fixed_size=True)}, "a fixed size is one of ONNX and int8 files"),
-        (file, "new", named, "says itself what it is .*leave out --as tiny/f2l/gkd/potsdam_rgb"),
+        (file, "new", named, "says itself what it is .*leave out --as f2l/gkd/potsdam_rgb"),
     ):
         with pytest.raises(ExportError, match=message):
             export(given, tmp_path / target, **options)
@@ -362,24 +369,22 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
 
 @pytest.fixture
 def published(monkeypatch, tmp_path):
-    """A segmentor file of mmsegmentation with 6 classes, its weights, and a profile of its sizes in params.yaml."""
+    """A segmentor file of mmsegmentation with 6 classes, its weights, and its sizes in params.yaml."""
     state = mmseg_segmentor.random_weights(classes=K, queries=20, size=(64, 64))
     file = tmp_path / "iter_40000.pth"
     torch.save({"state_dict": state, "meta": {"iter": 40000}}, file)
-    params = load("tiny").model_dump()
     vit = {"img_size": 64, "patch_size": 16, "embed_dim": 24, "depth": 12, "num_heads": 3}
-    sizes = {"dim": 64, "queries": 20, "encoder_layers": 2, "decoder_layers": 4}
-    params["models"] |= {"decoder": "mask2former", "mask2former": sizes}
-    params["models"]["students"] = {"f2l": {"name": "vit_small_patch14_dinov2", "options": vit}}
-    params["evaluate"] |= {"window": 64, "stride": 48, "bounds": {}}
-    monkeypatch.setattr(build, "load", lambda profile: Params(**params))
+    models = with_decoder("mask2former", dim=64, queries=20, encoder_layers=2, decoder_layers=4)
+    student = EncoderSpec(name="vit_small_patch14_dinov2", options=vit, weights="none")
+    models = models.model_copy(update={"students": {"f2l": student}})
+    monkeypatch.setattr(build, "load", lambda: seen_by(WHOLE, models))
     return file, state
 
 
 def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_published(published, tmp_path):
     file, state = published
     folder = tmp_path / "aerial"
-    config = export(file, folder, member="paper/f2l/gkd/potsdam_rgb")
+    config = export(file, folder, member="f2l/gkd/potsdam_rgb")
     assert config == read_config(folder) and config.name == "iter_40000" and len(config.classes) == K
     source = config.provenance
     assert source["checkpoint_sha256"] == sha256(file) and source["checkpoint"] == "iter_40000.pth"
@@ -400,13 +405,13 @@ def test_a_segmentor_of_mmsegmentation_becomes_a_folder_that_predicts_as_publish
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        (None, "Of a segmentor that others trained, say .*: --as PROFILE/SETTING/METHOD/SOURCE"),
-        ("paper", "--as paper: expected PROFILE/SETTING/METHOD/SOURCE, such as paper/f2l/gkd/gtav"),
-        ("paper/f2l//gtav", "expected PROFILE/SETTING/METHOD/SOURCE"),
-        ("paper/f2l/gkd/mars", "unknown source 'mars'"),
-        ("paper/f2l/rein/potsdam", "unknown source 'potsdam' or method 'rein'"),
-        ("paper/f3l/gkd/potsdam_rgb", "models.students has no 'f3l'"),
-        ("paper/f2l/gkd/gtav", r"classes: 6 in the file, 19 in the model"),
+        (None, "Of a segmentor that others trained, say .*: --as SETTING/METHOD/SOURCE"),
+        ("f2l", "--as f2l: expected SETTING/METHOD/SOURCE, such as f2l/gkd/gtav"),
+        ("f2l//gtav", "expected SETTING/METHOD/SOURCE"),
+        ("f2l/gkd/mars", "unknown source 'mars'"),
+        ("f2l/rein/potsdam", "unknown source 'potsdam' or method 'rein'"),
+        ("f3l/gkd/potsdam_rgb", "models.students has no 'f3l'"),
+        ("f2l/gkd/gtav", r"classes: 6 in the file, 19 in the model"),
     ],
 )
 def test_what_a_foreign_segmentor_is_must_be_said_and_fit(published, tmp_path, member, message):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_params import TINY
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
 from gkd.datasets import official
 from gkd.deploy import load_folder
-from gkd.deploy.build import build, describe
+from gkd.deploy.build import describe
 from gkd.deploy.config import Config, InferenceConfig, write_config
 from gkd.deploy.predict import read_photo
-from gkd.params import load
-from gkd.segmentation.decoders import Segmentor
+from gkd.segmentation.stored import rebuild
 from gkd.segmentation.task_learning import build_segmentor
 from gkd.weights import Record, read_record, save
 from gkd.weights.record import DecoderInfo, EncoderInfo
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         inference=InferenceConfig(window=32, stride=24, multiple=8),
     )
     path = tmp_path_factory.mktemp("models") / "three"
-    model: Segmentor = build(config)
+    model = rebuild(config)
     save(path / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, Record())
     write_config(config, path)
     return path
@@ -133,11 +133,12 @@ def test_photos_are_turned_as_exif_says_and_kinds_are_converted(tmp_path: Path) 
 
 
 def test_export_reads_what_the_checkpoint_says(tmp_path: Path) -> None:
-    params = load("tiny")
-    spec = params.models.students["f2l"].model_copy(update={"weights": "none"})
-    model = build_segmentor(params, spec, 19, True, 0).eval()
+    spec = TINY.student("f2l").model_copy(update={"weights": "none"})
+    model = build_segmentor(TINY.models, spec, 19, True, 0).eval()
+    bounds = TINY.evaluate.model_copy(update={"bounds": {"gtav": {"validation": [128, 64]}}})
+    bounded = TINY.model_copy(update={"evaluate": bounds})
     who = {"stage": "task_learning", "setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
-    record = Record.of(params, who, segments=official().sources["gtav"])
+    record = Record.of(bounded, who, segments=official().sources["gtav"])
     file = save(tmp_path / "m" / "model.safetensors", {"encoder": model.encoder, "decoder": model.decoder}, record)
     result = gkd("export", file, tmp_path / "street", "--name", "street")
     assert result.exit_code == 0 and "street written: street, 19 classes" in result.stdout, result.output
@@ -148,9 +149,9 @@ def test_export_reads_what_the_checkpoint_says(tmp_path: Path) -> None:
     refused(gkd("export", file, tmp_path / "street"), "is there already")
     assert gkd("export", file, tmp_path / "street", "--force").exit_code == 0
     refused(gkd("export", tmp_path / "absent", tmp_path / "new"), "absent is missing")
-    foreign = ("export", tmp_path / "a.pth", tmp_path / "new", "--as", "tiny/f2l/gkd/gtav")
+    foreign = ("export", tmp_path / "a.pth", tmp_path / "new", "--as", "f2l/gkd/gtav")
     refused(gkd(*foreign), "a.pth is missing")
     torch.save({"state_dict": {"decode_head.conv_seg.weight": torch.ones(2)}}, tmp_path / "a.pth")
     refused(gkd(*foreign), "looks like an mmseg segmentor, but has no backbone")
-    refused(gkd(*foreign[:3]), "--as PROFILE/SETTING/METHOD/SOURCE")
+    refused(gkd(*foreign[:3]), "--as SETTING/METHOD/SOURCE")
     refused(gkd("export", file, tmp_path / "new", "--calibration", tmp_path / "m"), "no image in this folder")

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import photos, tiny_vit
+from tiny_params import distillation
 
 from gkd import methods
 from gkd.distillation import distil
 from gkd.methods import NAMES, check_options, guidance, objective, row
 from gkd.methods.kd import guidance as pixel_kl
 from gkd.methods.mse import LinearHead
-from gkd.params import Distillation
 from gkd.qsd import QSD
 from gkd.train.run import Run
 
@@ -26,16 +26,16 @@ def heads(name, seed=0, **options):
 
 
 def test_the_rows_are_those_of_the_paper_and_ours() -> None:
-    facts = lambda r: (r.distils, r.encoder, r.frozen, r.guided, r.attention)  # noqa: E731
+    facts = lambda r: (r.distils, r.frozen, r.guided, r.attention)  # noqa: E731
     assert {name: facts(row(name)) for name in NAMES} == {
-        "teacher": (False, "teacher", True, False, False),
-        "none": (False, "student", False, False, False),
-        "none_frozen": (False, "student", True, False, False),
-        "kd": (False, "student", False, True, False),
-        "mse": (True, "student", True, False, False),
-        "gkd": (True, "student", True, False, True),
-        "gkd_diag": (True, "student", True, False, True),
-        "gkd_light": (True, "student", True, False, True),
+        "teacher": (False, True, False, False),
+        "none": (False, False, False, False),
+        "none_frozen": (False, True, False, False),
+        "kd": (False, False, True, False),
+        "mse": (True, True, False, False),
+        "gkd": (True, True, False, True),
+        "gkd_diag": (True, True, False, True),
+        "gkd_light": (True, True, False, True),
     }
     labels = {row(name).label for name in NAMES}
     assert len(labels) == len(NAMES) and {x for x in labels if "ours" in x} == {"GKD-diag (ours)", "GKD-light (ours)"}
@@ -114,15 +114,15 @@ def objective(student_dim, teacher_dim, temperature=4.0):
 def test_a_method_is_one_file(tmp_path, monkeypatch) -> None:
     (tmp_path / "cwd_own.py").write_text(CWD)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    monkeypatch.setattr(methods, "NAMES", (*NAMES, "cwd-own"))
+    monkeypatch.setattr(methods, "NAMES", (*NAMES, "cwd_own"))
     monkeypatch.setenv("GKD_WORKERS", "0")
-    assert row("cwd-own").distils and row("cwd-own").label == "CWD"
-    section = Distillation(steps=25, batch_size=4, lr=1e-2, image_size=[32, 32], scale=[1.0, 1.0])
-    student, module = tiny_vit(24, depth=1, seed=1), heads("cwd-own", temperature=2.0)
+    assert row("cwd_own").distils and row("cwd_own").label == "CWD"
+    section = distillation(steps=25, scale=[1.0, 1.0])
+    student, module = tiny_vit(24, depth=1, seed=1), heads("cwd_own", temperature=2.0)
     history = distil(student, TEACHER, module, photos(), section, Run("cwd"))
     assert history["loss"].tail(5).mean() < 0.9 * history["loss"].head(2).mean()
-    with pytest.raises(ValueError, match="heads.cwd-own.tau: unknown option; cwd-own has temperature"):
-        check_options("cwd-own", {"tau": 1.0})
+    with pytest.raises(ValueError, match="heads.cwd_own.tau: unknown option; cwd_own has temperature"):
+        check_options("cwd_own", {"tau": 1.0})
 
 
 def test_the_linear_head_is_layer_norm_and_linear_and_ignores_the_teacher():

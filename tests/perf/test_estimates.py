@@ -1,17 +1,14 @@
 import pytest
 from counting import Cost
 from estimates import GPUS, Assumptions, _candidates, stages, totals, with_hours
-
-from gkd.params import load
+from tiny_params import TINY
 
 
 @pytest.fixture(scope="module")
 def params():
     """The tiny profile with two sources, of which one has steps of its own."""
-    tiny = load("tiny")
-    section = tiny.domain_agnostic.model_copy(update={"source_steps": {"potsdam": 7}})
-    plan = tiny.plan.model_copy(update={"sources": ["gtav", "potsdam"]})
-    return tiny.model_copy(update={"plan": plan, "domain_agnostic": section})
+    section = TINY.domain_agnostic.model_copy(update={"source_steps": {"potsdam_rgb": 7}})
+    return TINY.model_copy(update={"sources": ["gtav", "potsdam_rgb"], "domain_agnostic": section})
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +18,16 @@ def table(params):
 
 def test_rows_have_the_stages_of_their_method_and_the_steps_of_each_source(params, table) -> None:
     found = {name: list(zip(rows["stage"], rows["source"], strict=True)) for name, rows in table.groupby("method")}
-    task = [("task_learning", "gtav"), ("task_learning", "potsdam")]
-    domain = [("domain_agnostic", "gtav"), ("domain_agnostic", "potsdam")]
+    task = [("task_learning", "gtav"), ("task_learning", "potsdam_rgb")]
+    domain = [("domain_agnostic", "gtav"), ("domain_agnostic", "potsdam_rgb")]
     assert found == {"none": task, "kd": task, "gkd": [("task_agnostic", "all"), *domain, *task]}
-    f2f = params.model_copy(update={"plan": params.plan.model_copy(update={"settings": ["f2f"]})})
+    f2f = params.model_copy(update={"settings": ["f2f"]})
     rows = stages(f2f, ["gkd"]).query("stage != 'task_learning'")
     assert list(rows["stage"]) == ["domain_agnostic"] * 2
     assert list(rows["images"]) == [4 * 8, 7 * 8] and rows["flops"].iloc[1] / rows["flops"].iloc[0] == pytest.approx(
         7 / 4
     )
-    with pytest.raises(ValueError, match="none of the rows asked for; it has teacher"):
+    with pytest.raises(ValueError, match="none of the rows asked for; it has teacher, none"):
         stages(params, [])
 
 

@@ -11,7 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from ruamel.yaml import YAML
 
 from gkd.params import ROOT
 
@@ -25,7 +28,8 @@ class Copy:
     def __init__(self, folder):
         self.folder = folder
         self("git", "init", "--quiet")
-        for name in sorted(filter(None, _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"))):
+        listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+        for name in sorted(listed):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
@@ -79,8 +83,8 @@ def distilled(method="gkd", source=FIRST, seed=0):
 def every(source=FIRST, seed=0):
     """All members of a source and seed of tiny."""
     rows = distilled(source=source, seed=seed) | chain("none", source, seed, stage="undistilled")
-    rows |= chain("kd", source, seed, stage="guided") | {f"teacher@{source}-{seed}", f"evaluate_teacher@{source}-{seed}"}
-    return rows
+    rows |= chain("kd", source, seed, stage="guided")
+    return rows | {f"teacher@{source}-{seed}", f"evaluate_teacher@{source}-{seed}"}
 
 
 ALWAYS = {"check", "report"}
@@ -147,6 +151,66 @@ def test_a_row_less_by_queue_and_aside(copy):
     assert sum(len(rev["experiments"] or []) for rev in table) >= 3
     csv = copy("dvc", "exp", "show", "--csv", "--only-changed")
     assert len(csv.splitlines()[0].split(",")) < 20
+
+
+def blocks(language):
+    """The examples of docs/adding.md."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/adding.md").read_text(), re.S)
+
+
+def merged(content, more):
+    for key, value in more.items():
+        nested = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = merged(content[key], value) if nested else value
+    return content
+
+
+def write_pairs(data):
+    """Scenes of gtav as the dataset that the page declares, and as the one that it writes a layout for."""
+    for number, file in enumerate(sorted((data / "gtav/images").glob("*.png"))[:24]):
+        photo = Image.open(file).convert("RGB")
+        label = np.minimum(np.array(Image.open(data / "gtav/labels" / file.name)), 3)
+        split = ("train", "val", "night")[number % 3]
+        for folder, image in {
+            f"harbour/images/{split}/{number}.jpg": photo,
+            f"harbour/labels/{split}/{number}.png": Image.fromarray(label),
+            f"kitti/training/image_2/{number}.png": photo,
+            f"kitti/training/semantic/{number}.png": Image.open(data / "gtav/labels" / file.name),
+        }.items():
+            (data / folder).parent.mkdir(parents=True, exist_ok=True)
+            image.save(data / folder)
+
+
+def test_what_is_added_runs_alone(copy):
+    """A method, a layout, a target, then a declared dataset as source and an encoder, as docs/adding.md has them."""
+    (method, layout), (own_table,) = blocks("python"), blocks("csv")
+    more, dataset, target, encoder = (YAML(typ="safe").load(text) for text in blocks("yaml"))
+    (copy.folder / "gkd/methods/cwd.py").write_text(method)
+    (copy.folder / "gkd/datasets/kitti.py").write_text(layout)
+    (copy.folder / "tables").mkdir()
+    (copy.folder / "tables/harbour.csv").write_text(own_table)
+    write_pairs(copy.folder / "data")
+    before = (copy.folder / "params.yaml").read_text()
+
+    def put(content):
+        with (copy.folder / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump(content, file)
+
+    content = merged(merged(YAML(typ="safe").load(before), more), target)
+    put(content)
+    rows = {f"evaluate@f2l-{method}-gtav-0" for method in ("none", "kd", "gkd")}
+    new = {"task_agnostic@f2l-cwd-0"} | distilled("cwd")
+    assert copy.ran("dvc", "repro") == ALWAYS | new | rows | {"evaluate_teacher@gtav-0"}  # each on the new target
+    alone = {"rows": ["cwd"], "distilled": ["cwd"], "guided": [], "undistilled": [], "headline": "cwd"}
+    content["models"]["students"]["f2f"] = encoder["models"]["students"]["f2l"]
+    put(merged(merged(content, dataset), {**alone, "settings": ["f2f"], "sources": ["harbour"]}))
+    new = {f"{stage}@f2f-cwd-harbour-0" for stage in ("domain_agnostic", "task_learning", "evaluate")}
+    new |= {"task_agnostic@f2f-cwd-0", "teacher@harbour-0", "evaluate_teacher@harbour-0"}
+    assert copy.ran("dvc", "repro") == ALWAYS | new
+    assert set(copy("git", "status", "--short", "--untracked-files=all", "gkd", "params.yaml").split()) == {
+        "M", "??", "gkd/datasets/kitti.py", "gkd/methods/cwd.py", "params.yaml"
+    }  # fmt: skip
+    (copy.folder / "params.yaml").write_text(before)
 
 
 def test_another_profile_and_back_trains_nothing(copy):

@@ -1,12 +1,13 @@
 import io
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_vit
 
 from gkd.qsd import Objective
-from gkd.report.explorer import AttentionExplorer
+from gkd.report.explorer import AttentionExplorer, crops
 
 
 def test_it_redraws_on_a_patch_and_computes_once_per_image():
@@ -26,3 +27,10 @@ def test_it_redraws_on_a_patch_and_computes_once_per_image():
     assert (app.row.max, app.column.max) == (1, 3)
     with pytest.raises(ValueError, match="one image or more"):
         AttentionExplorer({}, *trio)
+
+
+def test_crops_are_the_middle_of_the_first_photo_of_each():
+    photo = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    found = crops({"day": [(photo, None)], "night": [(photo + 1, None)]}, [2, 4])
+    assert list(found) == ["day", "night"] and found["day"].shape == (3, 2, 4)
+    np.testing.assert_allclose(255 * found["night"].permute(1, 2, 0), photo[2:4, 2:6] + 1, rtol=1e-5)

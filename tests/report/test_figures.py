@@ -61,12 +61,18 @@ def test_predictions_grid_holds_every_method_and_the_classes_that_occur():
         viz.predictions_grid([photo] * 2, [label] * 2, {"gkd": [label]}, PALETTE, NAMES)
 
 
-def test_confusion_heatmap_shows_shares_of_the_true_class():
-    figure = viz.confusion_heatmap(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]]), NAMES)
-    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == ["75", "25", "100"]
-    assert texts_overlap(figure) == []
+def test_heatmaps_say_the_share_of_each_class():
+    shares = pd.DataFrame({"train": [66.67, 0.04], "val": [np.nan, 33.33]}, index=["building", "car"])
+    for figure, expected in (
+        (viz.confusion_heatmap(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]]), NAMES), ["75", "25", "100"]),
+        (viz.frequency_heatmap(shares, "shares"), ["66.7", "<0.1", "33.3"]),
+    ):
+        assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == expected
+        assert texts_overlap(figure) == []
     with pytest.raises(ValueError, match="3 class names"):
         viz.confusion_heatmap(np.eye(4), NAMES)
+    with pytest.raises(ValueError, match="no label was read"):
+        viz.frequency_heatmap(pd.DataFrame())
 
 
 def test_radar_is_legible_with_seven_methods_and_nine_domains_and_keeps_gaps():
@@ -109,11 +115,3 @@ def test_a_contact_sheet_holds_images_of_any_size_and_thins_out_large_ones():
     assert shapes == [(6, 8, 3), (20, 500, 3)] * 2 and figure.get_suptitle() == "vaihingen"
     with pytest.raises(ValueError, match="got 1 for 2"):
         viz.contact_sheet(images, labels[:1], PALETTE)
-
-
-def test_the_heatmap_says_the_share_of_each_class():
-    shares = pd.DataFrame({"train": [66.67, 0.04], "val": [np.nan, 33.33]}, index=["building", "car"])
-    (axis,) = viz.frequency_heatmap(shares, "shares").axes
-    assert [text.get_text() for text in axis.texts] == ["66.7", "<0.1", "33.3"]
-    with pytest.raises(ValueError, match="no label was read"):
-        viz.frequency_heatmap(pd.DataFrame())

@@ -9,12 +9,13 @@ from gkd.report.published import COLUMNS as NEEDED
 from gkd.report.published import paper_rows, paper_table, published
 from gkd.report.tables import write
 
+PARAMS = load(ROOT / "params.yaml")
 COLUMNS = ["cityscapes", "bdd100k", "mapillary", "Avg(Citys,BDD,Map)"]
 
 
 @pytest.fixture(scope="module")
 def paper():
-    return paper_rows(ROOT / "docs/paper_numbers.csv")
+    return paper_rows(ROOT / "gkd/report/paper_numbers.csv")
 
 
 def test_numbers_carry_their_origin(paper):
@@ -38,17 +39,17 @@ def test_unknown_origins_and_lacking_columns_are_refused(tmp_path: Path):
 
 
 def test_columns_are_those_of_our_tables(paper, tmp_path: Path):
-    plan = load("mini").plan
-    table = paper_table(paper, plan, official())
+    table = paper_table(paper, PARAMS, official())
     assert list(table.text.index) == ["No KD (paper)", "Vanilla KD (paper)", "GKD (paper)"]
     assert list(table.text.columns)[:4] == COLUMNS and table.text.columns[-1] == "origin"
     assert [path.name for path in write(table, tmp_path)] == ["published.csv", "published.tex", "published.md"]
-    assert paper_table(paper, plan.model_copy(update={"sources": ["camvid"]}), official()) is None
+    assert paper_table(paper, PARAMS.model_copy(update={"sources": ["camvid"]}), official()) is None
 
 
 def test_acdc_after_gtav_has_one_published_number(paper):
-    chosen = {"sources": ["gtav"], "benchmarks": ["gtav-bdd100k", "gtav-acdc"]}
-    text = paper_table(paper, load("mini").plan.model_copy(update=chosen), official()).text
+    own = ["bdd100k", *(f"acdc/{weather}_val" for weather in ("night", "snow", "fog", "rain"))]
+    chosen = PARAMS.model_copy(update={"sources": ["gtav"], "targets": {"gtav": own}})
+    text = paper_table(paper, chosen, official()).text
     assert list(text["ACDC (all, trained on GTAV)"]) == ["-", "-", "46.5"]
     ours = [name for name in text if name.lower().startswith("acdc_")] + ["Avg(ACDC 4) (ours)"]
     assert len(ours) == 5 and (text[ours] == "-").all(axis=None)

@@ -1,3 +1,5 @@
+"""Tables, curves and pictures from the files that evaluations write."""
+
 from itertools import product
 from pathlib import Path
 
@@ -7,13 +9,16 @@ import pytest
 
 from gkd.datasets import official
 from gkd.methods import NAMES, row
-from gkd.params import Plan, load
-from gkd.report.benchmarks import AVERAGES
+from gkd.params import ROOT, Params, load
+from gkd.report.benchmarks import AVERAGES, targets
 from gkd.report.summary import (
+    ALL,
     UNSEEN,
     benchmark_tables,
     choices,
+    members,
     radar_values,
+    read_histories,
     read_pictures,
     read_scores,
     summary_table,
@@ -22,73 +27,119 @@ from gkd.report.summary import (
 from gkd.report.tables import COLUMNS
 
 DRIVING = ["cityscapes", "bdd100k", "mapillary"]
-KNOWN = official()
+KNOWN, PARAMS = official(), load(ROOT / "params.yaml")
+LABELS = [row(name).label for name in ("teacher", *PARAMS.rows)]
 
 
-def with_plan(**changes: object) -> Plan:
-    return load("mini").plan.model_copy(update=changes)
+def of(**changes: object) -> Params:
+    return PARAMS.model_copy(update=changes)
 
 
 def score(method: str, domain: str, seed: int = 0) -> float:
     """A number that tells its cell."""
-    methods, domains = list(NAMES), ["gtav_val", *DRIVING]
-    return 10.0 * methods.index(method) + (domains.index(domain) if domain in domains else 5) + 100.0 * seed
+    domains = ["gtav_val", *DRIVING]
+    return 10.0 * NAMES.index(method) + (domains.index(domain) if domain in domains else 5) + 100.0 * seed
 
 
-def rows(plan: Plan, without: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Score rows of a whole run of the plan, without some sources or domains."""
-    records = []
-    for source in plan.sources:
-        for domain in [KNOWN.sources[source].validation, *KNOWN.targets_of(source, plan.benchmarks)]:
-            if not {source, domain.name} & {*without}:
-                cells = product(plan.settings, plan.methods, [source], plan.seeds, [domain.name])
-                records += [(*cell, *[score(cell[1], domain.name, cell[3])] * 3) for cell in cells]
-    return pd.DataFrame(records, columns=COLUMNS)
+def evaluate(params: Params, folder: Path, without: tuple[str, ...] = ()) -> list[Path]:
+    """The files of all members, without some sources or domains; each has its learning rate."""
+    folders = [folder / name for name in members(params)]
+    for own in folders:
+        *start, source, seed = own.name.split("-")
+        setting, method = start if len(start) == 2 else (ALL, "teacher")
+        domains = [KNOWN.sources[source].validation.name, *targets(source, params, KNOWN)]
+        values = [(d, score(method, d, int(seed))) for d in domains if not {source, d} & {*without}]
+        records = [(setting, method, source, int(seed), d, v, v, v, 0.01) for d, v in values]
+        own.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(records, columns=[*COLUMNS, "lr"]).to_csv(own / "scores.csv", index=False)
+    return folders
+
+
+def rows(params: Params, folder: Path, without: tuple[str, ...] = ()) -> pd.DataFrame:
+    return read_scores(evaluate(params, folder, without), params.settings)
 
 
 def missing(text: pd.DataFrame) -> set[str]:
     return {name for name in text.columns if (text[name] == "missing").all()}
 
 
-def test_a_table_for_each_benchmark_and_setting() -> None:
-    plan = with_plan(settings=["f2l", "f2f"])
-    tables = {table.name: table for table in benchmark_tables(rows(plan), plan, KNOWN)}
+def test_scores_are_read_together_and_the_teachers_stand_in_every_setting(tmp_path: Path) -> None:
+    params = of(settings=["f2l", "f2f"], sources=["gtav"], rows=["none", "gkd"], seeds=[0, 1])
+    found, methods = rows(params, tmp_path), ["teacher", "none", "gkd"]
+    names = members(params)
+    assert len(names) == len(set(names)) == 2 + 8 and names[:2] == ["teacher-gtav-0", "teacher-gtav-1"]
+    assert set(found["setting"]) == {"f2l", "f2f"} and len(found) == 2 * 2 * 3 * 4
+    for _, own in found.groupby(["setting", "seed"]):
+        assert own["method"].unique().tolist() == methods
+        seed = own["seed"].iloc[0]
+        assert own["miou"].tolist() == [score(m, d, seed) for m in methods for d in ("gtav_val", *DRIVING)]
+    assert read_scores([tmp_path / names[0]], ["f2f"])["setting"].unique().tolist() == ["f2f"]
+    with pytest.raises(FileNotFoundError, match="run the evaluate stage first"):
+        read_scores([], ["f2l"])
+    chosen = choices(found, KNOWN)  # the rate, and the score that chose it
+    assert len(chosen) == 2 * 2 * 3 and set(chosen["lr"]) == {0.01}
+    assert chosen["validation_miou"].tolist() == [
+        score(m, "gtav_val", s) for _ in params.settings for m in sorted(methods) for s in (0, 1)
+    ]
+
+
+def test_a_table_for_each_benchmark_and_setting(tmp_path: Path) -> None:
+    params = of(settings=["f2l", "f2f"], seeds=[0, 1])
+    found = rows(params, tmp_path)
+    tables = {table.name: table for table in benchmark_tables(found, params, KNOWN)}
     names = ["gtav-cityscapes", "gtav-bdd100k", "gtav-mapillary", "cityscapes-acdc", "potsdam_rgb-isprs"]
     assert list(tables) == [f"{name}-{setting}" for setting in ("f2l", "f2f") for name in names]
-    table = tables["gtav-bdd100k-f2l"]
-    assert list(table.text.columns) == ["gtav_val", "bdd100k"]
-    assert list(table.text.index) == [row(name).label for name in plan.methods]
-    assert table.text.loc["GKD", "bdd100k"] == f"{score('gkd', 'bdd100k'):.1f}" and table.reference == ("Teacher",)
-    assert "GTAV to BDD100K, F2L" in table.caption and "one seed" in table.caption
+    table = tables["gtav-bdd100k-f2f"]
+    assert list(table.text.columns) == ["gtav_val", "bdd100k"] and list(table.text.index) == LABELS
+    for label, method in (("GKD", "gkd"), ("Teacher", "teacher")):
+        assert table.text.loc[label, "bdd100k"] == f"{score(method, 'bdd100k') + 50:.1f} ± 70.7"
+    assert table.reference == ("Teacher",) and "over 2 seeds" in table.caption
+    assert "GTAV to BDD100K, F2F" in table.caption and "the source's own validation part, not" in table.caption
     assert "Avg(ACDC 4)" in tables["cityscapes-acdc-f2l"].text.columns
-    assert "over 2 seeds" in benchmark_tables(rows(plan), with_plan(seeds=[0, 1]), KNOWN)[0].caption
-    only = rows(plan).query("setting == 'f2l'")
-    assert (summary_table(only, plan, KNOWN, "f2f").text == "missing").all(axis=None)
+    one = of(hold_out=False)
+    caption = benchmark_tables(found[found["seed"] == 0], one, KNOWN)[0].caption
+    assert "one seed" in caption and "gtav_val is of the source" in caption
+    only = found[found["setting"] == "f2l"]
+    assert (summary_table(only, params, KNOWN, "f2f").text == "missing").all(axis=None)
 
 
-def test_the_summary_shows_every_unseen_domain_and_the_averages() -> None:
-    plan = load("mini").plan
-    table = summary_table(rows(plan), plan, KNOWN, "f2l")
-    unseen = [domain.name for source in plan.sources for domain in KNOWN.targets_of(source)]
+def test_part_of_a_benchmark_has_no_average_and_any_domain_is_a_target(tmp_path: Path) -> None:
+    chosen = ["bdd100k", "acdc_night", "acdc/snow_val", "urbansyn/all"]
+    params = of(sources=["gtav"], targets={"gtav": chosen})
+    found = rows(params, tmp_path)
+    tables = {table.name: list(table.text.columns) for table in benchmark_tables(found, params, KNOWN)}
+    assert tables == {
+        "gtav-bdd100k-f2l": ["gtav_val", "bdd100k"],
+        "gtav-acdc-f2l": ["gtav_val", "acdc_night", "acdc_snow"],
+        "gtav-urbansyn-f2l": ["gtav_val", "urbansyn"],
+    }
+    summary = summary_table(found, params, KNOWN, "f2l")
+    assert list(summary.text.columns) == ["bdd100k", "acdc_night", "acdc_snow", "urbansyn", UNSEEN]
+    assert list(radar_values(summary).columns) == ["bdd100k", "acdc_night", "acdc_snow", "urbansyn"]
+
+
+def test_the_summary_shows_every_unseen_domain_and_the_averages(tmp_path: Path) -> None:
+    table = summary_table(rows(PARAMS, tmp_path), PARAMS, KNOWN, "f2l")
+    unseen = [name for source in PARAMS.sources for name in targets(source, PARAMS, KNOWN)]
     assert [name for name in table.text.columns if name not in AVERAGES] == [*unseen, UNSEEN]
     assert set(table.text.columns) & AVERAGES == {name for name in AVERAGES if not name.endswith(" (ours)")}
     for column, domains in {UNSEEN: unseen, "Avg(Citys,BDD,Map)": DRIVING}.items():
         assert table.text.loc["Vanilla KD", column] == f"{np.mean([score('kd', domain) for domain in domains]):.1f}"
-    table = summary_table(rows(plan), with_plan(sources=["gtav"]), KNOWN, "f2l")
-    values, expected = radar_values(table), [[score(name, domain) for domain in DRIVING] for name in plan.methods]
-    assert list(values.columns) == DRIVING and list(values.index) == [row(name).label for name in plan.methods]
+    gtav = of(sources=["gtav"])
+    table = summary_table(rows(gtav, tmp_path), gtav, KNOWN, "f2l")
+    values = radar_values(table)
+    expected = [[score(name, domain) for domain in DRIVING] for name in ("teacher", *gtav.rows)]
+    assert list(values.columns) == DRIVING and list(values.index) == LABELS
     np.testing.assert_allclose(values.to_numpy(), expected)
     np.testing.assert_allclose(unseen_mean(table)[values.index], np.mean(expected, axis=1))
 
 
-def test_targets_that_sources_share_are_told_apart() -> None:
-    twice = with_plan(sources=["gtav_synthia", "gtav_synthia_urbansyn"])
-    found = summary_table(rows(twice), twice, KNOWN, "f2l")
-    assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in twice.sources} <= set(found.text.columns)
-    plan = with_plan(sources=["gtav", "gtav_synthia", "potsdam"])
-    measured = rows(plan)
+def test_targets_that_sources_share_are_told_apart(tmp_path: Path) -> None:
+    sources = {"gtav": DRIVING, "gtav_synthia": DRIVING, "potsdam_rgb": ["potsdam_irrg", "vaihingen_irrg"]}
+    params = of(sources=[*sources], targets=sources)
+    measured = rows(params, tmp_path)
     measured.loc[measured["source"] == "gtav_synthia", "miou"] += 40
-    table = summary_table(measured, plan, KNOWN, "f2l")
+    table = summary_table(measured, params, KNOWN, "f2l")
     shared = [*(f"gtav: {name}" for name in DRIVING), "Avg(Citys,BDD,Map)"]
     joined = [*(f"gtav_synthia: {name}" for name in DRIVING), "Avg(Citys,BDD,Map) (ours)"]
     overhead = ["potsdam_irrg", "vaihingen_irrg", "Avg(P-I,V-I)"]
@@ -99,62 +150,50 @@ def test_targets_that_sources_share_are_told_apart() -> None:
     expected = np.mean([*driving, *(value + 40 for value in driving), *2 * [score("gkd", "potsdam_irrg")]])
     assert table.text.loc["GKD", UNSEEN] == f"{expected:.1f}"
     assert list(radar_values(table).columns) == [*shared[:3], *joined[:3], *overhead[:2]]
-    assert missing(summary_table(rows(plan, without=("gtav_synthia",)), plan, KNOWN, "f2l").text) == {*joined, UNSEEN}
-
-
-def test_a_benchmark_on_request_is_reported_where_it_is_chosen() -> None:
-    plan = with_plan(sources=["gtav"], benchmarks=["gtav-bdd100k", "gtav-acdc"])
-    tables = {table.name: table for table in benchmark_tables(rows(plan), plan, KNOWN)}
-    assert list(tables) == ["gtav-bdd100k-f2l", "gtav-acdc-f2l"]
-    assert "Avg(ACDC 4) (ours)" in tables["gtav-acdc-f2l"].text.columns
-    weather = [f"acdc_{name}" for name in ("night", "snow", "fog", "rain")]
-    summary = summary_table(rows(plan), plan, KNOWN, "f2l")
-    # No mean over Cityscapes, BDD100K and Mapillary: two of them are not scored.
-    assert list(summary.text.columns) == ["bdd100k", *weather, "Avg(ACDC 4) (ours)", UNSEEN]
-    assert list(radar_values(summary).columns) == ["bdd100k", *weather]
+    both = dict.fromkeys(("gtav_synthia", "gtav_synthia_urbansyn"), DRIVING)
+    twice = of(sources=[*both], targets=both)
+    columns = summary_table(rows(twice, tmp_path / "twice"), twice, KNOWN, "f2l").text.columns
+    assert {f"{source}: Avg(Citys,BDD,Map) (ours)" for source in twice.sources} <= set(columns)
 
 
 @pytest.mark.parametrize(
     ("absent", "columns"),
     [
         ("bdd100k", {"bdd100k", "Avg(Citys,BDD,Map)", UNSEEN}),
-        ("potsdam", {"potsdam_irrg", "vaihingen_irrg", "Avg(P-I,V-I)", UNSEEN}),
+        ("potsdam_rgb", {"potsdam_irrg", "vaihingen_irrg", "Avg(P-I,V-I)", UNSEEN}),
     ],
 )
-def test_what_was_not_measured_is_missing_and_the_rest_stands(absent: str, columns: set[str]) -> None:
-    plan = load("mini").plan
-    measured = rows(plan, without=(absent,))
-    table = summary_table(measured, plan, KNOWN, "f2l")
+def test_what_was_not_measured_is_missing_and_the_rest_stands(tmp_path: Path, absent: str, columns: set[str]) -> None:
+    measured = rows(PARAMS, tmp_path, without=(absent,))
+    table = summary_table(measured, PARAMS, KNOWN, "f2l")
     assert missing(table.text) == columns and unseen_mean(table).isna().all()
     assert not (table.text.drop(columns=list(columns)) == "missing").any(axis=None)
-    tables = benchmark_tables(measured, plan, KNOWN)
+    tables = benchmark_tables(measured, PARAMS, KNOWN)
     assert len(tables) == 5 and set.union(*(missing(t.text) for t in tables)) & columns
 
 
-def test_scores_of_all_files_are_read_together(tmp_path: Path) -> None:
-    everything, files = rows(load("mini").plan), []
-    for source, own in everything.groupby("source", sort=False):
-        files.append(tmp_path / f"{source}.csv")
-        own.to_csv(files[-1], index=False)
-    pd.testing.assert_frame_equal(read_scores(files), everything)
-    with pytest.raises(FileNotFoundError, match="run the evaluate stage first"):
-        read_scores([])
+def test_curves_are_of_the_members_that_have_one(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("teacher-gtav-0", "f2l-gkd-gtav-0", "f2l-mse-gtav-0")]
+    for number, folder in enumerate(folders[1:]):
+        (folder / "history").mkdir(parents=True)
+        history = pd.DataFrame({"step": [0, 1], "loss": [2.0 + number, 1.0]})
+        history.to_csv(folder / "history/domain_agnostic.csv", index=False)
+    found = read_histories(folders, "domain_agnostic")
+    assert found.groupby("member")["loss"].first().to_dict() == {"f2l-gkd-gtav-0": 2.0, "f2l-mse-gtav-0": 3.0}
+    assert read_histories(folders, "task_agnostic").empty and "member" in read_histories([], "task_agnostic")
 
 
-def test_pictures_come_back_as_they_were_written(tmp_path: Path) -> None:
-    kinds = ("photo", "label", "none", "gkd_diag")
-    order = [(domain, i, kind) for domain in ("gtav_val", "cityscapes") for i in range(12) for kind in kinds]
-    values = {f"{domain}/{kind}/{i}": number for number, (domain, i, kind) in enumerate(order)}  # past ten photos
-    np.savez(tmp_path / "predictions.npz", **values)
-    pictures = read_pictures(tmp_path / "predictions.npz")
+def test_pictures_of_all_models_stand_under_the_photos_of_the_first(tmp_path: Path) -> None:
+    order, folders = list(product(("gtav_val", "cityscapes"), range(12))), []  # past ten photos
+    for number, method in enumerate(("teacher", "gkd_diag")):
+        folders.append(tmp_path / method)
+        folders[-1].mkdir()
+        kinds = {"photo": 0, "label": 1, method: 2 + number}
+        values = {f"{d}/{kind}/{i}": np.array([i, kinds[kind], d == "cityscapes"]) for d, i in order for kind in kinds}
+        np.savez(folders[-1] / "predictions.npz", **values)
+    pictures = read_pictures(folders)
     assert list(pictures) == ["gtav_val", "cityscapes"]
     for domain, (photos, labels, predictions) in pictures.items():
-        assert list(predictions) == ["No KD", "GKD-diag (ours)"]
-        for kind, found in zip(kinds, (photos, labels, *predictions.values()), strict=True):
-            assert found == [values[f"{domain}/{kind}/{i}"] for i in range(12)]
-
-
-def test_choices_name_the_rate_and_the_score_that_chose_it() -> None:
-    who = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0, "lr": 3.0e-3}
-    scored = pd.DataFrame([{**who, "domain": "gtav_val", "miou": 41.5}, {**who, "domain": "bdd100k", "miou": 9.0}])
-    assert choices(scored, KNOWN).to_dict("records") == [{**who, "validation_miou": 41.5}]
+        assert list(predictions) == ["Teacher", "GKD-diag (ours)"]
+        for kind, found in enumerate((photos, labels, *predictions.values())):
+            np.testing.assert_array_equal(found, [[i, kind, domain == "cityscapes"] for i in range(12)])

@@ -2,25 +2,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_models import Average, Normed, tiny_vit
+from tiny_params import with_decoder
 
 from gkd.data.labels import IGNORE
 from gkd.models import Encoder
-from gkd.params import load
 from gkd.segmentation.decoders import DECODERS, ConvDecoder, LinearDecoder, Segmentor, build_decoder
 
-MODELS = load("tiny").models
-SMALL = MODELS.mask2former.model_copy(update={"dim": 32, "queries": 6, "encoder_layers": 1, "decoder_layers": 1})
+SMALL = {"dim": 32, "queries": 6, "encoder_layers": 1, "decoder_layers": 1}
 BLOCKS = (0, 1, 2, 3)
-
-
-def models(name, width=32):
-    return MODELS.model_copy(update={"decoder": name, "decoder_width": width, "mask2former": SMALL})
 
 
 @pytest.mark.parametrize(("name", "side"), [("linear", 4), ("conv", 16), ("mask2former", 32)])
 def test_scores_come_at_the_decoders_size_and_it_learns_from_a_loss(name, side):
     encoder = tiny_vit(24, depth=4)
-    model = Segmentor(encoder, build_decoder(models(name), encoder, 5, BLOCKS), frozen=True).train()
+    model = Segmentor(encoder, build_decoder(with_decoder(name, **SMALL), encoder, 5, BLOCKS), frozen=True).train()
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 5, side, side)
     labels = torch.randint(5, (2, 32, 32))
     labels[:, :4] = IGNORE
@@ -40,9 +35,9 @@ def test_bad_names_and_widths_are_named():
     encoder = tiny_vit(24)
     assert DECODERS == ("linear", "conv", "mask2former")
     with pytest.raises(ValueError, match="models.decoder: unknown decoder 'unet'; known: linear, conv, mask2former"):
-        build_decoder(models("unet"), encoder, 5)
+        build_decoder(with_decoder("unet"), encoder, 5)
     with pytest.raises(ValueError, match="models.decoder_width.*multiples of 32, not 48"):
-        build_decoder(models("conv", 48), encoder, 5)
+        build_decoder(with_decoder("conv", 48), encoder, 5)
 
 
 def test_the_loss_of_a_map_of_logits_is_cross_entropy_at_the_labels_size():

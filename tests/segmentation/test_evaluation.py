@@ -8,7 +8,7 @@ from small_runs import Killed, Photos
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from gkd.segmentation.evaluation import count, evaluate, evaluate_all, scores
+from gkd.segmentation.evaluation import count, evaluate, evaluate_all, evaluate_images, scores
 from gkd.segmentation.windows import Inference, predict
 from gkd.train.resume import Resume
 from gkd.train.run import Run
@@ -123,7 +123,7 @@ def one_after_another():
     expected, data = {}, Photos(7)
     for name, (model, how) in MODELS.items():
         pairs = [(predict(model, data[index][0], (32, 32), how), data[index][1]) for index in range(7)]
-        expected[name] = sum(confusion_matrix(guess, label, 3) for guess, label in pairs)
+        expected[name] = np.stack([confusion_matrix(guess, label, 3) for guess, label in pairs])
     return expected
 
 
@@ -135,8 +135,8 @@ def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys
     found = evaluate_all(MODELS, data, 3)
     assert data.reads == ([] if workers == "2" and not in_memory else list(range(7)))  # read elsewhere, or each once
     assert capsys.readouterr().out == ""
-    for name, matrix in expected.items():
-        np.testing.assert_array_equal(found[name], matrix)
+    for name, matrices in expected.items():
+        np.testing.assert_array_equal(found[name], matrices.sum(axis=0))
         assert found[name].dtype == np.int64
     assert list(evaluate_all(MODELS, data, 3, Run("told"))) == list(MODELS)
     assert capsys.readouterr().out.startswith("told  step 7/7")
@@ -150,10 +150,10 @@ def test_a_killed_evaluation_counts_each_photo_once(tmp_path, monkeypatch, secon
         evaluate_all(MODELS, Photos(7, left=4), 3, run)
     data = Photos(7)
     for _ in range(2):  # the second time all is done
-        found = evaluate_all(MODELS, data, 3, run)
+        found = evaluate_images(MODELS, data, 3, run)
         assert data.reads == list(range(4 if seconds == 0 else 0, 7))
         for name, matrix in one_after_another().items():
-            np.testing.assert_array_equal(found[name], matrix)
+            np.testing.assert_array_equal(found[name], matrix)  # of each photo
 
 
 def test_models_that_see_photos_at_different_sizes_do_not_share_a_reading():

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_models import SWIN, tiny_vit
+from tiny_params import mask2former
 from torch import nn
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderOnly
 
 from gkd.data.labels import IGNORE
 from gkd.models import Encoder
-from gkd.params import Mask2FormerOptions
 from gkd.segmentation.decoders import Segmentor
 from gkd.segmentation.mask2former import (
     Mask2Former,
@@ -28,7 +28,7 @@ WEIGHTS = {"cls": 2.0, "mask": 5.0, "dice": 5.0}
 
 def small(encoder, classes=CLASSES, blocks=(0, 1, 2, 3), **options):
     torch.manual_seed(0)
-    return Mask2Former(encoder, classes, Mask2FormerOptions(**{**SMALL, **options}), blocks)
+    return Mask2Former(encoder, classes, mask2former(**{**SMALL, **options}), blocks)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def constant(classes, masks):
 def test_encoder_and_decoder_have_the_published_number_of_parameters(name, published):
     with torch.device("meta"):
         encoder = Encoder.create(name, img_size=512)
-        segmentor = Segmentor(encoder, Mask2Former(encoder, 19, Mask2FormerOptions()), frozen=True)
+        segmentor = Segmentor(encoder, Mask2Former(encoder, 19, mask2former()), frozen=True)
     millions = sum(parameter.numel() for parameter in segmentor.parameters()) / 1e6
     assert millions == pytest.approx(published, rel=0.005)
 
@@ -65,7 +65,7 @@ def test_encoder_and_decoder_have_the_published_number_of_parameters(name, publi
 def test_the_published_shape_of_a_vit():
     with torch.device("meta"):
         encoder = Encoder.create("vit_small_patch16_224", img_size=512)
-    decoder = Mask2Former(encoder, 19, Mask2FormerOptions())
+    decoder = Mask2Former(encoder, 19, mask2former())
     with torch.no_grad():
         found = decoder.predict([torch.zeros(1, 384, 8, 8)] * 4)
     assert decoder.blocks == (3, 5, 7, 11)
@@ -83,7 +83,7 @@ def test_the_published_shape_of_a_vit():
 def test_maps_come_to_strides_4_8_16_and_32_by_bilinear_resizing():
     with torch.device("meta"):
         encoder = Encoder.create("vit_small_patch16_224", img_size=64)
-        decoder = Mask2Former(encoder, 3, Mask2FormerOptions())
+        decoder = Mask2Former(encoder, 3, mask2former())
     x = torch.randn(1, 2, 4, 6)
     for level, factor in enumerate((4, 2, 1, 0.5)):
         expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

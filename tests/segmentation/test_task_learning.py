@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_models import tiny_vit
+from tiny_params import TINY, mask2former
+from tiny_params import learning as section
 
 from gkd.data.labels import IGNORE
 from gkd.datasets import official
-from gkd.params import Evaluate, Mask2FormerOptions, TaskLearning
-from gkd.params import load as load_params
+from gkd.params import Inference
 from gkd.segmentation import task_learning as task
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
 from gkd.segmentation.mask2former import Mask2Former
@@ -30,7 +31,7 @@ from gkd.train.run import Run
 from gkd.weights import CheckpointError, Record, save
 
 CLASSES = len(official().sources["potsdam_rgb"].classes)
-PROTOCOL = Evaluate(window=32, stride=32, batch_size=4)
+PROTOCOL = Inference(window=32, stride=32, batch_size=4)
 RUN = Run("run")
 
 
@@ -55,13 +56,8 @@ class Blocks:
         return self.images[index], self.labels[index]
 
 
-def on(data=None, name="potsdam_rgb_hold_out", protocol=PROTOCOL):
-    return EvaluationSet(name, data or Blocks(seed=1), CLASSES, protocol)
-
-
-def section(**options):
-    shape = {"steps": 3, "batch_size": 4, "lrs": [1e-2], "crop": [32, 32], "scale": [1.0, 1.5]}
-    return TaskLearning(**{**shape, **options})
+def on(data=None):
+    return EvaluationSet("potsdam_rgb_hold_out", data or Blocks(seed=1), CLASSES, PROTOCOL)
 
 
 def segmentor(frozen=True, seed=0, decoder="conv"):
@@ -69,7 +65,7 @@ def segmentor(frozen=True, seed=0, decoder="conv"):
     torch.manual_seed(seed)
     if decoder == "conv":
         return Segmentor(encoder, ConvDecoder(24, CLASSES, 32), frozen)
-    options = Mask2FormerOptions(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
+    options = mask2former(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
     return Segmentor(encoder, Mask2Former(encoder, CLASSES, options, range(4)), frozen)
 
 
@@ -222,18 +218,17 @@ def test_the_choice_is_by_unrounded_scores_and_ties_go_to_the_first_rate(monkeyp
 
 
 def test_build_segmentor_takes_the_encoder_of_a_stage_and_a_seeded_decoder(tmp_path):
-    params = load_params("tiny")
-    spec = params.models.students["f2l"].model_copy(update={"weights": "none"})
+    spec = TINY.student("f2l").model_copy(update={"weights": "none"})
     torch.manual_seed(5)
-    first = build_segmentor(params, spec, CLASSES, True, seed=0)
+    first = build_segmentor(TINY.models, spec, CLASSES, True, seed=0)
     init = save(tmp_path / "stage.safetensors", {"encoder": first.encoder}, Record())
-    second, other = (build_segmentor(params, spec, CLASSES, False, seed, init) for seed in (0, 1))
+    second, other = (build_segmentor(TINY.models, spec, CLASSES, False, seed, init) for seed in (0, 1))
     assert changed(first.encoder.state_dict(), second.encoder) == []
     assert changed(first.decoder.state_dict(), second.decoder) == []
     assert changed(first.decoder.state_dict(), other.decoder) != []
     assert first.frozen and not second.frozen
     with pytest.raises(CheckpointError, match="is missing"):
-        build_segmentor(params, spec, CLASSES, True, 0, tmp_path / "absent.safetensors")
+        build_segmentor(TINY.models, spec, CLASSES, True, 0, tmp_path / "absent.safetensors")
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, [0]), (3, [0, 2, 5]), (9, [0, 1, 2, 3, 4, 5])])
@@ -247,8 +242,8 @@ def test_show_gives_samples_spread_over_the_domain(count, rows):
 
 
 def test_the_protocol_of_the_domain_is_used():
-    protocol = Evaluate(window=64, stride=43, batch_size=4, bounds={"a": [128, 64]})
-    used = [on(name=domain, protocol=protocol).inference(segmentor()) for domain in ("a", "b")]
+    protocol = Inference(window=64, stride=43, batch_size=4)
+    used = [EvaluationSet("a", [], CLASSES, protocol, bound).inference(segmentor()) for bound in ((128, 64), None)]
     assert [how.bound for how in used] == [(128, 64), None]
     assert all((how.window, how.stride, how.multiple, how.batch_size) == (64, 43, 8, 4) for how in used)
     assert all(how.fill == pytest.approx((0.5, 0.5, 0.5)) for how in used)

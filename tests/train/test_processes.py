@@ -23,13 +23,13 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(ROOT / "tests" / "several_processes.py"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("distil", "learn"):  # each run is told of once, by its first process
+    for name in ("distil", "learn", "distil pooled", "learn pooled"):  # each run is told of once, by its first process
         assert done.stdout.count(f"{name}  step 1/1") == 2
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["distil", "learn"])
+@pytest.mark.parametrize("part", ["distil", "learn", "distil pooled", "learn pooled"])
 def test_gradients_and_metrics_are_those_of_one_process_and_one_batch(states: Path, part: str) -> None:
     alone, shared = (
         torch.load(states / case / "key" / f"{part}.pt", weights_only=True) for case in ("1 x 8", "2 x 2 x 2")

@@ -27,7 +27,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     slot.save(state)
     read = slot.load()
     assert torch.equal(read.pop("tensor"), torch.arange(3)) and read == {k: state[k] for k in read} and len(read) == 3
-    assert [file.name for file in slot.file.parent.iterdir()] == ["gkd on acdc_night.pt"]
+    assert [file.name for file in slot.file.parent.iterdir()] == ["gkd on acdc-night.pt"]
 
 
 def test_another_key_starts_clean_and_clear_leaves_nothing(tmp_path):

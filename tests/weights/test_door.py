@@ -7,12 +7,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny_models import tiny_vit
+from tiny_params import TINY, with_decoder
 from torch import nn
 
 from gkd.datasets import official
 from gkd.models import Encoder
-from gkd.params import Mask2FormerOptions
-from gkd.params import load as load_params
 from gkd.qsd import Objective
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor, build_decoder
 from gkd.weights import CheckpointError, Record, load, read_record, save, tensors
@@ -166,11 +165,9 @@ def test_another_encoder_is_refused_by_name_though_weights_may_fit(tmp_path, oth
 
 
 def segmentor(decoder, classes=19, blocks=(), **sizes):
-    models = load_params("tiny").models
-    sizes = models.mask2former.model_copy(update={"dim": 32, "queries": 20, "encoder_layers": 1, **sizes})
-    models = models.model_copy(update={"decoder": decoder, "mask2former": Mask2FormerOptions(**sizes.model_dump())})
+    models = with_decoder(decoder, 64, **{"dim": 32, "queries": 20, "encoder_layers": 1, **sizes})
     encoder = tiny_vit(depth=5)
-    params = load_params("tiny").model_copy(update={"models": models})
+    params = TINY.model_copy(update={"models": models})
     record = Record.of(params, {"stage": "x"}, segments=official().sources["gtav"])
     return record, Segmentor(encoder, build_decoder(models, encoder, classes, blocks), frozen=True).eval()
 

@@ -214,7 +214,7 @@ def test_keys_off_the_list_are_refused(tmp_path, key):
 def test_the_classifier_goes_by_the_name_that_timm_gives_it(tmp_path, name, classifier):
     theirs = randomised(timm.create_model(name, num_classes=3)).state_dict()
     torch.save({"state_dict": theirs}, tmp_path / "x.pt")
-    own = build_encoder(EncoderSpec(name=name, weights=str(tmp_path / "x.pt"))).backbone.state_dict()
+    own = build_encoder(EncoderSpec(name=name, options={}, weights=str(tmp_path / "x.pt"))).backbone.state_dict()
     assert theirs.keys() - own.keys() == {f"{classifier}.weight", f"{classifier}.bias"}
     assert all(torch.equal(theirs[key], value) for key, value in own.items())
 
@@ -271,7 +271,7 @@ def test_another_architecture_is_named_with_five_keys_and_what_it_looks_like(tmp
     assert "looks like a ViT of 48 channels, 3 blocks, patch 16" in lines[7]
     assert "24 channels, 2 blocks, patch 8" in lines[7]
     with pytest.raises(CheckpointError, match="looks like a ViT of 48 channels.* the model is no ViT"):
-        build_encoder(EncoderSpec(name="test_resnet", weights=str(path)))
+        build_encoder(EncoderSpec(name="test_resnet", options={}, weights=str(path)))
     with pytest.raises(CheckpointError, match="has no objective"):
         load(path, {"objective": nn.Linear(2, 2)})
 

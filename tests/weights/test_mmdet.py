@@ -4,9 +4,10 @@ import mmseg_segmentor
 import pytest
 import torch
 from tiny_models import official_eva02
+from tiny_params import mask2former
 
 from gkd.models import Encoder
-from gkd.params import EncoderSpec, Mask2FormerOptions
+from gkd.params import EncoderSpec
 from gkd.segmentation.decoders import LinearDecoder, Segmentor
 from gkd.segmentation.mask2former import Mask2Former
 from gkd.weights import CheckpointError, build_encoder, load
@@ -37,7 +38,7 @@ def published(state, images):
 def segmentor(classes=CLASSES, **sizes):
     torch.manual_seed(0)
     encoder = Encoder.create(NAME, **VIT)
-    decoder = Mask2Former(encoder, classes, Mask2FormerOptions(**{**SIZES, **sizes}))
+    decoder = Mask2Former(encoder, classes, mask2former(**{**SIZES, **sizes}))
     return Segmentor(encoder, decoder, frozen=True).eval()
 
 

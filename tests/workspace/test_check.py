@@ -1,127 +1,146 @@
+"""`gkd check`: every fault of parameters and data in one answer, each at its key and with what to do."""
+
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_names import plan, touch
+from dataset_names import touch, written
 
 from gkd.datasets import official
 from gkd.mini.suite import WRITERS
-from gkd.params import ParamsError, load
-from gkd.workspace.check import EMBEDDED, check, names_and_encoders
+from gkd.params import ParamsError
+from gkd.workspace.check import EMBEDDED, check
 
-DRIVING = ("cityscapes", "bdd100k", "mapillary")
+
+def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict[str, str]:
+    """What `check` finds after a change of params.yaml, by key; a key that comes twice has two texts."""
+    written(folder, changes, profile)
+    try:
+        check()
+    except ParamsError as error:
+        found: dict[str, str] = {}
+        for line in error.faults:
+            key, _, text = line.removeprefix("params.yaml: ").partition(": ")
+            found[key] = f"{found[key]}\n\n{text}" if key in found else text
+        return found
+    return {}
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "text"),
+    ("changes", "key", "text"),
     [
-        ("plan.methods", ["teacher", "gdk", "nome"], "unknown names 'gdk', 'nome'; known: .*gkd"),
-        ("plan.methods", ["none", "kd"], "kd needs the row 'teacher', whose segmentor it follows"),
-        ("plan.sources", ["gta5"], f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
-        ("plan.benchmarks", ["gtav-acd"], "unknown name 'gtav-acd'; known: .*gtav-acdc"),
-        ("plan.benchmarks", ["camvid_dusk"], "camvid_dusk is trained on camvid, which plan.sources lacks: add it"),
-        ("plan.benchmarks", ["gtav-acdc", "potsdam_rgb-isprs"], "none is trained on cityscapes .*add one of"),
-        ("heads", {"gdk": {}}, "unknown name 'gdk'"),
-        ("heads.gkd.num_head", {"gkd": {"num_head": 2}}, "unknown option"),
-        ("evaluate.bounds", {"acdc": [2, 2]}, "unknown name 'acdc'; known: .*acdc_night"),
-        ("domain_agnostic.source_steps", {"camvd": 5}, "unknown name 'camvd'; known: .*camvid"),
-        ("roots", {"camvids": "/x"}, "unknown name 'camvids'; known: .*camvid"),
-        ("task_agnostic", None, "missing: .* begins with it in the setting f2l"),
-        ("models.teacher.name", "deit_smal_patch16_224", "timm has no model named .* Nearest: deit_small_patch16_224"),
+        ({"rows": ["none", "kd", "gkd", "gdk"]}, "rows", "unknown name 'gdk'; known: .*gkd"),
+        ({"rows": ["teacher", "none", "kd", "gkd"]}, "rows", "unknown name 'teacher'"),
+        ({"rows": ["none", "kd", "mse", "gkd"]}, "rows", "mse belongs to `distilled`.*; it is in none of"),
+        ({"guided": ["kd", "gkd"]}, "rows", "gkd belongs to `distilled`.*; it stands in distilled and guided"),
+        ({"guided": [], "undistilled": ["none", "kd"]}, "rows", "kd belongs to `guided`.*; it stands in undistilled"),
+        ({"headline": "mse"}, "headline", "unknown name 'mse'; known: none, kd, gkd"),
+        ({"rows": ["kd", "gkd"]}, "undistilled", "none is not in `rows`: add it there"),
+        ({"sources": ["gta5"]}, "sources", f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
+        ({"targets.gtav": ["bdd", "bdd100k"]}, "targets.gtav", "'bdd': expected DATASET/SPLIT, or one of .*bdd100k"),
+        ({"targets.gtav": ["gtav_val"]}, "targets.gtav", "gtav_val is a part of the source gtav"),
+        ({"targets": {}}, "targets.gtav", "missing: the domains"),
+        ({"heads.gdk": {}}, "heads", "unknown name 'gdk'"),
+        ({"heads": {}}, "heads.gkd", "missing: its options, {} for none"),
+        ({"heads.gkd.num_head": 2}, "heads.gkd.num_head", "unknown option"),
+        ({"evaluate.bounds": {}}, "evaluate.bounds.gtav.validation", "missing: a size .*, or null"),
+        ({"evaluate.bounds.gtav.acdc_fog": None}, "evaluate.bounds.gtav", "unknown name 'acdc_fog'; known: validation"),
+        ({"domain_agnostic.source_steps": {"camvd": 5}}, "domain_agnostic.source_steps", "unknown name 'camvd'"),
+        ({"roots.camvids": "/x"}, "roots", "unknown name 'camvids'; known: .*camvid"),
+        ({"datasets.gtav": {"images": "*.png"}}, "datasets.gtav", "an official one has this name"),
+        ({"models.teacher.name": "deit_smal_patch16_224"}, "models.teacher.name", "Nearest: deit_small_patch16_224"),
+        ({"models.teacher.weights": "weights/a.pth"}, "models.teacher.weights", "the weights file weights/a.pth of "),
     ],
 )  # fmt: skip
-def test_a_name_that_no_room_knows_is_a_fault_at_its_key(key: str, value: Any, text: str) -> None:
-    content = place = load("mini").model_dump()
-    *path, last = ["heads"] if key.startswith("heads") else key.split(".")
-    for part in path:
-        place = place[part]
-    place[last] = value
-    found = list(names_and_encoders(content))
-    assert {fault.key for fault in found} == {key} and any(re.search(text, fault.text) for fault in found)
+def test_what_no_room_knows_or_does_not_fit_is_a_fault_at_its_key(checkout: Path, changes: dict, key: str, text: str):
+    found = faults(checkout, changes)
+    assert re.search(text, found.pop(key)) and not found
+
+
+def test_a_sound_profile_has_no_fault_and_a_misspelt_root_of_the_environment_is_one(
+    checkout: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "data" / "bdd100k"))
+    assert faults(checkout, {}) == {}
+    monkeypatch.setenv("GKD_BDD_ROOT", "/x")
+    assert "unknown name 'GKD_BDD_ROOT'; known: GKD_" in faults(checkout, {})["the environment"]
+
+
+def test_all_faults_of_parameters_and_data_come_at_once(checkout: Path) -> None:
+    (checkout / "data" / "bdd100k").rename(checkout / "elsewhere")
+    wrong = {
+        "seeds": [-1],
+        "rows": ["none", "kd", "gkd", "gdk"],
+        "roots.camvids": "/x",
+        "models.teacher.name": "deit_smal",
+    }
+    changes = {**wrong, "models.students.f2l.weights": "weights/a.pth", "sources": ["gtav", "gtva"], "profil": "tiny"}
+    keys = {"seeds.0", "rows", "roots", "models.teacher.name", "models.students.f2l.weights", "sources", "profil"}
+    assert set(faults(checkout, changes)) == keys | {"targets.gtav"}
 
 
 def test_the_embedded_suite_is_what_is_drawn() -> None:
     assert set(EMBEDDED) == set(WRITERS)
 
 
-def test_an_absent_target_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="profiles.tiny.plan.sources: unknown name 'gta5'"):
-        check(plan(tmp_path, sources=["gta5"]))
-    touch(tmp_path, "proxy", "gtav", *DRIVING)
-    assert check(plan(tmp_path)) == (["gtav"], [], [], [])
-    (tmp_path / "bdd100k").rename(tmp_path / "elsewhere")
-    found = check(plan(tmp_path))
-    assert (found.sources, found.missing, found.faults) == (["gtav"], ["bdd100k"], [])
-    (message,) = found.messages
+def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(checkout: Path) -> None:
+    data = checkout / "data"
+    data.rename(checkout / "elsewhere")
+    sources = {"sources": ["gtav", "cityscapes"], "evaluate.bounds.cityscapes.validation": None}
+    targets = {"targets.cityscapes": ["acdc_night", "acdc_snow", "bdd100k"]}
+    found = faults(checkout, sources | targets)
+    assert set(found) == {"distilled", "sources", "targets.gtav", "targets.cityscapes"}
+    assert found["distilled"].startswith("proxy not usable; set `distilled: []` to go on without.")
+    first, second = found["sources"].split("\n\n")
+    assert first.startswith("gtav_train, gtav_val not usable; remove gtav to go on without.")
+    assert second.startswith("cityscapes_train, cityscapes not usable; remove cityscapes to go on without.")
+    acdc, bdd = found["targets.cityscapes"].split("\n\n")
+    assert acdc.startswith("acdc_night, acdc_snow not usable; remove acdc_night, acdc_snow to go on without.")
     about = official().layouts["bdd100k"].about
-    for text in ("target bdd100k is left out", str(tmp_path / "bdd100k"), about.url, about.licence, about.size):
-        assert text in message
+    for text in ("remove bdd100k", str(data / "bdd100k"), "GKD_BDD100K_ROOT", about.url, about.licence, about.size):
+        assert text in bdd
+    assert bdd.endswith("`make data` draws it.")
+    photos = faults(checkout, {}, "camvid")  # of which there is no miniature
+    assert "GKD_CAMVID_ROOT" in photos["sources"] and "make data" not in photos["sources"]
 
 
-def test_an_absent_source_is_left_out_with_a_hint_at_the_miniature(tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav", *DRIVING)
-    found = check(plan(tmp_path, sources=["potsdam", "gtav"]))
-    assert (found.sources, found.missing) == (["gtav"], [])
-    (message,) = found.messages
-    assert message.startswith("source potsdam is left out") and message.endswith("`make data` draws it.")
-    photos = check(plan(tmp_path, "camvid"))  # of which there is no miniature
-    assert photos.sources == [] and "GKD_CAMVID_ROOT" in photos.messages[0] and "make data" not in photos.messages[0]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_agnostic.settings": []},
+        {"settings": ["f2f"]},
+        {"rows": ["none", "kd"], "distilled": [], "headline": "kd"},
+    ],
+)
+def test_the_proxy_set_is_needed_where_a_method_is_distilled_on_it_only(checkout: Path, changes: dict) -> None:
+    (checkout / "data" / "proxy").rename(checkout / "elsewhere")
+    assert set(faults(checkout, {})) == {"distilled"} and not faults(checkout, changes)
 
 
-def test_a_source_without_any_target_has_nothing_to_evaluate(tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav")
-    sources, missing, (message,), _ = check(plan(tmp_path))
-    assert (sources, missing) == ([], [])
-    assert message.startswith("source gtav is left out: none of its target domains is there")
-    assert all(str(tmp_path / folder) in message for folder in DRIVING)
-
-
-def test_the_proxy_set_is_needed_by_f2l_distillation_only(tmp_path: Path) -> None:
-    touch(tmp_path, "gtav", *DRIVING)
-    found = check(plan(tmp_path))
-    assert found.sources == [] and "the proxy set of task-agnostic distillation is not usable" in found.messages[0]
-    assert check(plan(tmp_path, settings=["f2f"])).sources == ["gtav"]
-    assert check(plan(tmp_path, methods=["teacher", "none"])).sources == ["gtav"]
-
-
-def test_a_dataset_that_is_there_and_lacks_files_is_a_fault_and_one_without_a_folder_is_not(tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav", "cityscapes", "bdd100k")
-    (tmp_path / "bdd100k/labels/sem_seg/masks/val/a-b.png").unlink()
-    found = check(plan(tmp_path))
-    assert (found.missing, found.faults) == (["bdd100k", "mapillary"], ["bdd100k"])
-    (tmp_path / "gtav" / "labels" / "00002.png").unlink()
-    found = check(plan(tmp_path))
-    assert (found.sources, found.faults) == ([], ["gtav_train", "gtav_val", "bdd100k"])
-    assert "00002.png: expected its label" in found.messages[0]
+def test_a_file_that_is_lacking_is_named(checkout: Path) -> None:
+    (checkout / "data/bdd100k/labels/sem_seg/masks/val/a-b.png").unlink()
+    (checkout / "data/gtav/labels/00002.png").unlink()
+    found = faults(checkout, {})
+    assert "a-b.jpg: expected its label" in found["targets.gtav"]
+    assert "00002.png: expected its label" in found["sources"]
 
 
 @pytest.mark.parametrize("hold_out", [True, False])
-def test_what_is_trained_on_follows_hold_out(hold_out: bool, tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav", *DRIVING)
+def test_what_is_trained_on_follows_hold_out(checkout: Path, hold_out: bool) -> None:
     for name in ("images", "labels"):
-        (tmp_path / "gtav" / name / "00002.png").unlink()
+        (checkout / "data" / "gtav" / name / "00002.png").unlink()
     # One image is left: the held out one.
-    assert check(plan(tmp_path, hold_out=hold_out)).sources == ([] if hold_out else ["gtav"])
+    assert ("sources" in faults(checkout, {"hold_out": hold_out})) == hold_out
 
 
-def test_a_joined_source_needs_all_of_its_datasets(tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav", *DRIVING)
-    sources = ["gtav", "gtav_synthia", "gtav_synthia_urbansyn"]
-    found = check(plan(tmp_path, sources=sources))
-    assert (found.sources, found.missing, found.faults) == (["gtav"], [], [])
-    for message, name, lacking in zip(found.messages, sources[1:], (["synthia"], ["synthia", "urbansyn"]), strict=True):
-        assert message.startswith(f"source {name} is left out.\n")
-        for folder in ("gtav", "synthia", "urbansyn"):
-            assert (official().layouts[folder].about.url in message) == (folder in lacking)
-    touch(tmp_path, "synthia", "urbansyn")
-    (tmp_path / "bdd100k").rename(tmp_path / "elsewhere")  # a target that they share is named once
-    found = check(plan(tmp_path, sources=sources))
-    assert (found.sources, found.missing, len(found.messages)) == (sources, ["bdd100k"], 1)
-
-
-def test_only_the_chosen_benchmarks_are_looked_at(tmp_path: Path) -> None:
-    touch(tmp_path, "proxy", "gtav", "acdc")
-    assert check(plan(tmp_path, benchmarks=["gtav-acdc"])) == (["gtav"], [], [], [])
-    found = check(plan(tmp_path, benchmarks=["gtav-acdc", "gtav-bdd100k"]))
-    assert (found.sources, found.missing) == (["gtav"], ["bdd100k"])
+def test_a_joined_source_needs_all_of_its_datasets(checkout: Path) -> None:
+    joined = ["gtav_synthia", "gtav_synthia_urbansyn"]
+    changes = {"sources": ["gtav", *joined]}
+    for name in joined:
+        changes |= {f"targets.{name}": ["bdd100k"], f"evaluate.bounds.{name}.validation": None}
+    synthia, urbansyn = faults(checkout, changes)["sources"].split("\n\n")
+    assert synthia.startswith("synthia not usable; remove gtav_synthia, gtav_synthia_urbansyn to go on without")
+    assert urbansyn.startswith("urbansyn not usable; remove gtav_synthia_urbansyn to go on without")
+    touch(checkout / "data", "synthia", "urbansyn")
+    assert faults(checkout, changes) == {}

@@ -1,162 +1,177 @@
+import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import papermill
 import pytest
-from dataset_names import touch
+from dataset_names import touch, written
 from torch import nn
 
-from gkd.datasets import DatasetError, SegmentationData, official
+from gkd.data.domains import Domain
+from gkd.datasets import DatasetError, official
 from gkd.files import write_whole
 from gkd.params import load
-from gkd.workspace import folders
-from gkd.workspace.folders import SCRATCH_RESULTS, Workspace, open_domain, open_training, run_notebook
+from gkd.workspace.folders import NotThere, Workspace
+from gkd.workspace.inputs import open_domain, open_labelled, open_training
 
-UPSTREAM = "{}/task_agnostic/tiny/f2l-gkd-0/encoder.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A repository root of the test's own."""
-    monkeypatch.setattr(folders, "ROOT", tmp_path)
-    return tmp_path
+WHO = {"setting": "f2l", "method": "gkd", "source": "gtav", "seed": 0}
+UPSTREAM = "results/task_agnostic/tiny/f2l-gkd-0"
 
 
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Notebooks that are asked for; each "writes" the upstream file."""
-    asked = []
-
-    def run(stage: str, parameters: dict[str, Any]) -> None:
-        asked.append((stage, parameters))
-        file = root / UPSTREAM.format(SCRATCH_RESULTS)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-
-    monkeypatch.setattr(folders, "run_notebook", run)
-    return asked
+def space(stage: str = "domain_agnostic", member: str = "f2l-gkd-gtav-0", **options) -> Workspace:
+    return Workspace(stage, member, load(), **{"train": True, "results": "results", **options})
 
 
-def test_a_members_folder_is_the_stage_the_profile_and_its_name(root: Path) -> None:
-    space = Workspace("task_agnostic", "tiny", "f2l-gkd-0", "results")
-    assert space.folder == root / "results/task_agnostic/tiny/f2l-gkd-0" and space.folder.is_dir()
-    assert space.file("encoders/gtav.safetensors").parent.is_dir()
-    assert Workspace("report", "tiny", "", "results").folder == root / "results/report/tiny"
+def test_a_members_folder_is_the_stage_the_profile_and_its_name(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert space().folder == checkout / "results/domain_agnostic/tiny/f2l-gkd-gtav-0" and space().folder.is_dir()
+    assert space("report", "").folder == checkout / "results/report/tiny"
+    assert Workspace("report", "", load(), train=True).folder == checkout / ".scratch/results/report/tiny"
+    assert space().file("history/a.csv").parent.is_dir()
+    monkeypatch.setenv("RANK", "1")  # of torchrun
+    assert space("report", "").folder == checkout / ".scratch/ranks/1/results/report/tiny"
 
 
-def test_metrics_are_sorted_keep_every_digit_and_survive_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = Workspace("report", "tiny", "", "results")
+def test_what_dvc_made_goes_before_what_was_made_by_hand_which_serves_by_hand_alone(checkout: Path) -> None:
+    by_hand, made = checkout / ".scratch" / UPSTREAM, checkout / UPSTREAM
+    looking = {"stage": "task_agnostic", "member": "f2l-gkd-0", "train": False}
+    with pytest.raises(NotThere, match=f"^{UPSTREAM} is not there: `dvc repro` makes it, or .*`train = True`"):
+        space(**looking)
+    by_hand.mkdir(parents=True)
+    with pytest.raises(NotThere):
+        space(**looking)
+    assert (
+        space(**looking, results=".scratch/results").folder
+        == space(results=".scratch/results").need(UPSTREAM)
+        == by_hand
+    )
+    made.mkdir(parents=True)
+    assert space(**looking, results=".scratch/results").folder == space().need(UPSTREAM) == made
+    with pytest.raises(NotThere, match="weights/a.pth is not there: `git checkout weights/a.pth` may bring it"):
+        space().need("weights/a.pth")  # which no stage makes
+
+
+def test_a_notebook_shows_what_is_not_there_in_one_line() -> None:
+    code = "from gkd.workspace.folders import NotThere\nraise NotThere('results/a is not there: run it')"
+    run = [
+        sys.executable,
+        "-c",
+        f"from IPython import get_ipython, start_ipython; start_ipython(['--quick', '-c', {code!r}])",
+    ]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert (done.stdout + done.stderr).strip() == "results/a is not there: run it"
+
+
+def test_a_member_starts_from_weights_or_from_what_a_stage_left(checkout: Path) -> None:
+    params = load()
+    assert space().start("manifests/weights/teacher.csv", "f2l") == (params.models.teacher, None)
+    assert space().start("manifests/weights/f2f.csv", "f2f") == (params.models.students["f2f"], None)
+    with pytest.raises(NotThere, match=UPSTREAM):
+        space().start(UPSTREAM, "f2l")
+    (checkout / UPSTREAM).mkdir(parents=True)
+    file = checkout / UPSTREAM / "encoder.safetensors"
+    assert space().start(UPSTREAM, "f2l") == (params.models.students["f2l"], file)
+
+
+def test_what_is_said_of_a_model_is_handed_on_without_its_weights_and_metrics(checkout: Path) -> None:
+    names = "attention.npz", "history/task_agnostic.csv", "a.txt", "encoder.safetensors", "metrics.json"
+    for name in names:
+        write_whole(checkout / UPSTREAM / name, name)
+    space().hand_on(checkout / UPSTREAM)
+    folder = space().folder
+    found = {file.relative_to(folder).as_posix(): file.read_text() for file in folder.rglob("*") if file.is_file()}
+    assert found == {name: name for name in names[:3]}
+
+
+def test_metrics_are_sorted_keep_every_digit_and_survive_a_full_disk(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = space("report", "")
     values, text = {"b": 1 / 3, "a": 2, "c": 31.2515}, '{\n  "a": 2,\n  "b": 0.3333333333333333,\n  "c": 31.2515\n}\n'
-    assert space.metrics(values) == values and space.file("metrics.json").read_text() == text
+    assert report.metrics(values) == values and report.file("metrics.json").read_text() == text
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        space.metrics({"a": 2.0})
-    assert space.file("metrics.json").read_text() == text
+        report.metrics({"a": 2.0})
+    assert report.file("metrics.json").read_text() == text
 
 
-def test_under_dvc_a_missing_input_is_an_error(runs: list) -> None:
-    space = Workspace("domain_agnostic", "tiny", "f2l-gkd-0", "results")
-    path = UPSTREAM.format("results")
-    with pytest.raises(FileNotFoundError, match=r"weights/mini/a.safetensors is missing: .*git checkout"):
-        space.need("weights/mini/a.safetensors")  # which no stage makes
-    with pytest.raises(FileNotFoundError, match=f"{path} is missing: run `dvc repro`"):
-        space.need(path, setting="f2l")
-    assert not runs
-
-
-def test_by_hand_the_stage_that_writes_it_runs_first(root: Path, runs: list) -> None:
-    space = Workspace("domain_agnostic", "tiny", "f2l-gkd-0", SCRATCH_RESULTS)
-    file = space.need(UPSTREAM.format(SCRATCH_RESULTS), setting="f2l", method="gkd", seed=0)
-    assert runs == [("task_agnostic", {"profile": "tiny", "setting": "f2l", "method": "gkd", "seed": 0})]
-    assert file == root / UPSTREAM.format(SCRATCH_RESULTS) and file.exists()
-    assert space.need(UPSTREAM.format(SCRATCH_RESULTS)) == file and space.need(None) is None and len(runs) == 1
-    path = ".scratch/results/evaluate/tiny/f2l-gtav-0/scores.csv"
-    with pytest.raises(FileNotFoundError, match=f"notebooks/evaluate.ipynb ran and did not write {path}"):
-        space.need(path)
-
-
-def test_notebooks_run_by_hand_run_in_the_root_and_are_kept_in_scratch(
-    monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls = []
-    monkeypatch.setattr(papermill, "execute_notebook", lambda *args, **options: calls.append((args, options)))
-    run_notebook("task_agnostic", {"method": "gkd", "seed": 0})
-    ((source, executed), options) = calls[0]
-    assert source == root / "notebooks/task_agnostic.ipynb"
-    assert executed == root / ".scratch/notebooks/task_agnostic.ipynb" and executed.parent.is_dir()
-    assert (options["cwd"], options["parameters"]) == (str(root), {"method": "gkd", "seed": 0})
-    assert "notebooks/task_agnostic.ipynb runs first (method=gkd, seed=0)" in capsys.readouterr().out
-
-
-def test_equal_arrays_give_equal_bytes_at_any_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    space = Workspace("evaluate", "tiny", "f2l-gtav-0", "results")
+def test_equal_arrays_give_equal_bytes_at_any_time(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"photo/0": np.arange(12, dtype=np.uint8).reshape(2, 2, 3), "grid": (4, 8), "query": 5}
-    first = space.arrays("first.npz", values).read_bytes()
+    first = space().arrays("first.npz", values).read_bytes()
     later = time.time() + 10**6
     monkeypatch.setattr(time, "time", lambda: later)
-    assert space.arrays("second.npz", values).read_bytes() == first
-    with np.load(space.file("first.npz")) as read:
+    assert space().arrays("second.npz", values).read_bytes() == first
+    with np.load(space().file("first.npz")) as read:
         assert {key: read[key].tolist() for key in read} == {k: np.asarray(v).tolist() for k, v in values.items()}
         assert read["photo/0"].dtype == np.uint8
 
 
-def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(root: Path) -> None:
-    names = "gkd/qsd.py", "notebooks/evaluate.ipynb", "data.dvc", "subsets/gtav-2-0.txt"
-    files = [write_whole(root / name, "1") for name in names]
-    params, module = load("tiny"), nn.Linear(2, 2)
-    space = Workspace("evaluate", "tiny", "f2l-gtav-0", "results")
+def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(checkout: Path) -> None:
+    """Of what dvc.yaml names for the member: each change below is of another of its dependencies."""
+    names = (
+        "gkd/qsd.py",
+        "gkd/methods/gkd.py",
+        "results/notebooks/domain_agnostic.ipynb",
+        f"{UPSTREAM}/encoder.safetensors",
+    )
+    files = [write_whole(checkout / name, "1") for name in (*names, "manifests/train/gtav/train.csv")]
+    module = nn.Linear(2, 2)
 
-    def key() -> str:
-        return space.resume(params, module).key
+    def key(**changes: object) -> str:
+        written(checkout, changes)
+        return space().resume(WHO, module).key
 
-    first = space.resume(params, module)
-    assert first.folder == root / ".scratch/resume/results/evaluate/tiny/f2l-gtav-0" and first.seconds == 60
-    params = params.model_copy(update={"resume_seconds": 0.0})  # how often changes no result
-    keys = [key()]
-    assert keys == [first.key]
-    params = params.model_copy(update={"threads": 2})
-    keys.append(key())
+    first = space().resume(WHO, module)
+    assert first.folder == checkout / ".scratch/resume/results/domain_agnostic/tiny/f2l-gkd-gtav-0"
+    assert first.seconds == 60
+    others = {"machine.resume_seconds": 0.0, "task_learning.steps": 9, "models.students.f2f.name": "x", "rows": ["gkd"]}
+    write_whole(checkout / "gkd/methods/mse.py", "another's")
+    assert key(**others) == key() == first.key
+    keys = [first.key, key(**{"distillation.mask_ratio": 0.1}), key(**{"heads.gkd.num_heads": 2})]
     for file in files:
         file.write_text("2")
         keys.append(key())
-    (root / "notebooks/report.ipynb").write_text("another stage's")
-    assert key() == keys[-1]
     nn.init.zeros_(module.bias)
     keys.append(key())
-    assert len(set(keys)) == 7
+    assert len(set(keys)) == 9
 
 
-def test_training_images_are_those_of_all_datasets_of_a_source(root: Path) -> None:
-    touch(root, "gtav", "synthia")
-    names = ("gtav", "synthia", "camvid")
-    params = load("tiny").model_copy(update={"roots": {name: str(root / name) for name in names}})
-    with pytest.raises(DatasetError, match=f"(?s){root / 'camvid'}.*`make data`"):
+def test_training_images_are_those_of_all_datasets_of_a_source(checkout: Path) -> None:
+    touch(checkout / "data", "synthia")
+    params = load()
+    with pytest.raises(DatasetError, match=f"(?s){checkout}/data/camvid.*`make data`"):
         open_domain(params, official().sources["camvid"].validation)
-    assert len(open_domain(params, official().sources["gtav"].validation)) == 1
-    alone = open_training(params, official().sources["gtav"])
-    assert isinstance(alone, SegmentationData) and alone.in_memory and len(alone) == 1
-    names = [sample.name for sample in open_training(params, official().sources["gtav_synthia"]).samples]
-    assert names == ["gtav/images/00002.png", "synthia/RGB/0000000.png"]
-    (root / "synthia/RGB/0000000.png").unlink()
+    assert len(open_domain(params, Domain("gtav_val", "gtav", "val"))) == 1
+    alone = open_training(params, "gtav")
+    assert alone.in_memory and len(alone) == 1
+    names = ["gtav/images/00002.png", "synthia/RGB/0000000.png"]
+    assert [sample.name for sample in open_training(params, "gtav_synthia").samples] == names
+    (checkout / "data/synthia/RGB/0000000.png").unlink()
     with pytest.raises(DatasetError, match="synthia/GT/LABELS/0000000.png: expected the image of this label"):
-        open_training(params, official().sources["gtav_synthia"])
+        open_training(params, "gtav_synthia")
 
 
-def test_under_dvc_a_root_elsewhere_must_be_planned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC would have hashed data/ and the stage would read other files."""
-    touch(root, "gtav")
-    params = load("tiny").model_copy(update={"roots": {"gtav": str(root / "gtav")}})
-    (domain,) = official().sources["gtav"].train
-    assert len(open_domain(params, domain)) == 1
-    monkeypatch.setenv("DVC_STAGE", "task_learning@f2l-none-gtav-0")
-    monkeypatch.setattr("gkd.workspace.plan.read", lambda: {"data": "manifests"})
-    assert len(open_domain(params, domain)) == 1
-    monkeypatch.setattr("gkd.workspace.plan.read", lambda: {"data": "data"})
-    with pytest.raises(DatasetError, match="plan.yaml was written without it: run `gkd plan`"):
-        open_domain(params, domain)
+def test_each_dataset_of_a_joined_source_gives_its_share_of_labels(checkout: Path) -> None:
+    for name in ("gtav/images/{:05}", "gtav/labels/{:05}", "synthia/RGB/{:07}", "synthia/GT/LABELS/{:07}"):
+        for i in range(12):
+            write_whole(checkout / "data" / f"{name.format(i)}.png", "")
+    written(checkout, {"hold_out": False, "label_divisor": 4})
+
+    def names(source: str, seed: int) -> list[str]:
+        return [sample.name for sample in open_labelled(load(), source, seed).samples]
+
+    joined, alone = names("gtav_synthia", 0), names("gtav", 0)
+    assert [name.split("/")[0] for name in joined] == 3 * ["gtav"] + 3 * ["synthia"]
+    assert [Path(name).name for name in joined[:3]] == [Path(name).name for name in alone]
+    assert names("gtav", 1) != alone and len(open_training(load(), "gtav_synthia")) == 24
+    for folder in ("RGB", "GT/LABELS"):
+        for i in range(3, 12):
+            (checkout / f"data/synthia/{folder}/{i:07}.png").unlink()
+    with pytest.raises(ValueError, match="1/4 of 3 labelled images is none: use a smaller label_divisor"):
+        names("gtav_synthia", 0)

@@ -1,0 +1,102 @@
+"""Everything that is written of a list of evaluations: the report notebook and `gkd tables` make the same files.
+
+report = build(folders, [params], catalogue(params))
+report.write(Path("tables"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+
+from gkd.data.catalogue import Catalogue
+from gkd.files import write_whole
+from gkd.methods import NAMES
+from gkd.params import Params
+from gkd.report import summary
+from gkd.report.benchmarks import targets
+from gkd.report.comparisons import by_class, by_domain, differences, headroom
+from gkd.report.published import paper_rows, paper_table
+from gkd.report.resampling import read_images, resample
+from gkd.report.statistics import headline
+from gkd.report.summary import read_scores
+from gkd.report.tables import Table, write
+
+
+@dataclass(frozen=True)
+class Report:
+    """The tables by chapter, and what is said of them."""
+
+    rows: pd.DataFrame  # all scores
+    tables: dict[str, list[Table]]
+    choices: pd.DataFrame  # learning rates
+    headline: pd.DataFrame  # setting, source, method, unseen, low, high, seeds
+    sentences: list[str]  # the headline, a setting each
+    metrics: dict[str, float]
+
+    def write(self, folder: Path) -> None:
+        """Write all tables (CSV, LaTeX, Markdown), choices.csv and headline.csv."""
+        for table in chain(*self.tables.values()):
+            write(table, folder)
+        for name, frame in (("choices", self.choices), ("headline", self.headline)):
+            write_whole(folder / f"{name}.csv", frame.to_csv(index=False))
+
+
+def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) -> Report:
+    """The report of evaluations (`scores.csv` and `images.npz` in each folder): what the lists of `plans` name.
+
+    Raises ValueError or FileNotFoundError where a file is missing or does not fit, or the headline row has no scores.
+    """
+    settings = [setting for plan in plans for setting in plan.settings]
+    rows, images = read_scores(folders, settings), read_images(folders, settings)
+    tables: dict[str, list[Table]] = {}
+    heads, metrics = [], {}
+    for params in (p.model_copy(update={"settings": [setting]}) for p in plans for setting in p.settings):
+        (setting,) = params.settings
+        own = rows[(rows["setting"] == setting) & rows["seed"].isin(params.seeds)]
+        if params.headline not in set(own["method"]):
+            raise ValueError(f"headline: {params.headline} of params.yaml has no scores in {setting}: name another row")
+        wanted = {(source, name) for source in params.sources for name in targets(source, params, known)}
+        seen = {k: v for k, v in images.items() if k[0] == setting and k[2:4] in wanted and k[4] in params.seeds}
+        draws, table = resample(seen), summary.summary_table(own, params, known, setting)
+        heads.append(headline(own, params, known, params.headline, draws))
+        metrics |= {f"{setting}/{name}": float(mean) for name, mean in summary.unseen_mean(table).dropna().items()}
+        metrics |= heads[-1].numbers
+        chapters = {"benchmarks": summary.benchmark_tables(own, params, known), "summary": [table]}
+        chapters |= {"headroom": headroom(own, params, known), "differences": differences(own, params, known)}
+        chapters |= {"images": [by_domain(own, draws, params, known)]}
+        chapters |= {"classes": [by_class(seen, source, params, known) for source in params.sources]}
+        for name, found in chapters.items():
+            tables.setdefault(name, []).extend(found)
+    paper = paper_table(paper_rows(Path(__file__).with_name("paper_numbers.csv")), plans[0], known)
+    tables["published"] = [] if paper is None else [paper]
+    frame, sentences = pd.concat([head.frame for head in heads]), [head.sentence for head in heads]
+    return Report(rows, tables, summary.choices(rows, known), frame, sentences, metrics)
+
+
+def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[Params]:
+    """What evaluations lie in `folders`, as parameters, one a setting: the order, and all else, is that of `params`."""
+    rows, plans = read_scores(folders, ()), []
+    written = {known.domain(text).name: text for names in params.targets.values() for text in names}
+    for setting, own in rows.groupby("setting", sort=False):
+        sources = _ordered(own["source"], [*params.sources, *known.sources])
+        domains = {s: own.loc[own["source"] == s, "domain"].unique() for s in sources}
+        home = {s: known.source(s).validation.name for s in sources}
+        found = {
+            "settings": [setting],
+            "sources": sources,
+            "targets": {s: [written.get(name, name) for name in domains[s] if name != home[s]] for s in sources},
+            "seeds": sorted({*own["seed"].tolist()}),
+            "rows": _ordered(own["method"], [*params.rows, *NAMES]),
+        }
+        plans.append(params.model_copy(update=found))
+    return sorted(plans, key=lambda plan: plan.settings[0] != "f2l")
+
+
+def _ordered(found: pd.Series, order: Sequence[str]) -> list[str]:
+    names = found.unique().tolist()
+    return list(dict.fromkeys([*(name for name in order if name in names), *names]))

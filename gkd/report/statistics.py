@@ -1,0 +1,142 @@
+"""What a difference between rows is worth: over seeds, over images, and against the teacher.
+
+Two kinds of chance, which are kept apart:
+- Seeds: rows of one seed share the teacher, the images and their order, so differences are formed seed by seed. Their
+  95 % interval is Student's t over seeds (n - 1 degrees of freedom). One seed is one seed: it has no interval.
+- Images: drawn anew (gkd.report.resampling), which says nothing of training anew.
+One teacher and one draw of the data serve all seeds: no interval covers these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gkd.data.catalogue import Catalogue
+from gkd.methods import row
+from gkd.params import Params
+from gkd.report.benchmarks import targets
+from gkd.report.resampling import resampled
+from gkd.report.summary import TEACHER
+from gkd.report.tables import MISSING
+
+MEAN = "mean"  # over sources
+ENDS = (2.5, 97.5)  # of a 95 % interval
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval, NaN where there is none."""
+
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+    seeds: int = 1
+    ahead: float = np.nan  # share of draws of the images in which it is above 0
+
+    def __str__(self) -> str:
+        """As in tables, with signs: "+3.1 [+1.0, +5.2]", "+3.1 [+1.0, +5.2] 99%"."""
+        interval = "" if np.isnan(self.low) else f" [{self.low:+.1f}, {self.high:+.1f}]"
+        share = "" if np.isnan(self.ahead) else f" {self.ahead:.0%}"
+        return f"{self.value:+.1f}{interval}{share}" if self.seeds else MISSING
+
+
+def over_seeds(values: pd.Series) -> Estimate:
+    """Mean and Student's t interval of a number per seed; those that are NaN were not measured."""
+    found = values.dropna()
+    if (count := len(found)) < 2:
+        return Estimate(found.mean(), seeds=count)
+    half = stats.t.ppf(ENDS[1] / 100, count - 1) * found.std(ddof=1) / np.sqrt(count)
+    return Estimate(found.mean(), found.mean() - half, found.mean() + half, count)
+
+
+def by_source(rows: pd.DataFrame, setting: str, domains: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Mean mIoU over the `domains` of each source, and the mean of these; NaN where a domain was not measured.
+
+    Index (method, seed), columns: the sources and MEAN.
+    """
+    table = rows[rows["setting"] == setting].pivot(
+        index=["method", "seed"], columns=["source", "domain"], values="miou"
+    )
+    pairs = {source: [(source, name) for name in own] for source, own in domains.items()}
+    means = {source: table.reindex(columns=own).mean(axis=1, skipna=False) for source, own in pairs.items()}
+    return _with_mean(pd.DataFrame(means))
+
+
+def paired(scores: pd.DataFrame, ours: str, other: str) -> dict[str, Estimate]:
+    """`ours` - `other` in each column of `scores`, whose index is (method, seed), over the seeds that both have."""
+    differences = scores.loc[ours] - scores.loc[other]
+    return {column: over_seeds(differences[column]) for column in differences}
+
+
+def gap_closed(scores: pd.DataFrame, alone: str, teacher: str) -> pd.DataFrame:
+    """(row - alone) / (teacher - alone) of means over seeds, methods x columns; NaN where the teacher is not ahead."""
+    means = scores.groupby(level="method", sort=False).mean()
+    gap = means.loc[teacher] - means.loc[alone]
+    return (means - means.loc[alone]) / gap.where(gap > 0)
+
+
+class Headline(NamedTuple):
+    """The headline row beside the others."""
+
+    frame: pd.DataFrame  # setting, source, method, unseen, low, high (Student's t over seeds), seeds
+    sentence: str  # a line a setting
+    numbers: dict[str, float]  # for metrics.json
+
+
+def headline(
+    rows: pd.DataFrame, params: Params, known: Catalogue, headline_row: str, draws: pd.DataFrame | None = None
+) -> Headline:
+    """The lead of the headline row over the best row that does not decouple (none, none_frozen, kd, the long ones), on
+    unseen domains: mean over sources, and the worst source. The best is chosen by source, which flatters nobody.
+
+    `draws` are those of gkd.report.resampling; None = nothing is said of images.
+    """
+    records, lines, numbers = [], [], {}
+    domains = {source: targets(source, params, known) for source in params.sources}
+    others = [name for name in params.rows if name != headline_row and not row(name).distils]
+    for setting in params.settings:
+        scores = by_source(rows, setting, domains)
+        there = [name for name in (TEACHER, *params.rows) if name in scores.index.unique("method")]
+        records += [(setting, s, m, *over_seeds(scores.loc[m][s])[:4]) for s in domains for m in there]
+        means = scores.groupby(level="method").mean().reindex(others).dropna(subset=[*domains])
+        if means.empty:
+            lines.append(f"{setting.upper()}: no row that does not decouple was measured on every source.")
+            continue
+        best = {source: means[source].idxmax() for source in domains}
+        ours = scores.loc[headline_row]
+        leads = _with_mean(pd.DataFrame({s: ours[s] - scores.loc[name][s] for s, name in best.items()}))
+        found = {column: over_seeds(leads[column]) for column in leads}
+        worst = min(domains, key=lambda source: found[source].value)
+        images = None if draws is None else _with_mean(pd.DataFrame({
+            s: resampled(draws, (setting, headline_row), (setting, name))[s].mean(axis=1) for s, name in best.items()
+        }))  # fmt: skip
+        said = {name: _said(found[name], None if images is None else images[name]) for name in (MEAN, worst)}
+        names = ", ".join(dict.fromkeys(row(name).label for name in best.values()))
+        several = f", mean over {', '.join(domains)}; worst source {worst}: {said[worst]}."
+        lines.append(
+            f"{setting.upper()}, unseen domains: {row(headline_row).label} against the best row that does not decouple"
+            f" ({names}): {said[MEAN]}" + (several if len(domains) > 1 else f" on {worst}.")
+        )
+        for key, name in (("lead", MEAN), ("worst_source", worst)):
+            ends = zip(("", "_low", "_high", "_seeds"), found[name][:4], strict=True)
+            numbers |= {f"headline/{setting}/{key}{end}": float(value) for end, value in ends if not np.isnan(value)}
+    frame = pd.DataFrame(records, columns=["setting", "source", "method", "unseen", "low", "high", "seeds"])
+    return Headline(frame, "\n".join(lines), numbers)
+
+
+def _said(found: Estimate, images: pd.Series | None) -> str:
+    """A lead in points with what is known of its chance."""
+    seeds = f"95 % interval {found.low:+.1f} to {found.high:+.1f}, Student's t over {found.seeds} seeds"
+    parts = [seeds if found.seeds > 1 else "one seed, so no interval over seeds"]
+    if images is not None:
+        low, high = np.percentile(images, ENDS)
+        parts.append(f"{low:+.1f} to {high:+.1f} over resampled images")
+    return f"{found.value:+.1f} points ({'; '.join(parts)})"
+
+
+def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(**{MEAN: table.mean(axis=1, skipna=False)})

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from evaluations import confusions, write_evaluations
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gkd.datasets import official
+from gkd.params import load
+from gkd.report.resampling import iou, parts, read_images, resample, resampled
+from gkd.segmentation.evaluation import scores
+
+
+@settings(max_examples=30)
+@given(arrays(np.uint8, (3, 4, 4), elements=st.one_of(st.just(0), st.integers(0, 255))))
+def test_class_scores_are_those_of_the_evaluation_and_sums_do_not_overflow(found):
+    found[0, 0, 0] = 1  # not all void
+    whole = found.sum(axis=0, dtype=np.int64)
+    np.testing.assert_array_equal(iou(parts(found).sum(axis=0)), scores(whole).iou)
+
+
+def key(method, domain="bdd100k", seed=0):
+    return "f2l", method, "gtav", domain, seed
+
+
+def test_a_draw_is_the_score_of_the_images_that_it_holds_and_rows_see_the_same_ones():
+    found = {m: confusions(quality, seed) for m, quality, seed in (("none", 0.4, 1), ("gkd", 0.45, 2), ("kd", 0.4, 1))}
+    draws = resample({key(name): parts(own) for name, own in found.items()}, draws=50)
+    count = np.random.default_rng([*b"bdd100k"]).multinomial(6, np.full(6, 1 / 6), 50)
+    for name, own in found.items():
+        expected = [scores(np.repeat(own, row, axis=0).sum(axis=0)).miou for row in count]
+        np.testing.assert_allclose(draws[key(name)], expected, rtol=1e-12)
+    same = resampled(draws, ("f2l", "kd"), ("f2l", "none"))
+    assert list(same) == [("gtav", "bdd100k")] and (same == 0).all(axis=None)
+    # The paired difference varies less than either row.
+    ahead = resampled(draws, ("f2l", "gkd"), ("f2l", "none"))["gtav", "bdd100k"]
+    assert (ahead > 0).all() and ahead.std() < draws[key("none")].std() + draws[key("gkd")].std()
+
+
+def test_seeds_that_both_rows_have_are_averaged_and_domains_are_drawn_apart():
+    own = {key(m, d, s): parts(confusions(0.5, 7 * s + len(m))) for m, d, s in (
+        ("none", "bdd100k", 0), ("none", "bdd100k", 1), ("gkd", "bdd100k", 0), ("gkd", "bdd100k", 1),
+        ("gkd", "bdd100k", 2), ("none", "cityscapes", 0), ("gkd", "cityscapes", 0))}  # fmt: skip
+    draws = resample(own, draws=20)
+    found = resampled(draws, ("f2l", "gkd"), ("f2l", "none"))
+    mean = sum(draws[key("gkd", seed=s)] - draws[key("none", seed=s)] for s in (0, 1)) / 2
+    np.testing.assert_allclose(found["gtav", "bdd100k"], mean)
+    assert not np.allclose(draws[key("none")], draws[key("none", "cityscapes")])  # equal images, other draws
+
+
+def test_evaluations_of_other_images_and_missing_files_are_refused(tmp_path):
+    params = load().model_copy(update={"sources": ["gtav"], "rows": ["none"]})
+    folders = write_evaluations(tmp_path, params, official())
+    found = read_images(folders, ["f2l", "f2f"])
+    assert {k[:2] for k in found} == {("f2l", "none"), ("f2l", "teacher"), ("f2f", "teacher")}
+    np.savez(folders[1] / "images.npz", bdd100k=confusions(0.5, 0, images=5))
+    with pytest.raises(ValueError, match="have other images of bdd100k: evaluate both again"):
+        read_images(folders, ["f2l"])
+    (folders[0] / "images.npz").unlink()
+    with pytest.raises(ValueError, match="images.npz is missing: run the evaluation again"):
+        read_images(folders, ["f2l"])
