@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from test_package import IMPORTS, imported, room
 
 from gkd.data.labels import IGNORE
-from gkd.mini.pretraining import HOME, OVERHEAD, STREET, Recipe, cut, draw_pool, pretrain, recipes, record_of
+from gkd.mini.pretraining import HOME, OVERHEAD, STREET, Recipe, Recipes, cut, draw_pool, pretrain, recipes, record_of
 from gkd.mini.style import Style
-from gkd.params import ROOT, ParamsError
+from gkd.params import ROOT, ParamsError, load
 from gkd.train.resume import Resume
 from gkd.weights import read_record, save
 
@@ -118,6 +118,15 @@ def test_a_file_says_its_recipe_and_any_other_value_is_another_recipe(tmp_path):
     assert (record.recipe, record.made_by) == (RECIPE.hash, "notebooks/pretrain.ipynb")
     assert Recipe(**record.params) == RECIPE
     assert RECIPE.hash not in {RECIPE.model_copy(update={key: None}).hash for key in Recipe.model_fields}
+
+
+@pytest.mark.parametrize("name", Recipes.model_fields)
+def test_the_committed_file_is_of_the_recipe_that_stands_beside_it(name):
+    recipe, record, models = recipes()[name], read_record(HOME / f"{name}.safetensors"), load().models
+    assert record.recipe == recipe.hash, f"weights/mini/params.yaml was changed after {name}: `make weights`"
+    assert record.made_by and record.digests.keys() == {"encoder"}
+    spec = {"teacher": models.teacher, "student_narrow": models.students["f2l"]}.get(name)
+    assert spec is None or (spec.name, spec.options) == (recipe.name, recipe.options)
 
 
 def test_the_stage_passes_what_its_notebook_takes_and_depends_on_what_it_uses():
