@@ -23,9 +23,7 @@ def open_training(params: Params, source: str) -> SegmentationData:
 def open_labelled(params: Params, source: str, seed: int) -> SegmentationData:
     """The training images whose labels task learning sees: 1/label_divisor of each dataset, drawn by the seed."""
     domains = catalogue(params).source(source).training(params.hold_out)
-    parts = [fraction(open_domain(params, domain), params.label_divisor, seed) for domain in domains]
-    verify(catalogue(params), f"train/{source}/train.csv", domains)
-    return concatenate(parts, [domain.dataset for domain in domains])
+    return _open(params, f"train/{source}/train.csv", *domains, part=(params.label_divisor, seed))
 
 
 def open_validation(params: Params, source: str) -> SegmentationData:
@@ -41,13 +39,16 @@ def open_target(params: Params, source: str, domain: Domain) -> SegmentationData
 def open_domain(params: Params, domain: Domain) -> SegmentationData:
     """Any domain, for looking at it. An absent one is an error that says what to download and where to put it."""
     known = catalogue(params)
-    wrong = known.problem(domain.dataset, domain.split)
-    if wrong is not None:
-        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.")
-    return known.open_split(domain.dataset, domain.split, params.machine.in_memory)
+    try:
+        return known.open_split(domain.dataset, domain.split, params.machine.in_memory)
+    except DatasetError:
+        wrong = known.problem(domain.dataset, domain.split)
+        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.") from None
 
 
-def _open(params: Params, manifest: str, *domains: Domain) -> SegmentationData:
-    parts = [open_domain(params, domain) for domain in domains]
-    verify(catalogue(params), manifest, domains)
+def _open(params: Params, manifest: str, *domains: Domain, part: tuple[int, int] = (1, 0)) -> SegmentationData:
+    """`part` is the divisor and the seed of a fraction of each domain; the manifest holds the whole."""
+    opened = {domain: open_domain(params, domain) for domain in domains}
+    verify(catalogue(params), manifest, opened)
+    parts = [fraction(data, *part) for data in opened.values()]
     return concatenate(parts, [domain.dataset for domain in domains])

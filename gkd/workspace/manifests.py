@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from gkd.data.catalogue import Catalogue
 from gkd.data.domains import PROXY, Domain
 from gkd.data.labels import table_file
 from gkd.data.reading import DatasetError, check_sizes
-from gkd.data.samples import Sample
+from gkd.data.samples import Sample, SegmentationData
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
 from gkd.params import ROOT, EncoderSpec, Params
@@ -41,7 +41,7 @@ def write_all(params: Params) -> list[Path]:
         files |= {f"targets/{name}/{d.name}.csv": [d] for d in known.targets(name, params.targets[name])}
     hashes, paths = _Hashes(ROOT / ".scratch" / "hashes.json"), []
     for file, domains in files.items():
-        rows = [row for domain in domains for row in _rows(known, domain, hashes)]
+        rows = [row for d in domains for row in _rows(known, d, known.open_split(d.dataset, d.split).samples, hashes)]
         paths.append(write_whole(FOLDER / file, _text(HEADER, rows)))
     hashes.keep()
     specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **params.models.students}
@@ -51,17 +51,19 @@ def write_all(params: Params) -> list[Path]:
     return paths
 
 
-def verify(known: Catalogue, file: str, domains: Iterable[Domain]) -> None:
-    """Raise DatasetError where the files of the domains are no longer those of a manifest.
+def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData]) -> None:
+    """Raise DatasetError where the files of the domains, as they were opened, are no longer those of a manifest.
 
     Names, readers and sizes are compared, not contents. By hand, without a manifest, there is nothing to compare with.
     """
     if not (FOLDER / file).is_file():
         return
-    written = [line[:-1] for line in csv.reader((FOLDER / file).read_text().splitlines())][1:]
-    found = [[str(value) for value in row[:-1]] for domain in domains for row in _rows(known, domain, None)]
+    written = [tuple(line[:-1]) for line in csv.reader((FOLDER / file).read_text().splitlines())][1:]
+    rows = (row for domain, data in opened.items() for row in _rows(known, domain, data.samples, None))
+    found = [tuple(map(str, row[:-1])) for row in rows]
     if written != found:
-        new = [row for row in found if row not in written] or [row for row in written if row not in found]
+        before, now = set(written), set(found)
+        new = [row for row in found if row not in before] or [row for row in written if row not in now]
         first = f", such as {new[0][0]}: {new[0][1]}" if new else ", in another order"
         raise DatasetError(
             f"manifests/{file} lists {len(written)} images, there are {len(found)} now and not the same{first}; is the "
@@ -96,13 +98,9 @@ class _Hashes:
         write_whole(self.file, json.dumps(self.found))
 
 
-def _rows(known: Catalogue, domain: Domain, hashes: _Hashes | None) -> Iterator[tuple]:
+def _rows(known: Catalogue, domain: Domain, samples: Sequence[Sample], hashes: _Hashes | None) -> Iterator[tuple]:
     """The lines of a domain; without `hashes` the last column is empty."""
     layout, root = known.layout(domain.dataset), known.root_of(domain.dataset)
-    try:
-        samples = layout.find(root, domain.split)
-    except DatasetError:
-        raise DatasetError(known.problem(domain.dataset, domain.split)) from None
     if hashes:  # by `check` alone: others open no label here
         for image, label in dict.fromkeys(sample[1:3] for sample in samples if sample.window and sample.label):
             check_sizes(image, label)
