@@ -4,8 +4,6 @@ history = distil(student, teacher, objective, data, section, run)    # a stage
 history = distil_folder(student, teacher, "photos", steps=10_000)    # as a library: any two timm models
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path

@@ -4,8 +4,6 @@ write_whole(path, "text")
 write_whole(path, lambda aside: save_file(tensors, aside))     # for libraries that write to a path
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading

@@ -5,8 +5,6 @@ loss, metrics = distillation_step(student, teacher, objective, images, mask)
 maps = attention_maps(student, teacher, objective, image)           # where each patch looks
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Kinds of values that a parameter may have, each with the words in which another one is refused."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import re

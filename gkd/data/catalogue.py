@@ -5,8 +5,6 @@ data = known.open_split("cityscapes", "val")
 image, label = data[0]
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

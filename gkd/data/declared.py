@@ -13,8 +13,6 @@ source too; `train: [day, gtav/train]` and `validation: dawn` name others. Witho
 `label_space: cityscapes` says that a table of one's own gives its train ids.
 """
 
-from __future__ import annotations
-
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import Source
 from gkd.data.labels import IGNORE, class_names, lut, space_of

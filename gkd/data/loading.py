@@ -3,8 +3,6 @@
 batches = loader(data, DistillationView(section), Draw(steps=100, batch_size=64, seed=0), labelled=False)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Augmentation and masking. Images come as uint8 arrays (H, W, 3) and leave as floats (3, h, w) in about [0, 1]."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How many processes load data, so that they and torch's threads do not contend for the cores."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A segmentor from its config, and the config of a file of weights, from what the file says of itself."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Read a model folder and run it: by PyTorch, or by onnxruntime on the fp32 or int8 graph."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ timm resamples the position embedding in the graph (`dynamic_img_size`). Input `
 [0, 1], sides multiples of `multiple` in config.json; output `logits` (batch, K, h, w) at the decoder's size.
 """
 
-from __future__ import annotations
-
 from math import inf
 from pathlib import Path
 

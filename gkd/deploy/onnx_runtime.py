@@ -1,7 +1,5 @@
 """An ONNX file as a torch module, so that sliding window and evaluation run it like any model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -6,8 +6,6 @@ for job in jobs:
     write(job, photo, exported.predict(photo), exported.config)
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

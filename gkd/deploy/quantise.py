@@ -6,8 +6,6 @@ Weights take 7 of the 8 bits (`reduce_range`): the 8-bit products of CPUs withou
 depend on the machine. docs/deployment.md has measurements.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

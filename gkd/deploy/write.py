@@ -1,7 +1,5 @@
 """Write a model folder: whole, or not at all."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ report = examine("cityscapes", known, quick=True)
 report.problems, report.counts, report.frequencies
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

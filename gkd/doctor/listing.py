@@ -1,7 +1,5 @@
 """The files of a split listed and paired. `Layout.find` stops at the first fault; here the others follow it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

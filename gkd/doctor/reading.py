@@ -1,7 +1,5 @@
 """The files of samples read: which are damaged or of another kind than expected, and what the labels hold."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence

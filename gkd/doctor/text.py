@@ -1,7 +1,5 @@
 """A report of the data doctor as plain text for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -1,8 +1,6 @@
 """Vanilla distillation of segmentation (Hinton et al., 2015): in task learning the student follows the teacher's
 segmentor, pixel by pixel."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Plain feature regression: the three terms of GKD with LayerNorm + Linear in the place of QSD."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from gkd.methods import Row

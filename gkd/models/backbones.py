@@ -4,8 +4,6 @@ is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone), levels(
 dry_grid(backbone, (height, width))      # rows and columns of its final map, found without computing anything
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 

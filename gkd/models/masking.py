@@ -4,8 +4,6 @@ with masked_embedding(backbone.patch_embed, token, mask): backbone.forward_featu
 backbone.forward_features(hide_pixels(x, mask, grid))                                       # the others
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

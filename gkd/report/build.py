@@ -4,8 +4,6 @@ report = build(folders, [params], catalogue(params))
 report.write(Path("tables"))
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain

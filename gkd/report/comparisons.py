@@ -1,7 +1,5 @@
 """Tables that set rows against each other, for one setting: headroom, differences with their chance, classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,8 +12,8 @@ from gkd.params import Params
 from gkd.report.benchmarks import heading, targets
 from gkd.report.resampling import Key, iou, resampled
 from gkd.report.statistics import ENDS, Estimate, by_source, gap_closed, paired
-from gkd.report.summary import TEACHER
 from gkd.report.tables import Table, as_text, over_seeds, wide
+from gkd.workspace.check import TEACHER
 
 ALONE = ("none", "none_frozen")  # the student without a teacher
 CLEAR = 5.0  # points by which the teacher must lead the student alone

@@ -5,8 +5,6 @@ summed confusions (classes that a draw lacks are left out of its mean). By how m
 says how far a lead on a domain hangs on the images that happened to be in it, and nothing of training anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

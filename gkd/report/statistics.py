@@ -7,8 +7,6 @@ Two kinds of chance, which are kept apart:
 One teacher and one draw of the data serve all seeds: no interval covers these.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,8 +19,8 @@ from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import targets
 from gkd.report.resampling import resampled
-from gkd.report.summary import TEACHER
 from gkd.report.tables import MISSING
+from gkd.workspace.check import TEACHER
 
 MEAN = "mean"  # over sources
 ENDS = (2.5, 97.5)  # of a 95 % interval

@@ -12,16 +12,17 @@ from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import AVERAGES, averages, benchmarks_of, heading, targets
 from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
+from gkd.workspace.check import TEACHER
+from gkd.workspace.members import evaluated
 
 UNSEEN = "Mean (unseen)"
-TEACHER, ALL = "teacher", "all"  # the reference row, and the setting of its scores: it is the same in each
+ALL = "all"  # the setting of the teacher's scores: they are the same in each
 
 
 def members(params: Params) -> list[str]:
     """The folders of results/evaluate/<profile>/ that a report of `params` shows; others may lie beside them."""
-    rows = product(params.settings, params.rows, params.sources, params.seeds)
-    teachers = (f"teacher-{source}-{seed}" for source, seed in product(params.sources, params.seeds))
-    return [*teachers, *("-".join(map(str, fields)) for fields in rows)]
+    rows = product(params.settings, [TEACHER, *params.rows], params.sources, params.seeds)
+    return list(dict.fromkeys(evaluated(*fields) for fields in rows))
 
 
 def read_scores(folders: Iterable[Path], settings: Sequence[str]) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """Sentences made from numbers: what a curve or a row of scores says."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -4,8 +4,6 @@ how = Inference(window=512, stride=341, multiple=16)
 scores(evaluate(model, data, 19, how)).miou                     # data[i] -> photo, label of train ids
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 

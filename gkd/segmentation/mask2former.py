@@ -7,8 +7,6 @@ transformers' own segmentation model is not used: its encoder must be a model of
 inside of the forward pass.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

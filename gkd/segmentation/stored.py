@@ -1,7 +1,5 @@
 """A trained segmentor from its file, which says of itself what it is: no params.yaml is needed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Protocol
 

@@ -4,8 +4,6 @@ validation = EvaluationSet("gtav_val", images, classes=19, protocol=params.infer
 trained = choose(model, data, validation, section=params.task_learning, run=Run("my run"))
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

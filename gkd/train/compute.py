@@ -6,8 +6,6 @@ model = Reduced(module, dtype)                   # runs in it, while the module'
 with compiled([student, targets]):               # blocks by torch.compile, while it lasts
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The guard of the training loop: what is not finite ends a run before anything of it is saved."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The one training loop, on accelerate: AdamW under a schedule, one gradient of the global batch, history, states."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext

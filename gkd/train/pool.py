@@ -7,8 +7,6 @@ processes fills its share and holds the whole, as each batch may need any view. 
 of processes decide which views meet in a batch, and whether a view is ever masked.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace

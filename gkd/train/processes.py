@@ -1,7 +1,5 @@
 """Several processes for one run, started from where a stage runs: a notebook's kernel."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

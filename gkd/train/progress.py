@@ -1,7 +1,5 @@
 """Plain lines on the terminal while a stage runs: papermill shows each refresh of a bar as a line of its own."""
 
-from __future__ import annotations
-
 import time
 
 

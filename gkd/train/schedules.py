@@ -1,7 +1,5 @@
 """Learning rates by step, and the parameter groups of AdamW."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

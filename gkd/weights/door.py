@@ -1,7 +1,5 @@
 """`save` and `load`: what gkd.weights is about."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

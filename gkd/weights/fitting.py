@@ -3,8 +3,6 @@
 state, aside = fit(found.parts["backbone"], encoder.backbone)
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 import re

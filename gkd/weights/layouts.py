@@ -3,8 +3,6 @@
 found = recognise(read_pickle(path), str(path))        # found.parts: backbone, decoder, objective
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping

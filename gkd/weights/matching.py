@@ -3,8 +3,6 @@
 check_state(encoder.backbone, state, "weights/dino.pth (a plain backbone)")      # nothing is loaded yet
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -5,8 +5,6 @@ norm after each residual sum. So weights change their names alone, but for self-
 projections are one tensor there and three here. docs/weights.md says which arithmetic was compared.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

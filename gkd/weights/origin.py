@@ -1,7 +1,5 @@
 """Where the weights of an encoder come from: none, timm's hub, an installed package, a file, or an earlier stage."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files of tensors: safetensors written and read whole, .pth and .pt read without running what they hold, digests."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import hashlib

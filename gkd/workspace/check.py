@@ -3,8 +3,6 @@
 `names` is for every reader of the parameters; `check` is the first stage, which also looks at files.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping

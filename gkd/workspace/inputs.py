@@ -1,7 +1,5 @@
 """The images of a stage, opened once their manifest is found to be true: `gkd check` lists what there is."""
 
-from __future__ import annotations
-
 from gkd.data.domains import PROXY, Domain
 from gkd.data.reading import DatasetError
 from gkd.data.subsets import fraction

@@ -5,8 +5,6 @@ process with a share of the members (walking upstream it asks to write data/ whi
 start takes half a second a target, under DVC's lock), and DVC's queue of experiments (a copy of the workspace each).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

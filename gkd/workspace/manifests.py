@@ -6,8 +6,6 @@ size: ImageNet is neither copied nor read. gkd/datasets is a dependency of `chec
 layout stands here.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

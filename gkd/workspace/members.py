@@ -1,7 +1,5 @@
 """Members of the pipeline: their names, what they start from, and what dvc.yaml says that they depend on."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The copies of notebooks that stages run: what an editor leaves behind when it saves changes nothing in them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
