@@ -90,7 +90,6 @@ def test_the_file_of_docs_adding_is_a_method(tmp_path, monkeypatch) -> None:
     (tmp_path / "cwd_own.py").write_text(method)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     monkeypatch.setattr(methods, "NAMES", (*NAMES, "cwd_own"))
-    monkeypatch.setenv("GKD_WORKERS", "0")
     assert row("cwd_own").distils and row("cwd_own").label == "CWD"
     section = distillation(steps=25, scale=[1.0, 1.0])
     student, module = tiny_vit(24, depth=1, seed=1), heads("cwd_own", temperature=2.0)
