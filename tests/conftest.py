@@ -1,5 +1,5 @@
-"""What every test shares: one thread a worker under xdist, repeatable hypothesis runs, no roots of the user's datasets,
-slow tests first."""
+"""What every test shares: one thread a worker under xdist, repeatable hypothesis runs, a plain environment, slow tests
+first."""
 
 import os
 import re
@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, and no deadline: a loaded machine must not fail a test.
-settings.register_profile("gkd", derandomize=True, deadline=None)
+settings.register_profile("gkd", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("gkd")
 
 
@@ -23,9 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_roots_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No roots of the user's, and photos are loaded by the process that asks for them."""
     for name in filter(re.compile("GKD_.*_ROOT").fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
+    monkeypatch.setenv("GKD_WORKERS", "0")
 
 
 @pytest.fixture

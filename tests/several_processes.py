@@ -7,23 +7,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from small_runs import Photos, distilled
-from tiny_models import tiny_vit
+from small_runs import Photos, distilled, segmentor
 from tiny_params import learning
 
 from gkd.params import Inference
-from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.segmentation.task_learning import EvaluationSet, Guide, learn_side_by_side, measure_all
 from gkd.train.resume import Resume
 from gkd.train.run import Run
 
 CLASSES = 6
-
-
-def segmentor(seed=0):
-    torch.manual_seed(seed)
-    return Segmentor(tiny_vit(24, depth=1), ConvDecoder(24, CLASSES, 32), frozen=False)
 
 
 def squares(student, teacher, temperature):
@@ -37,10 +29,16 @@ def work(folder: Path, name: str, processes: int, micro_batch: int | None) -> No
         shape = {"steps": 1, "batch_size": 8, "micro_batch": micro_batch, "pool": pool}
         student, *_, history = distilled(Run(f"distil{suffix}", 0, resume, processes), photos, lr=1e-2, **shape)
         assert len(history) == 1 and not student.training
-        section, guide = learning(**shape, scale=[0.5, 2.0]), Guide(segmentor(1), squares)
-        learn_side_by_side({1e-2: segmentor()}, photos, section, Run(f"learn{suffix}", 0, resume, processes), guide)
+        section, guide = learning(**shape, scale=[0.5, 2.0]), Guide(segmentor(False, 1, classes=CLASSES), squares)
+        learn_side_by_side(
+            {1e-2: segmentor(False, classes=CLASSES)},
+            photos,
+            section,
+            Run(f"learn{suffix}", 0, resume, processes),
+            guide,
+        )
     on = EvaluationSet("noise", photos, CLASSES, Inference(window=32, stride=32, batch_size=1))
-    found = measure_all({"": segmentor()}, on, Run("measure", 0, resume, processes))
+    found = measure_all({"": segmentor(False, classes=CLASSES)}, on, Run("measure", 0, resume, processes))
     np.save(folder / f"{name}.npy", found[""])
 
 

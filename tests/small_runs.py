@@ -3,11 +3,13 @@
 import numpy as np
 import torch
 from tiny_models import tiny_vit
-from tiny_params import distillation
+from tiny_params import distillation, mask2former
 
 from gkd.data.labels import IGNORE
 from gkd.distillation import distil
 from gkd.qsd import Objective
+from gkd.segmentation.decoders import ConvDecoder, Segmentor
+from gkd.segmentation.mask2former import Mask2Former
 from gkd.train.run import Run
 
 
@@ -33,6 +35,16 @@ class Photos:
             raise Killed
         self.reads.append(index)
         return self.images[index], self.labels[index]
+
+
+def segmentor(frozen=True, seed=0, decoder="conv", classes=3):
+    """A segmentor of `seed`, with the conv decoder or a small mask2former."""
+    encoder = tiny_vit(24, depth=1 if decoder == "conv" else 4, seed=seed)
+    torch.manual_seed(seed)
+    if decoder == "conv":
+        return Segmentor(encoder, ConvDecoder(24, classes, 32), frozen)
+    options = mask2former(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
+    return Segmentor(encoder, Mask2Former(encoder, classes, options, range(4)), frozen)
 
 
 def distilled(run=Run("run"), photos=None, teacher=None, head=None, **section):  # noqa: B008 - immutable

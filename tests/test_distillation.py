@@ -20,11 +20,6 @@ from gkd.train.run import FP32, Run
 PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def no_workers(monkeypatch):
-    monkeypatch.setenv("GKD_WORKERS", "0")
-
-
 def trained(method="gkd", run=None, student=None, teacher=None, **options):
     """Student, heads and history of a short run."""
     run, student = run or Run("run"), student or tiny_vit(24, depth=1, seed=1)

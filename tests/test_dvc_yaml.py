@@ -90,19 +90,12 @@ def test_a_stage_depends_on_the_rooms_that_it_uses(stage: str) -> None:
 @pytest.mark.parametrize("stage", RUNS)
 def test_what_a_stage_reads_and_writes(stage: str) -> None:
     text, outs = COMMANDS[stage], written(stage)
-    assert not [
-        dep for dep in STAGES[stage]["deps"] if dep.startswith("gkd/") and "$" not in dep and not (ROOT / dep).exists()
-    ]
     folder = (
         "task_learning" if RUNS[stage] == "task_learning" and stage != "teacher" else stage.removesuffix("_teacher")
     )
     executed = [out for out in outs if out.startswith(f"results/executed/{stage}/${{profile}}")]
     own = [out for out in outs if out.startswith(f"results/{folder}/${{profile}}/")]
     assert len(executed) == 1 and {*executed, *own} == {*outs} and own and executed[0] in text
-    assert text.startswith(
-        f"mkdir -p {executed[0].rpartition('/')[0]} && JUPYTER_PATH= JUPYTER_PREFER_ENV_PATH=1 PYTHONHASHSEED=0 "
-    )
-    assert "python -m papermill -k python3 --log-output --no-progress-bar " in text
     # A plain out without cache turns off the run cache of its stage, and what persists makes a rerun train no step.
     assert not [
         out
@@ -161,8 +154,3 @@ def test_params_yaml_is_block_mappings_with_flow_lists(file: Path) -> None:
         isinstance(yaml.safe_load(n), float)
         for n in re.findall(r"(?<![\w.])\d[\d.]*e[-+]?\d+", re.sub("#.*", "", text))
     )
-
-
-def test_the_files_are_short() -> None:
-    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in ("dvc.yaml", "params.yaml")}
-    assert lengths["dvc.yaml"] <= 300 and lengths["params.yaml"] <= 110, lengths

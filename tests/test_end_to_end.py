@@ -1,7 +1,6 @@
 """A clean clone with the profile tiny, from generated data to the summary table."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,6 @@ import pytest
 
 from gkd.methods import row
 from gkd.params import ROOT, load
-
-MEMBERS = """check notebooks task_agnostic@f2l-gkd-0 domain_agnostic@f2l-gkd-gtav-0 teacher@gtav-0
-undistilled@f2l-none-gtav-0 guided@f2l-kd-gtav-0 task_learning@f2l-gkd-gtav-0 evaluate@f2l-none-gtav-0
-evaluate@f2l-kd-gtav-0 evaluate@f2l-gkd-gtav-0 evaluate_teacher@gtav-0 report"""
 
 
 def run(clone: Path, *command: str) -> str:
@@ -30,7 +25,9 @@ def run(clone: Path, *command: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_clean_clone_goes_from_data_to_tables(tmp_path: Path) -> None:
+def test_a_clean_clone_goes_from_data_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs after a change is seen by tests/pipeline."""
+    monkeypatch.delenv("GKD_WORKERS")
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     assert run(clone, "python", "-c", "import gkd; print(gkd.__file__)").strip() == str(clone / "gkd" / "__init__.py")
@@ -40,7 +37,7 @@ def test_a_clean_clone_goes_from_data_to_tables(tmp_path: Path) -> None:
     run(clone, "dvc", "commit", "--force", "data.dvc")
     assert run(clone, "git", "status", "--porcelain") == "", "gkd.mini draws other data than data.dvc says"
     shutil.copy(clone / "profiles" / "tiny.yaml", clone / "params.yaml")
-    assert set(re.findall(r"^Running stage '([^']+)':", run(clone, "dvc", "repro"), flags=re.M)) == {*MEMBERS.split()}
+    run(clone, "dvc", "repro")
     versioned = ("data.dvc", "weights", "gkd", "notebooks", "dvc.yaml", "docs", "profiles")
     assert run(clone, "git", "status", "--porcelain", *versioned) == "", "a stage writes to what git versions"
 

@@ -4,9 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from layout_files import problem
 
-from gkd.data.catalogue import variable
 from gkd.data.domains import Domain
 from gkd.datasets import DatasetError, official
 from gkd.params import ROOT
@@ -77,11 +75,3 @@ def test_mistakes_of_the_caller_are_no_missing_data() -> None:
             ask("gta", "train")
         with pytest.raises(DatasetError, match="cityscapes has no split 'test', expected one of train, val"):
             ask("cityscapes", "test")
-
-
-@pytest.mark.parametrize("name", KNOWN.layouts)
-def test_absent_dataset_says_how_to_get_it(name: str, tmp_path: Path) -> None:
-    layout, root = KNOWN.layout(name), tmp_path / "nowhere"
-    text, about = problem(name, next(iter(layout.splits)), root), layout.about
-    keys = f"roots.{layout.folder}", variable(layout.folder)
-    assert all(part in text for part in (str(root), about.url, about.licence, about.size, layout.tree, *keys))

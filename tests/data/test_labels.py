@@ -32,20 +32,14 @@ CITYSCAPES = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 
 
 @pytest.mark.parametrize(
-    ("table", "count", "ids", "train_ids"),
+    ("table", "count", "ids", "train_ids"),  # of the others: tests/layout_files.py
     [
         ("cityscapes", 35, range(35), [CITYSCAPES.index(i) if i in CITYSCAPES else 255 for i in range(35)]),
         # parking, curb and lane marking count as road or sidewalk; sign frames and backs as traffic sign
         ("mapillary", 66, [2, 10, 23, 24, 44, 46, 49, 52, 56, 65], [1, 0, 0, 0, 5, 7, 7, 18, 255, 255]),
-        ("isprs", 7, range(7), [255, 0, 1, 2, 3, 4, 5]),
-        ("camvid", 12, [0, 10, 11], [0, 10, 255]),
-        ("cityscapes_train_ids", 20, [0, 18, 255], [0, 18, 255]),
-        ("urbansyn", 21, [0, 18, 19, 255], [0, 18, 255, 255]),
         # parking slot, road work and lane marking are ignored
         ("synthia", 23, [0, 1, 3, 13, 14, 16, 21, 22], [255, 10, 0, 255, 255, 9, 3, 255]),
         ("rescue", 6, [0, 1, 5], [255, 0, 4]),
-        ("rescuenet", 11, range(11), [255, 4, 1, 1, 1, 1, 3, 0, 0, 2, 4]),
-        ("isprs_rescue", 7, range(7), [255, 0, 1, 2, 2, 3, 4]),
     ],
 )
 def test_known_ids_map_to_their_train_ids(table: str, count: int, ids: list[int], train_ids: list[int]) -> None:

@@ -3,10 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from layout_files import (
-    IMAGE,
-    LABEL,
     SIZE,
     Case,
     every_case,
@@ -16,20 +13,7 @@ from layout_files import (
     refused,
     save,
     write_case,
-    write_vaihingen,
 )
-
-from gkd.datasets import official
-
-
-@pytest.mark.parametrize(("gone", "kept"), [(LABEL, IMAGE), (IMAGE, LABEL)])
-def test_image_without_label_and_label_without_image(tmp_path: Path, gone: str, kept: str) -> None:
-    write_vaihingen(tmp_path, range(3))
-    (tmp_path / gone.format(1)).unlink()
-    what = "its label *.png in" if gone == LABEL else "the image of this label in"
-    with refused(tmp_path / kept.format(1), f"expected {what}", tmp_path / Path(gone).parent, "1 of 3"):
-        open_split("vaihingen", "val", tmp_path)
-    assert official().layout("vaihingen").about.url in problem("vaihingen", "val", tmp_path)
 
 
 def test_no_label_at_all_names_the_official_file(tmp_path: Path) -> None:
@@ -50,18 +34,6 @@ def test_ids_outside_the_table_and_differing_sizes(tmp_path: Path, case: Case) -
     save(path, np.full((SIZE[0] + 1, SIZE[1]), case.ids[0], dtype=np.uint8), case.mode)
     with refused(path, "8x6", "found 8x7"):
         open_split(case.name, case.split, tmp_path)[0]
-
-
-@pytest.mark.parametrize("which", [IMAGE, LABEL])
-def test_a_file_of_a_pair_that_is_torn_or_vanished(tmp_path: Path, which: str) -> None:
-    data = open_split("vaihingen", "val", write_vaihingen(tmp_path, [1]))
-    path = tmp_path / which.format(0)
-    path.write_bytes(path.read_bytes()[:40])
-    with refused(path, "expected a complete image", "damaged"):
-        data[0]
-    path.unlink()
-    with refused(path, "no such file"):
-        data[0]
 
 
 def test_empty_splits_and_two_files_of_one_name(tmp_path: Path) -> None:

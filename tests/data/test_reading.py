@@ -1,6 +1,5 @@
 """The door for images: photos, labels, windows of tiles, and what is said of files that are none of these."""
 
-import ast
 import os
 import pickle
 import re
@@ -49,13 +48,9 @@ def copies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_no_other_file_of_the_package_opens_images() -> None:
-    found = set()
-    for file in (ROOT / "gkd").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom) else ""
-            if re.match(r"(PIL\.)?Image\.open\(|.*\b(tifffile|imagecodecs|imread)\b", text):
-                found.add(file.relative_to(ROOT).as_posix())
-    assert found == {"gkd/data/reading.py"}
+    opening = re.compile(r"Image\.open\(|(import|from) (tifffile|imagecodecs)\b|\bimread\(")
+    found = [file for file in (ROOT / "gkd").rglob("*.py") if opening.search(file.read_text())]
+    assert found == [ROOT / "gkd/data/reading.py"]
 
 
 # --- photos ---
@@ -191,9 +186,7 @@ def test_the_copy_of_a_changed_tile_is_replaced(tmp_path: Path, copies: Path, sa
     assert [file == before for file in copies.iterdir()] == [False]
 
 
-def test_a_torn_copy_is_made_anew_and_one_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, copies: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_torn_copy_is_made_anew(tmp_path: Path, copies: Path) -> None:
     path = save(tmp_path / "a.tif", noise(), compression="tiff_lzw")
     read_window(path)
     (copy,) = copies.iterdir()
@@ -201,16 +194,6 @@ def test_a_torn_copy_is_made_anew_and_one_that_cannot_be_written_leaves_nothing(
         copy.write_bytes(copy.read_bytes()[:left])
         reading._pixels.cache_clear()
         assert np.array_equal(read_window(path), noise())
-    copy.unlink()
-    reading._pixels.cache_clear()
-
-    def full(_file: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        read_window(path)
-    assert not isinstance(caught.value, DatasetError) and list(copies.iterdir()) == []
 
 
 def _sum(path: Path) -> int:

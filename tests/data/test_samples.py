@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from layout_files import SIZE, image_array, open_split, refused, save, write_vaihingen
 from PIL import Image
 
@@ -41,15 +39,6 @@ def test_half_size_is_that_of_the_published_copy(tmp_path: Path) -> None:
         full.resize((32, 20), Image.Resampling.BICUBIC).save(copy, "JPEG")  # Pillow's default quality is 75
     found = read(Sample("k", path, label, "mapillary", reader=Reader(half=True)))
     assert equal(found, (np.array(Image.open(copy)), np.zeros((20, 32))))
-
-
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(indices=st.lists(st.integers(0, 4), max_size=8))
-def test_subset_keeps_order_and_repeats(tmp_path: Path, indices: list[int]) -> None:
-    data = open_split("vaihingen", "val", write_vaihingen(tmp_path, range(5)))
-    part = data.subset(indices)
-    assert part.label_space == "isprs" and part.samples == tuple(data.samples[i] for i in indices)
-    assert all(equal(item, data[index]) for item, index in zip(part, indices, strict=True))
 
 
 def test_in_memory_gives_the_same_arrays_and_survives_changes_to_them(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every official layout loads to the right pixels and train ids."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from layout_files import CASES, SIZE, Case, every_case, image_array, open_split, refused, save, write_case
 from PIL import Image
 
+from gkd import datasets
 from gkd.datasets import official
+from gkd.params import ROOT
 
 
 def names(data) -> list[str]:
@@ -40,6 +43,17 @@ def test_every_dataset_with_labels_is_covered_and_every_published_count_is_of_a_
     for layout in layouts.values():
         assert layout.published and set(layout.published) <= set(layout.splits)
         assert layout.about is not None and "{split}" not in layout.tree
+
+
+def test_the_file_of_docs_adding_brings_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, layout = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding.md").read_text(), re.S)
+    (tmp_path / "kitti.py").write_text(layout)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+    image, label = "training/image_2/0_10.png", "training/semantic/0_10.png"
+    _, expected = write_case(tmp_path / "kitti", Case("kitti", "all", image, label, "L", (7, 33, 3), (0, 18, 255)))
+    known = official({"kitti": str(tmp_path / "kitti")})
+    assert np.array_equal(known.open_split("kitti", "all")[0][1], expected)
+    assert [domain.name for domain in known.targets("gtav", ["kitti/all"])] == ["kitti_all"]
 
 
 def test_the_best_labels_win_where_several_are_there(tmp_path: Path) -> None:

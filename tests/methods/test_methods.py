@@ -1,6 +1,7 @@
 """The index of methods, their options, and what each of them computes."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from gkd.distillation import distil
 from gkd.methods import NAMES, check_options, guidance, objective, row
 from gkd.methods.kd import guidance as pixel_kl
 from gkd.methods.mse import LinearHead
+from gkd.params import ROOT
 from gkd.qsd import QSD
 from gkd.train.run import Run
 
@@ -83,39 +85,11 @@ def test_options_that_a_method_does_not_take_are_named(name, options, message) -
         heads(name, **options)
 
 
-CWD = '''
-"""Channel-wise distillation (Shu et al., ICCV 2021): where each channel is strong, not how strong it is."""
-
-import torch.nn.functional as F
-from torch import nn
-
-from gkd.methods import Row
-
-ROW = Row(label="CWD")
-
-
-class ChannelKL(nn.Module):
-    def __init__(self, student_dim, teacher_dim, temperature):
-        super().__init__()
-        self.head, self.temperature = nn.Linear(student_dim, teacher_dim), temperature
-
-    def forward(self, unmasked, masked, teacher, grid=None):
-        ours, theirs = (x.mT / self.temperature for x in (self.head(unmasked.patches), teacher.patches))  # (B, C, N)
-        kl = F.kl_div(F.log_softmax(ours, -1), F.log_softmax(theirs, -1), log_target=True, reduction="none").sum(-1)
-        loss = kl.mean() * self.temperature**2
-        return loss, {"loss": loss.detach()}
-
-
-def objective(student_dim, teacher_dim, temperature=4.0):
-    return ChannelKL(student_dim, teacher_dim, temperature)
-'''
-
-
-def test_a_method_is_one_file(tmp_path, monkeypatch) -> None:
-    (tmp_path / "cwd_own.py").write_text(CWD)
+def test_the_file_of_docs_adding_is_a_method(tmp_path, monkeypatch) -> None:
+    method, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding.md").read_text(), re.S)
+    (tmp_path / "cwd_own.py").write_text(method)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     monkeypatch.setattr(methods, "NAMES", (*NAMES, "cwd_own"))
-    monkeypatch.setenv("GKD_WORKERS", "0")
     assert row("cwd_own").distils and row("cwd_own").label == "CWD"
     section = distillation(steps=25, scale=[1.0, 1.0])
     student, module = tiny_vit(24, depth=1, seed=1), heads("cwd_own", temperature=2.0)

@@ -144,6 +144,15 @@ def test_grid_tokens_and_levels_agree(built):
     with torch.no_grad():
         cls, patches = encoder(images)
         maps = encoder.intermediate(images, range(count))
+        tokens, blocks = encoder.forward_with_blocks(images, [count - 1, 0])  # of one pass
+        final = encoder.final_map(images).flatten(2).transpose(1, 2)
+    for one, other in (
+        (final, patches),
+        (tokens.patches, patches),
+        (blocks[0], maps[0]),
+        (blocks[count - 1], maps[-1]),
+    ):
+        assert torch.equal(one, other)
     rows, columns = encoder.grid(case.size)
     assert encoder.is_token_model is case.token
     assert cls.shape == (2, encoder.dim) and patches.shape == (2, rows * columns, encoder.dim)

@@ -5,10 +5,9 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import Average, tiny_vit
 
 from gkd.models import Encoder
-from gkd.models.backbones import dry_grid, is_token_model, levels, patch_size, prefix_tokens
+from gkd.models.backbones import dry_grid, is_token_model, patch_size, prefix_tokens
 
 PVT = {"depths": (1, 1, 1, 1), "embed_dims": (8, 16, 24, 32), "num_heads": (1, 1, 2, 4)}
 ANY_SIZE = {
@@ -84,15 +83,3 @@ def test_models_without_one_grid_of_patches_and_sizes_that_one_refuses_are_named
 def test_what_a_model_says_of_itself(name, token, prefix, patch):
     backbone = on_meta(name)
     assert (is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone)) == (token, prefix, patch)
-
-
-def test_levels_are_channels_and_strides():
-    assert levels(tiny_vit(depth=2).backbone) == [(24, 8), (24, 8)]
-    assert levels(on_meta("tf_efficientnet_lite0", output_stride=16)) == [
-        (16, 2),
-        (24, 4),
-        (40, 8),
-        (112, 16),
-        (320, 16),
-    ]
-    assert patch_size(Average(8)) == 8 and not is_token_model(Average(8))

@@ -18,7 +18,6 @@ MODELS = {
     "any size": ("vit_tiny_patch16_224", {**VIT, "dynamic_img_size": True}, (16, 48), (2, 6), 24),
     "eva02": ("eva02_tiny_patch14_224", VIT, (32, 32), (4, 4), 24),
     "resnet": ("resnet10t", {}, (64, 96), (2, 3), 512),
-    "resnet, odd size": ("resnet10t", {}, (65, 40), (3, 2), 512),
     "efficientnet": ("tf_efficientnet_lite0", {"output_stride": 16}, (64, 96), (4, 6), 1280),
     "swin": ("swin_tiny_patch4_window7_224", SWIN, (64, 64), (2, 2), 128),
 }
@@ -123,19 +122,6 @@ def test_a_mask_on_another_grid_is_refused(shape):
         tiny_vit()(torch.rand(2, 3, 32, 32), torch.zeros(shape, dtype=torch.bool))
 
 
-def test_tokens_and_blocks_of_one_pass_are_those_of_two(case):
-    encoder, images, _, _ = case
-    last = len(encoder.backbone.feature_info) - 1
-    blocks = [last, 0, last]  # any order, and one twice
-    with torch.no_grad():
-        tokens, maps = encoder.forward_with_blocks(images, blocks)
-        expected = dict(zip(sorted({0, last}), encoder.intermediate(images, sorted({0, last})), strict=True))
-        assert all(torch.equal(*pair) for pair in zip(tokens, encoder(images), strict=True))
-    assert maps.keys() == expected.keys()
-    for block, found in maps.items():
-        assert torch.equal(found, expected[block]) and found.shape[1] == encoder.intermediate_dims([block])[0][0]
-
-
 @pytest.mark.parametrize("key", ["vit", "vit with registers", "registers without cls"])
 def test_cls_is_the_class_token_or_the_mean(key):
     encoder, images = Encoder.create(MODELS[key][0], **MODELS[key][1]).eval(), torch.rand(2, 3, 32, 32)
@@ -144,13 +130,6 @@ def test_cls_is_the_class_token_or_the_mean(key):
     features = encoder.backbone.fc_norm(features)
     torch.testing.assert_close(patches, features[:, -16:])
     torch.testing.assert_close(cls, patches.mean(dim=1) if "without" in key else features[:, 0])
-
-
-@pytest.mark.parametrize("key", ["vit", "vit without cls", "eva02", "swin"])
-def test_tokens_come_after_the_final_norm(key):
-    name, options, size, _, _ = MODELS[key]
-    patches = Encoder.create(name, **options).eval()(torch.rand(2, 3, *size)).patches
-    assert patches.mean(-1).abs().max() < 1e-4 and (patches.std(-1, correction=0) - 1).abs().max() < 0.02
 
 
 def test_the_encoder_normalises_with_the_statistics_of_its_model():
@@ -187,32 +166,10 @@ def test_masked_pixels_of_a_convolutional_model_take_the_mean_colour():
     torch.testing.assert_close(masked[~mask], plain[~mask])
 
 
-def test_an_unknown_name_lists_the_nearest():
-    with pytest.raises(ValueError, match="no model named 'vit_smal_patch16_224'.*Nearest: .*vit_small_patch16_224"):
-        Encoder.create("vit_smal_patch16_224")
-    with pytest.raises(ValueError, match="Nearest: none"):
-        Encoder.create("§§§§")
-
-
 @pytest.mark.parametrize("option", ["pretrained", "checkpoint_path"])
 def test_options_that_have_timm_read_weights_are_refused(option):
     with pytest.raises(ValueError, match=f"resnet10t: {option} is no option of an encoder: `weights` says"):
         Encoder.create("resnet10t", **{option: "x"})
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "training", "expected"),
-    [
-        ("vit_tiny_patch16_224", VIT, True, True),
-        ("vit_tiny_patch16_224", {**VIT, "depth": 2, "drop_path_rate": 0.1}, True, False),
-        ("vit_tiny_patch16_224", {**VIT, "depth": 2, "drop_path_rate": 0.1}, False, True),
-        ("vit_tiny_patch16_224", {**VIT, "proj_drop_rate": 0.1}, True, False),
-        ("resnet10t", {}, True, False),
-        ("resnet10t", {}, False, True),
-    ],
-)
-def test_which_encoders_treat_samples_apart(name, options, training, expected):
-    assert Encoder.create(name, **options).train(training).is_per_sample() is expected
 
 
 def tokens_of(maps):

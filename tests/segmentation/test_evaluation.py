@@ -143,8 +143,7 @@ def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_a_killed_evaluation_counts_each_photo_once(tmp_path, monkeypatch, seconds):
-    monkeypatch.setenv("GKD_WORKERS", "0")
+def test_a_killed_evaluation_counts_each_photo_once(tmp_path, seconds):
     run = Run("a", resume=Resume(tmp_path, "key", seconds))
     with pytest.raises(Killed):
         evaluate_all(MODELS, Photos(7, left=4), 3, run)

@@ -1,21 +1,22 @@
 import copy
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
+from small_runs import segmentor as built
 from tiny_models import tiny_vit
-from tiny_params import TINY, mask2former
+from tiny_params import TINY
 from tiny_params import learning as section
 
 from gkd.data.labels import IGNORE
 from gkd.datasets import official
+from gkd.methods.kd import guidance as pixel_kl
 from gkd.params import Inference
 from gkd.segmentation import task_learning as task
-from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
-from gkd.segmentation.mask2former import Mask2Former
+from gkd.segmentation.decoders import LinearDecoder, Segmentor
 from gkd.segmentation.task_learning import (
     EvaluationSet,
     Guide,
@@ -33,11 +34,7 @@ from gkd.weights import CheckpointError, Record, save
 CLASSES = len(official().sources["potsdam_rgb"].classes)
 PROTOCOL = Inference(window=32, stride=32, batch_size=4)
 RUN = Run("run")
-
-
-@pytest.fixture(autouse=True)
-def no_workers(monkeypatch):
-    monkeypatch.setenv("GKD_WORKERS", "0")
+segmentor = partial(built, classes=CLASSES)
 
 
 class Blocks:
@@ -58,21 +55,6 @@ class Blocks:
 
 def on(data=None):
     return EvaluationSet("potsdam_rgb_hold_out", data or Blocks(seed=1), CLASSES, PROTOCOL)
-
-
-def segmentor(frozen=True, seed=0, decoder="conv"):
-    encoder = tiny_vit(24, depth=1 if decoder == "conv" else 4, seed=seed)
-    torch.manual_seed(seed)
-    if decoder == "conv":
-        return Segmentor(encoder, ConvDecoder(24, CLASSES, 32), frozen)
-    options = mask2former(dim=32, queries=8, encoder_layers=1, decoder_layers=1, points=64)
-    return Segmentor(encoder, Mask2Former(encoder, CLASSES, options, range(4)), frozen)
-
-
-def divergence(student, teacher, temperature):
-    """Any loss will do: task learning knows none by name."""
-    scores = (F.log_softmax(x / temperature, dim=1) for x in (student, teacher))
-    return F.kl_div(*scores, log_target=True, reduction="none").sum(dim=1).mean()
 
 
 def learn(model, data, options, lr, run, guide=None):
@@ -102,7 +84,7 @@ def test_the_guides_term_is_added_and_the_guide_stays_as_it_was():
     before, seen = copy.deepcopy(teacher.state_dict()), []
 
     def recorded(student, target, temperature):
-        seen.append((target.requires_grad, temperature, divergence(student, target, temperature)))
+        seen.append((target.requires_grad, temperature, pixel_kl(student, target, temperature)))
         return seen[-1][2]
 
     options = section(kd_weight=3.0, kd_temperature=2.0)
@@ -165,7 +147,7 @@ def test_a_killed_choice_continues_where_it_was(tmp_path, monkeypatch):
 @pytest.mark.parametrize("decoder", ["conv", "mask2former"])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_side_by_side_gives_the_bytes_of_one_after_another(frozen, decoder):
-    guide, start = Guide(segmentor(seed=1, decoder=decoder), divergence), segmentor(frozen, decoder=decoder)
+    guide, start = Guide(segmentor(seed=1, decoder=decoder), pixel_kl), segmentor(frozen, decoder=decoder)
     together = {lr: copy.deepcopy(start) for lr in (1e-3, 1e-2)}
     if frozen:
         together[1e-2].encoder = together[1e-3].encoder

@@ -15,11 +15,6 @@ from gkd.train.run import FP32, Run
 from gkd.train.schedules import parameter_groups, poly
 
 
-@pytest.fixture(autouse=True)
-def no_workers(monkeypatch):
-    monkeypatch.setenv("GKD_WORKERS", "0")
-
-
 def test_a_state_comes_back_as_it_was(tmp_path):
     slot = Resume(tmp_path / "member", "key").slot("gkd on acdc/night")
     assert slot.load() is None

@@ -22,7 +22,7 @@ Opened = Callable[[], set[str]]
 
 
 @pytest.fixture
-def opened(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+def opened(checkout: Path) -> Iterator[Opened]:
     """Says which files below data/ this process opened since it was asked last."""
     paths, listening = set[str](), [True]
 
@@ -35,7 +35,6 @@ def opened(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         paths.clear()
         return {path.relative_to(checkout / "data").as_posix() for path in found}
 
-    monkeypatch.setenv("GKD_WORKERS", "0")
     sys.addaudithook(note)  # for the life of the process
     yield since
     listening.clear()
