@@ -1,6 +1,7 @@
-"""What README and docs say of DVC, on copies of the repository with the profile tiny: `make test-pipeline`.
+"""What README and docs say of DVC, in a copy of the repository with the profile tiny: `make test-pipeline`.
 
-The tests go on from each other's state in one copy, in the order of the file, since a run costs a minute.
+The tests go on from each other's state in one copy, in the order of the file, since a run costs a minute. Its suite has
+few scenes: the whole is drawn and scored by tests/test_end_to_end.py.
 """
 
 import json
@@ -16,14 +17,17 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from gkd.mini.suite import Sizes, write_suite
 from gkd.params import ROOT
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
 FIRST = "gtav"
+TARGETS = dict.fromkeys(("cityscapes_val", "bdd100k", "mapillary", "potsdam_val", "vaihingen_val"), 18)
+SUITE = Sizes(gtav=60, cityscapes_train=12, acdc=3, potsdam_train=48, dev=3, proxy=60, **TARGETS)
 
 
 class Copy:
-    """A clone of the repository as it stands, with the suite in data/ and the profile tiny."""
+    """A clone of the repository as it stands, with a small suite in data/ and the profile tiny."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -36,7 +40,7 @@ class Copy:
         shutil.rmtree(folder / "results", ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
         shutil.copy(folder / "profiles" / "tiny.yaml", folder / "params.yaml")
-        self("python", "-m", "gkd.mini", "--out", "data")
+        write_suite(folder / "data", sizes=SUITE)
         self("dvc", "commit", "--quiet", "--force", "data.dvc")
         self.commit()
 
@@ -44,7 +48,8 @@ class Copy:
         """Run a command in the copy; returns what it printed."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         who = {f"GIT_{role}_{key}": "test@test" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
-        environment = {**os.environ, **who, "PATH": path, "PYTHONPATH": str(self.folder)}
+        environment = {**os.environ, **who, "PATH": path}
+        environment.pop("PYTHONPATH", None)  # gkd is that of the folder a stage runs in, as DVC's --temp has its own
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
@@ -56,6 +61,17 @@ class Copy:
     def ran(self, *command):
         """The members that a command runs, without their notebooks' stage."""
         return set(re.findall(r"Running stage '(?:dvc.yaml:)?([^']+)'", self(*command)))
+
+    def put(self, *changes):
+        """Mappings put into params.yaml; returns what it was."""
+        file, yaml = self.folder / "params.yaml", YAML(typ="safe")
+        before = file.read_text()
+        content = yaml.load(before)
+        for change in changes:
+            content = merged(content, change)
+        with file.open("w") as stream:
+            yaml.dump(content, stream)
+        return before
 
     def experiment(self, *changes):
         """What `dvc exp run -S ...` runs; its state stays in the workspace and becomes the next one's start."""
@@ -88,6 +104,19 @@ def every(source=FIRST, seed=0):
 
 
 ALWAYS = {"check", "report"}
+
+
+def alone(**group):
+    """The lists with one row: `alone(distilled="cwd")`."""
+    ((name, method),) = group.items()
+    return {"distilled": [], "guided": [], "undistilled": [], name: [method], "rows": [method], "headline": method}
+
+
+def merged(content, more):
+    for key, value in more.items():
+        nested = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = merged(content[key], value) if nested else value
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +187,6 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/adding.md").read_text(), re.S)
 
 
-def merged(content, more):
-    for key, value in more.items():
-        nested = isinstance(value, dict) and isinstance(content.get(key), dict)
-        content[key] = merged(content[key], value) if nested else value
-    return content
-
-
 def write_pairs(data):
     """Scenes of gtav as the dataset that the page declares, and as the one that it writes a layout for."""
     for number, file in enumerate(sorted((data / "gtav/images").glob("*.png"))[:24]):
@@ -190,20 +212,12 @@ def test_what_is_added_runs_alone(copy):
     (copy.folder / "tables").mkdir()
     (copy.folder / "tables/harbour.csv").write_text(own_table)
     write_pairs(copy.folder / "data")
-    before = (copy.folder / "params.yaml").read_text()
-
-    def put(content):
-        with (copy.folder / "params.yaml").open("w") as file:
-            YAML(typ="safe").dump(content, file)
-
-    content = merged(merged(YAML(typ="safe").load(before), more), target)
-    put(content)
+    before = copy.put(more, target)
     rows = {f"evaluate@f2l-{method}-gtav-0" for method in ("none", "kd", "gkd")}
     new = {"task_agnostic@f2l-cwd-0"} | distilled("cwd")
     assert copy.ran("dvc", "repro") == ALWAYS | new | rows | {"evaluate_teacher@gtav-0"}  # each on the new target
-    alone = {"rows": ["cwd"], "distilled": ["cwd"], "guided": [], "undistilled": [], "headline": "cwd"}
-    content["models"]["students"]["f2f"] = encoder["models"]["students"]["f2l"]
-    put(merged(merged(content, dataset), {**alone, "settings": ["f2f"], "sources": ["harbour"]}))
+    student = {"models": {"students": {"f2f": encoder["models"]["students"]["f2l"]}}}
+    copy.put(student, dataset, {**alone(distilled="cwd"), "settings": ["f2f"], "sources": ["harbour"]})
     new = {f"{stage}@f2f-cwd-harbour-0" for stage in ("domain_agnostic", "task_learning", "evaluate")}
     new |= {"task_agnostic@f2f-cwd-0", "teacher@harbour-0", "evaluate_teacher@harbour-0"}
     assert copy.ran("dvc", "repro") == ALWAYS | new
@@ -214,9 +228,8 @@ def test_what_is_added_runs_alone(copy):
 
 
 def test_another_profile_and_back_trains_nothing(copy):
-    tiny = (copy.folder / "params.yaml").read_text()
-    (copy.folder / "params.yaml").write_text(tiny.replace("profile: tiny", "profile: other"))
-    copy.ran("dvc", "repro")
+    tiny = copy.put({"profile": "other", **alone(undistilled="none")})
+    assert copy.ran("dvc", "repro") == ALWAYS | every() - distilled() - chain("kd", stage="guided")
     (copy.folder / "params.yaml").write_text(tiny)
     assert copy.ran("dvc", "repro") <= ALWAYS
 

@@ -39,6 +39,15 @@ def test_no_more_than_jobs_run_at_a_time():
     assert max(counts) == 2
 
 
+def test_a_seed_is_whole_before_the_next_begins():
+    chain = {f"{stage}@gkd-{seed}": {f"{before}@gkd-{seed}"} for seed in (3, 10) for before, stage in ("ab", "bc")}
+    started = []
+    assert (
+        run(chain | {f"a@gkd-{seed}": {"check"} for seed in (10, 3)}, 1, lambda name: bool(started.append(name))) == 0
+    )
+    assert started == ["check", *(f"{stage}@gkd-{seed}" for seed in (3, 10) for stage in "abc")]
+
+
 def test_a_failure_is_returned_and_nothing_new_starts():
     started = []
 
