@@ -11,9 +11,9 @@ plain text here; `load` takes their check as a function (gkd.workspace.check.nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -111,6 +111,11 @@ class Distillation(Training):
     repeats: values.Count  # repeated augmentation: views of each drawn image in an epoch
     pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
 
+    def for_method(self, options: Mapping[str, Any] | None) -> Self:
+        """The section at the rate of a method with these `heads`: times their `lr_factor`."""
+        factor = (options or {}).get("lr_factor", 1.0)
+        return self.model_copy(update={"lr": self.lr * factor, "min_lr": self.min_lr * factor})
+
 
 class TaskAgnostic(Distillation):
     """On the proxy set: `distillation:` with what `task_agnostic:` says otherwise."""
@@ -207,7 +212,9 @@ class Params(_Section):
     compute: Compute
     machine: Machine = Machine()
     models: Models
-    heads: dict[str, values.Options]  # by method: what its file calls options, on top of the defaults there
+    # By method: what its file calls options, on top of the defaults there, and `lr_factor`, times the rates of both
+    # distillation stages: methods whose losses differ have their best rates elsewhere.
+    heads: dict[str, values.Options]
     task_agnostic: TaskAgnostic
     domain_agnostic: DomainAgnostic
     task_learning: TaskLearning

@@ -70,6 +70,10 @@ def test_the_active_profile_is_read_and_frozen(tmp_path: Path) -> None:
     params = load(written(tmp_path, {"task_agnostic.batch_size": 4, "task_agnostic.settings": ["f2f"]}))
     assert (params.task_agnostic.batch_size, params.domain_agnostic.batch_size) == (4, 8)  # on top of `distillation`
     assert params.task_agnostic.for_setting("f2l").steps == 0 < params.task_agnostic.for_setting("f2f").steps
+    distilling = params.task_agnostic
+    assert distilling.for_method({}).lr == distilling.lr == distilling.for_method(None).lr
+    twice = distilling.for_method({"lr_factor": 2.0, "weights": [1, 1, 1]})
+    assert (twice.lr, twice.min_lr, twice.steps) == (2 * distilling.lr, 2 * distilling.min_lr, distilling.steps)
     section = params.task_learning
     assert section.for_method(distils=True) is section
     assert section.for_method(distils=False).steps == section.steps + section.undistilled_steps

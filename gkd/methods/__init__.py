@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, PositiveFloat, ValidationError, create_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,16 +51,19 @@ def objective(
 ) -> nn.Module:
     """The heads of a method for this student and teacher (gkd.models.Encoder), initialised from `seed`.
 
-    `options`, those of `heads.<name>` in params.yaml, go before the method's own. Raises ValueError where the method
-    does not distil, has no such option, or an option does not fit the encoders.
+    `options`, those of `heads.<name>` in params.yaml, go before the method's own; `lr_factor` is not for the heads, see
+    gkd.params.Distillation.for_method. Raises ValueError where the method does not distil, has no such option, or an
+    option does not fit the encoders.
     """
     import torch  # which the index does without
 
-    check_options(name, options or {})
+    options = dict(options or {})
+    check_options(name, options)
+    options.pop("lr_factor", None)
     if not row(name).distils:
         raise ValueError(f"{name} does not distil: its file has no objective")
     torch.manual_seed(seed)
-    return _module(name).objective(student.dim, teacher.dim, **(options or {}))
+    return _module(name).objective(student.dim, teacher.dim, **options)
 
 
 def guidance(name: str) -> Callable[[Tensor, Tensor, float], Tensor]:
@@ -79,6 +82,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
         for p in own
     }
+    schema |= {"lr_factor": (PositiveFloat, 1.0)} if build else {}
     model = create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **schema)
     try:
         model.model_validate_json(json.dumps(dict(options)))  # as JSON, where a list may stand for a tuple

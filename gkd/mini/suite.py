@@ -30,7 +30,7 @@ PROXY_SIZE = 96
 
 
 # The targets' scenes are of this draw, so that a later one shows scenes on which nothing was ever measured.
-TARGETS_DRAWN = 1
+TARGETS_DRAWN = 2
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
     assert light.fea_head.pool == 2 and heads("gkd_light", pool=4).fea_head.pool == 4
     assert isinstance(mse.fea_head, LinearHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
     assert heads("gkd_diag", num_heads=3).fea_head.diagonal_bias.item() == 6
-    assert heads("gkd_diag", diagonal_bias=None).fea_head.diagonal_bias is None
+    assert heads("gkd_diag", diagonal_bias=None, lr_factor=0.5).fea_head.diagonal_bias is None
+    with pytest.raises(ValueError, match="heads.mse.lr_factor: Input should be greater than 0"):
+        heads("mse", lr_factor=0.0)
     every = heads("gkd", num_heads=3, scaled=True, diagonal_bias=1.0, pool=4, weights=[0.0, 0.5, 2.0])
     for head in (every.fea_head, every.patch_head, every.token_head):
         assert (head.num_heads, head.pool, head.diagonal_bias.item(), head.scale) == (3, 4, 1, 0.25)
@@ -69,7 +71,7 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mse", {"num_heads": 2}, r"heads.mse.num_heads: unknown option; mse has weights \(given: 2\)"),
+        ("mse", {"num_heads": 2}, r"heads.mse.num_heads: unknown option; mse has weights, lr_factor \(given: 2\)"),
         ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has none"),
         ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
         ("gkd_diag", {"pool": 0}, r"heads.gkd_diag.pool: .*greater than 0 \(given: 0\)"),
