@@ -62,17 +62,6 @@ def used(stage: str) -> set[str]:
     return {room(name) for name in found}
 
 
-def test_every_stage_runs_its_notebook_and_has_its_section() -> None:
-    notebooks = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb") if not file.stem.startswith("explore_")}
-    assert notebooks - {*RUNS.values()} <= {"predict", "method", "pretrain"}  # no stage here runs these
-    others = {"teacher": "task_learning", "undistilled": "task_learning", "guided": "task_learning"}
-    others["evaluate_teacher"] = "evaluate"
-    assert {stage: name for stage, name in RUNS.items() if stage != name} == others
-    assert {*STAGES} - {*RUNS} == {"check", "notebooks"}
-    sections = load().model_dump()
-    assert {name for name in STAGES if isinstance(sections.get(name), dict)} == {*RUNS.values()} - {"report"}
-
-
 @pytest.mark.parametrize("stage", RUNS)
 def test_a_stage_depends_on_the_rooms_that_it_uses(stage: str) -> None:
     deps = STAGES[stage]["deps"]

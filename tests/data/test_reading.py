@@ -201,7 +201,7 @@ def _sum(path: Path) -> int:
 
 
 def test_processes_may_copy_at_once_and_tiles_of_one_name_do_not_meet(tmp_path: Path, copies: Path) -> None:
-    big = [noise(seed, (900, 900, 3)) for seed in (0, 1)]
+    big = [noise(seed, (300, 300, 3)) for seed in (0, 1)]
     paths = [save(tmp_path / f"{seed}/a.tif", big[seed], compression="tiff_lzw") for seed in (0, 1)]
     with ProcessPoolExecutor(3, mp_context=get_context("fork")) as pool:
         assert list(pool.map(_sum, paths * 3)) == [int(array.sum()) for array in big] * 3

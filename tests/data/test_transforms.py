@@ -67,7 +67,7 @@ def test_a_view_follows_its_key(key):
 
 def test_a_quarter_of_the_views_is_erased():
     view, image = distillation(), np.full((48, 64, 3), 128, np.uint8)
-    count, values = 1200, []
+    count, values = 600, []
     for index in range(count):
         x = drawn(view, image, key=(0, index))
         # Noise is the one thing that leaves [0, 1] or lies between the 256 levels.

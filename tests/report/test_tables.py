@@ -101,10 +101,3 @@ def test_numbers_that_are_printed_alike_are_both_the_best(tmp_path: Path):
     numbers = statistics(make_rows({("none", 0, "x"): 31.26, ("gkd", 0, "x"): 31.34}), {}, METHODS, ["x"])
     table = Table("tie", "caption", as_text(numbers), numbers)
     assert write(table, tmp_path)[2].read_text().count("**31.3**") == 2
-
-
-def test_a_table_of_text_comes_back(rows, tmp_path: Path):
-    table = text_of(rows)
-    csv, tex, _ = write(Table("plain", "caption", table), tmp_path)
-    pd.testing.assert_frame_equal(pd.read_csv(csv, index_col="method", dtype=str), table, check_dtype=False)
-    assert r"\textbf" not in tex.read_text(encoding="utf-8")
