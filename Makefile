@@ -25,7 +25,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid camvid weights lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid develop camvid weights lint clean workspace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,11 +49,15 @@ data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is 
 	@git diff --quiet data.dvc && echo "data/ is the suite that data.dvc names" || \
 		echo "data/ differs from the committed suite: see git diff data.dvc"
 
-grid: workspace $(INSTALLED) data ## F2L and F2F, three seeds, every method; tables and lock to docs/results/grid
-	$(call with_profile,grid)
+grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; scores, locks and tables to docs/results/grid
+	$(call with_profile,grid_f2l,grid)
+	$(call with_profile,grid_f2f,grid)
 
-camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables and lock to docs/results/camvid
-	$(call with_profile,camvid)
+develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
+	$(call with_profile,develop,develop)
+
+camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
+	$(call with_profile,camvid,camvid)
 
 weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
 	$(BIN)/dvc repro weights/mini/dvc.yaml
@@ -68,15 +72,16 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
-# $(call with_profile,NAME): run another profile, publish its tables and lock, and put params.yaml and dvc.lock back as
-# they were, also after a failure or Ctrl-C; after a kill the next call does. Its results stay in DVC's cache.
+# $(call with_profile,NAME,FOLDER): run another profile, publish its scores and lock in docs/results/FOLDER with the tables
+# of all scores there, and put params.yaml and dvc.lock back as they were, also after a failure or Ctrl-C; after a kill
+# the next call does. Its results stay in DVC's cache.
 before = .scratch/before
 with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
-	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(1) && \
-	cp results/report/$(1)/tables/* results/report/$(1)/metrics.json dvc.lock docs/results/$(1)/ && \
-	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(1)/scores/$$(basename $$m); \
-	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done); status=$$?; \
+	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(2) && cp dvc.lock docs/results/$(2)/$(1).lock && \
+	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(2)/scores/$$(basename $$m); \
+	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done) && \
+	$(BIN)/python -m gkd tables docs/results/$(2); status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:

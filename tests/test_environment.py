@@ -104,7 +104,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_make_alone_lists_every_target():
     listed = {line.split()[1] for line in make().stdout.splitlines()}
-    expected = "help repro test test-pipeline lab data grid camvid weights lint clean"
+    expected = "help repro test test-pipeline lab data grid develop camvid weights lint clean"
     assert listed == set(expected.split())
 
 
@@ -132,7 +132,7 @@ SCORES = ("scores.csv", "images.npz")
 STUB = """#!/bin/sh
 echo "$(basename $0) $*" >> log
 test "$2 $3" = "gkd repro" || exit 0
-cp params.yaml ran; echo lock of it > dvc.lock; echo 1 > results/report/camvid/metrics.json
+cp params.yaml ran; echo lock of it > dvc.lock
 exit $CODE
 """
 
@@ -140,7 +140,7 @@ exit $CODE
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
     """The checkout with data, results of camvid and an installed environment of stubs."""
-    for folder in ("env/bin", "data", "profiles", "results/report/camvid/tables", "results/evaluate/camvid/f2f-kd"):
+    for folder in ("env/bin", "data", "profiles", "results/evaluate/camvid/f2f-kd"):
         (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
     for name in ("dvc", "python"):
@@ -149,8 +149,8 @@ def stubbed(checkout: Path) -> Path:
     for name in ("params.yaml", "dvc.lock"):
         (checkout / name).write_text("default")
     (checkout / "profiles/camvid.yaml").write_text("camvid")
-    for name in ("report/camvid/tables/summary-f2f.csv", *(f"evaluate/camvid/f2f-kd/{n}" for n in SCORES)):
-        (checkout / "results" / name).write_text("numbers")
+    for name in SCORES:
+        (checkout / "results/evaluate/camvid/f2f-kd" / name).write_text("numbers")
     return checkout
 
 
@@ -166,14 +166,14 @@ def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_ki
         (stubbed / "results/evaluate/camvid/f2f-kd/scores.csv").unlink()
     run = make("camvid", "VENV=env", cwd=stubbed, CODE=code.removeprefix("no scores"))
     log = (stubbed / "log").read_text().splitlines()
-    assert log == ["dvc commit --quiet --force data.dvc", "python -m gkd repro --jobs 2"]
+    tables = ["python -m gkd tables docs/results/camvid"] if code == "0" else []
+    assert log == ["dvc commit --quiet --force data.dvc", "python -m gkd repro --jobs 2", *tables]
     assert (stubbed / "ran").read_text() == "camvid" and (run.returncode != 0) == (code != "0")
     assert [(stubbed / name).read_text() for name in ("params.yaml", "dvc.lock")] == ["default", "default"]
     assert not (stubbed / ".scratch/before").exists()
     folder = stubbed / "docs/results/camvid"
     published = {str(f.relative_to(folder)): f.read_text().strip() for f in folder.rglob("*") if f.is_file()}
-    expected = {"summary-f2f.csv": "numbers", "metrics.json": "1", "dvc.lock": "lock of it"}
-    expected |= {f"scores/f2f-kd/{name}": "numbers" for name in SCORES}
+    expected = {"camvid.lock": "lock of it", **{f"scores/f2f-kd/{name}": "numbers" for name in SCORES}}
     assert code == "no scores" or published == (expected if code == "0" else {})
 
 
