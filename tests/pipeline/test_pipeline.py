@@ -217,8 +217,8 @@ def test_what_is_added_runs_alone(copy):
     rows = {f"evaluate@f2l-{method}-gtav-0" for method in ("none", "kd", "gkd")}
     new = {"task_agnostic@f2l-cwd-0"} | distilled("cwd")
     assert copy.ran("dvc", "repro") == ALWAYS | new | rows | {"evaluate_teacher@gtav-0"}  # each on the new target
-    student = {"models": {"students": {"f2f": encoder["models"]["students"]["f2l"]}}}
-    copy.put(student, dataset, {**alone(distilled="cwd"), "settings": ["f2f"], "sources": ["harbour"]})
+    students = [{"models": {"students": {"f2f": one}}} for one in (None, encoder["models"]["students"]["f2l"])]
+    copy.put(*students, dataset, {**alone(distilled="cwd"), "settings": ["f2f"], "sources": ["harbour"]})
     new = {f"{stage}@f2f-cwd-harbour-0" for stage in ("domain_agnostic", "task_learning", "evaluate")}
     new |= {"task_agnostic@f2f-cwd-0", "teacher@harbour-0", "evaluate_teacher@harbour-0"}
     assert copy.ran("dvc", "repro") == ALWAYS | new
