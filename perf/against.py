@@ -76,7 +76,8 @@ def requests(params: Params, options: Any) -> dict[str, tuple[dict[str, Any], st
     common = {
         **{name: {**spec.model_dump(), "weights": str(ROOT / spec.file)} for name, spec in models.items()},
         "method": options.method or params.headline,
-        "heads": params.heads.get(options.method or params.headline) or {},
+        # Rates cost no time, and the older checkout knows none of a method's own.
+        "heads": {k: v for k, v in params.heads.get(options.method or params.headline, {}).items() if k != "lr_factor"},
         "proxy": str(options.proxy.resolve()),
         "steps": options.steps,
         "core": options.core,
