@@ -25,7 +25,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid develop camvid weights lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid develop controls camvid weights lint clean workspace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,11 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; s
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
 	$(call with_profile,develop,develop)
 
+controls: $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profiles/controls/*.yaml)) ## what else could explain the results, a profile each; to docs/results/controls
+
+control-%: workspace $(INSTALLED) data
+	$(call with_profile,controls/$*,controls/$*)
+
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
 	$(call with_profile,camvid,camvid)
 
@@ -72,16 +77,17 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
-# $(call with_profile,NAME,FOLDER): run another profile, publish its scores and lock in docs/results/FOLDER with the tables
-# of all scores there, and put params.yaml and dvc.lock back as they were, also after a failure or Ctrl-C; after a kill
-# the next call does. Its results stay in DVC's cache.
+# $(call with_profile,NAME,FOLDER): run profiles/NAME.yaml, publish its scores and lock in docs/results/FOLDER, make
+# the tables of docs/results/TABLES, and put params.yaml and dvc.lock back as they were, also after a failure or Ctrl-C;
+# after a kill the next call does. Its results stay in DVC's cache.
 before = .scratch/before
 with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
-	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(2) && cp dvc.lock docs/results/$(2)/$(1).lock && \
-	(set -e; for m in results/evaluate/$(1)/*; do to=docs/results/$(2)/scores/$$(basename $$m); \
+	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(2) && \
+	cp dvc.lock docs/results/$(2)/$(notdir $(1)).lock && \
+	(set -e; for m in results/evaluate/$(notdir $(1))/*; do to=docs/results/$(2)/scores/$$(basename $$m); \
 	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done) && \
-	$(BIN)/python -m gkd tables docs/results/$(2); status=$$?; \
+	$(BIN)/python -m gkd tables docs/results/$(firstword $(subst /, ,$(2))); status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
 
 workspace:

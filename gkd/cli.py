@@ -83,16 +83,23 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
 def tables(
     folder: Annotated[Path, typer.Argument(help="Holds scores/MEMBER/scores.csv and images.npz; the tables go there.")],
 ) -> None:
-    """Make the tables of a report, headline.csv and metrics.json anew from the scores of evaluations."""
+    """Make the tables of a report, headline.csv and metrics.json anew from the scores of evaluations.
+
+    Of a folder of such folders: one table, that sets them beside each other.
+    """
     import json
 
     from gkd.datasets import catalogue
     from gkd.files import write_whole
     from gkd.params import load
-    from gkd.report.build import build, plans_of
+    from gkd.report.build import build, compare, plans_of
+    from gkd.report.tables import write
 
     params = load()
     known, folders = catalogue(params), sorted(file.parent for file in (folder / "scores").glob("*/scores.csv"))
+    if runs := sorted({file.parents[2] for file in folder.glob("*/scores/*/scores.csv")}):
+        write(compare(runs, params, known), folder)
+        return
     if not folders:
         raise FileNotFoundError(f"{folder}/scores holds no MEMBER/scores.csv: copy members of results/evaluate/ there")
     report = build(folders, plans_of(folders, params, known), known)

@@ -17,7 +17,7 @@ import torch
 from table import arguments, finish, show
 from torch import Tensor
 
-from gkd.methods.mse import LinearHead
+from gkd.methods.mse import RegressionHead
 from gkd.models import Encoder, Tokens
 from gkd.qsd import Objective, distillation_loss, distillation_step
 
@@ -27,7 +27,7 @@ LIMITS = {"QSD": 0.06, "light 2x2": 0.025, "light 4x4": 0.015}  # at 1024 tokens
 
 
 def objective_of(pool: int | None, student: int, teacher: int) -> Objective:
-    return Objective(student, teacher, head=LinearHead) if pool is None else Objective(student, teacher, pool=pool)
+    return Objective(student, teacher, head=RegressionHead) if pool is None else Objective(student, teacher, pool=pool)
 
 
 def tokens(count: int, dim: int) -> Tokens:

@@ -11,7 +11,7 @@ from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
 from gkd.workspace.check import encoders, names
 
-PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+PROFILES = sorted((ROOT / "profiles").rglob("*.yaml"))
 # Of Table 1 and of the F2F results, and what the published scripts have besides: teacher, student (docs/methods.md).
 ROWS = """
 vit_base_patch14_dinov2.lvd142m deit_small_patch16_224.fb_in1k
@@ -39,6 +39,37 @@ def test_every_profile_is_sound(file: Path) -> None:
     compute = {"threads": 0 if paper else params.compute.threads or 1, "precision": "auto" if paper else "fp32"}
     assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": paper}
     assert params.task_agnostic.grad_checkpointing == paper
+
+
+# What a control changes beside its rows, as docs/results/controls says it.
+CONTROLS = {
+    "fine_tuned": {"heads"},
+    "mse": {"heads"},
+    "mse_hidden": {"heads"},
+    "overhead_proxy": {"roots"},
+    "own_teacher": {"models"},
+    "quarter_labels": {"label_divisor"},
+    "random_teacher": {"models"},
+}
+
+
+def test_a_control_is_the_default_but_for_one_thing() -> None:
+    default = load().model_dump()
+    lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled", "sources", "targets", "evaluate"}
+    for file in (ROOT / "profiles" / "controls").glob("*.yaml"):
+        own = load(file).model_dump()
+        rows = {name: options for name, options in default["heads"].items() if name in own["rows"]}
+        changed = {key for key in own if own[key] != (rows if key == "heads" else default[key])}
+        assert changed - lists == CONTROLS[file.stem], file.stem
+        assert own["sources"] == ["gtav", "potsdam_rgb"]
+        assert own["targets"] == {source: default["targets"][source] for source in own["sources"]}
+    diag = default["heads"]["gkd_diag"]
+    assert load(ROOT / "profiles/controls/fine_tuned.yaml").heads == {"gkd_diag_tuned": diag}
+    teachers = {
+        name: load(ROOT / f"profiles/controls/{name}.yaml").models.teacher for name in ("own_teacher", "random_teacher")
+    }
+    assert teachers["own_teacher"] == load().models.students["f2l"]
+    assert teachers["random_teacher"] == load().models.teacher.model_copy(update={"weights": "none"})
 
 
 def shallow(spec: EncoderSpec) -> Encoder:

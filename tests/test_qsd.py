@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_vit
 
-from gkd.methods.mse import LinearHead
+from gkd.methods.mse import RegressionHead
 from gkd.models import Encoder, Tokens, resample_tokens
 from gkd.params import ROOT
 from gkd.qsd import QSD, Objective, attention_maps, distillation_loss, distillation_step, pool_tokens, spread
@@ -221,8 +221,8 @@ def test_bad_options_and_shapes_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             make()
-    with pytest.raises(TypeError, match="objective.fea_head is a LinearHead without attention"):
-        attention_maps(tiny_vit(24), tiny_vit(24), Objective(24, 24, head=LinearHead), torch.rand(3, 32, 32))
+    with pytest.raises(TypeError, match="objective.fea_head is a RegressionHead without attention"):
+        attention_maps(tiny_vit(24), tiny_vit(24), Objective(24, 24, head=RegressionHead), torch.rand(3, 32, 32))
 
 
 @few
@@ -264,7 +264,7 @@ def test_the_objective_is_its_formula(batch, patches, heads, bias, weights, seed
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_loss_of_half_types_is_computed_in_float32(dtype):
-    objective = Objective(4, 6, head=LinearHead).to(dtype)
+    objective = Objective(4, 6, head=RegressionHead).to(dtype)
     plain, teacher = (Tokens(torch.randn(2, c, dtype=dtype), torch.randn(2, 3, c, dtype=dtype)) for c in (4, 6))
     _, metrics = distillation_loss(objective, plain, plain, teacher)
     assert {value.dtype for value in metrics.values()} == {torch.float32}

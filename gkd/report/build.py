@@ -17,7 +17,7 @@ from gkd.methods import NAMES
 from gkd.params import Params
 from gkd.report import summary
 from gkd.report.benchmarks import targets
-from gkd.report.comparisons import by_class, by_domain, differences, headroom
+from gkd.report.comparisons import by_class, by_domain, by_profile, differences, headroom
 from gkd.report.published import paper_rows, paper_table
 from gkd.report.resampling import read_images, resample
 from gkd.report.statistics import headline
@@ -93,6 +93,16 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
         }
         plans.append(params.model_copy(update=found))
     return sorted(plans, key=lambda plan: plan.settings[0] != "f2l")
+
+
+def compare(runs: Sequence[Path], params: Params, known: Catalogue) -> Table:
+    """The table of `comparisons.by_profile` of folders that are named after their profile, each with one setting."""
+    rows, plans = {}, {}
+    for run in runs:
+        folders = sorted(file.parent for file in run.glob("scores/*/scores.csv"))
+        (plans[run.name],) = plans_of(folders, params, known)
+        rows[run.name] = read_scores(folders, plans[run.name].settings)
+    return by_profile(rows, plans, known)
 
 
 def _ordered(found: pd.Series, order: Sequence[str]) -> list[str]:

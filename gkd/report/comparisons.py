@@ -98,6 +98,18 @@ def by_class(images: Mapping[Key, np.ndarray], source: str, params: Params, know
     return Table(f"classes-{source}-{setting}", caption, text, numbers, reference=(row(TEACHER).label,))
 
 
+def by_profile(profiles: Mapping[str, pd.DataFrame], plans: Mapping[str, Params], known: Catalogue) -> Table:
+    """Runs of several profiles beside each other, one setting each: mean mIoU on unseen domains, by profile and row."""
+    parts = []
+    for profile, rows in profiles.items():
+        scores = _unseen(rows, plans[profile], known)
+        numbers = over_seeds(scores, scores.index.unique("method"))
+        parts.append(numbers.assign(method=[f"{profile}: {row(name).label}" for name in numbers["method"]]))
+    numbers = pd.concat(parts, ignore_index=True)
+    names = tuple(numbers["method"])  # none competes: each profile answers a question of its own
+    return Table("profiles", "Mean mIoU on unseen domains, by profile and row.", as_text(numbers), numbers, names)
+
+
 def _unseen(rows: pd.DataFrame, params: Params, known: Catalogue) -> pd.DataFrame:
     (setting,) = params.settings
     return by_source(rows, setting, {source: targets(source, params, known) for source in params.sources})

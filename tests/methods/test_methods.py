@@ -15,7 +15,7 @@ from gkd import methods
 from gkd.distillation import distil
 from gkd.methods import NAMES, check_options, guidance, objective, row
 from gkd.methods.kd import guidance as pixel_kl
-from gkd.methods.mse import LinearHead
+from gkd.methods.mse import RegressionHead
 from gkd.params import ROOT
 from gkd.qsd import QSD
 from gkd.train.run import Run
@@ -37,12 +37,13 @@ def test_the_rows_are_those_of_the_paper_and_ours() -> None:
         "mse": (True, True, False, False),
         "gkd": (True, True, False, True),
         "gkd_diag": (True, True, False, True),
+        "gkd_diag_tuned": (True, False, False, True),
         "gkd_light": (True, True, False, True),
     }
     labels = {row(name).label for name in NAMES}
     assert len(labels) == len(NAMES) and {x for x in labels if "ours" in x} == {"GKD-diag (ours)", "GKD-light (ours)"}
     assert guidance("kd") is pixel_kl
-    with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd_diag, gkd_light, kd, mse"):
+    with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd_diag, gkd_diag_tuned, gkd_light, kd"):
         row("gdk")
     with pytest.raises(ValueError, match="none does not distil"):
         heads("none")
@@ -53,7 +54,7 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
     assert isinstance(gkd.fea_head, QSD) and gkd.fea_head.diagonal_bias is None and gkd.fea_head.scale == 1
     assert diag.fea_head.diagonal_bias.item() == 6 and diag.fea_head.scale == pytest.approx(48**-0.5)
     assert light.fea_head.pool == 2 and heads("gkd_light", pool=4).fea_head.pool == 4
-    assert isinstance(mse.fea_head, LinearHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
+    assert isinstance(mse.fea_head, RegressionHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
     assert heads("gkd_diag", num_heads=3).fea_head.diagonal_bias.item() == 6
     assert heads("gkd_diag", diagonal_bias=None, lr_factor=0.5).fea_head.diagonal_bias is None
     with pytest.raises(ValueError, match="heads.mse.lr_factor: Input should be greater than 0"):
@@ -71,7 +72,11 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mse", {"num_heads": 2}, r"heads.mse.num_heads: unknown option; mse has weights, lr_factor \(given: 2\)"),
+        (
+            "mse",
+            {"num_heads": 2},
+            r"heads.mse.num_heads: unknown option; mse has hidden, weights, lr_factor \(given: 2\)",
+        ),
         ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has none"),
         ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
         ("gkd_diag", {"pool": 0}, r"heads.gkd_diag.pool: .*greater than 0 \(given: 0\)"),
@@ -101,8 +106,24 @@ def test_the_file_of_docs_adding_is_a_method(tmp_path, monkeypatch) -> None:
         check_options("cwd_own", {"tau": 1.0})
 
 
+def test_the_control_that_is_fine_tuned_has_the_heads_of_ours():
+    assert str(heads("gkd_diag_tuned")) == str(heads("gkd_diag"))
+    assert all(map(torch.equal, heads("gkd_diag_tuned").parameters(), heads("gkd_diag").parameters()))
+
+
+def test_regression_is_qsd_held_on_the_diagonal_and_may_have_as_many_parameters():
+    diag, mse, wide = heads("gkd_diag", diagonal_bias=1e4), heads("mse"), heads("mse", hidden=33)
+    s, t = torch.randn(2, 9, 24), torch.randn(2, 9, 48)
+    mse.fea_head.proj.load_state_dict(diag.fea_head.proj_v.state_dict())
+    torch.testing.assert_close(diag.fea_head(s, t), mse.fea_head(s, t))
+    count = {name: sum(p.numel() for p in o.parameters()) for name, o in (("diag", diag), ("mse", mse), ("wide", wide))}
+    assert 2 * count["mse"] == count["diag"] - 3 and abs(count["wide"] / count["diag"] - 1) < 0.01
+    norm, first, _, last = wide.fea_head.proj
+    torch.testing.assert_close(wide.fea_head(s, t), last(F.gelu(first(norm(s)))))
+
+
 def test_the_linear_head_is_layer_norm_and_linear_and_ignores_the_teacher():
-    head, s = LinearHead(5, 7), torch.randn(2, 3, 5)
+    head, s = RegressionHead(5, 7), torch.randn(2, 3, 5)
     norm, linear = head.proj
     expected = F.linear(F.layer_norm(s, (5,), norm.weight, norm.bias, 1e-5), linear.weight, linear.bias)
     torch.testing.assert_close(head(s, torch.randn(2, 3, 7)), expected)

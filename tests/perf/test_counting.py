@@ -7,7 +7,7 @@ import torch
 from counting import count_distillation, count_task
 from tiny_models import tiny_vit
 
-from gkd.methods.mse import LinearHead
+from gkd.methods.mse import RegressionHead
 from gkd.models import Encoder
 from gkd.qsd import Objective, distillation_step
 from gkd.segmentation.decoders import ConvDecoder, LinearDecoder, Segmentor
@@ -50,7 +50,7 @@ def small(**options):
     return student, teacher, Objective(student.dim, teacher.dim, **options)
 
 
-@pytest.mark.parametrize("head", [{}, {"head": LinearHead}, {"pool": 2}, {"scaled": True, "diagonal_bias": 6.0}])
+@pytest.mark.parametrize("head", [{}, {"head": RegressionHead}, {"pool": 2}, {"scaled": True, "diagonal_bias": 6.0}])
 def test_activations_are_those_of_a_real_step_and_the_models_stay_as_they_are(head) -> None:
     models = small(**head)
     before = copy.deepcopy([m.state_dict() for m in models])

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from evaluations import QUALITY, write_evaluations
 from typer.testing import CliRunner
@@ -65,6 +66,19 @@ def test_tables_say_what_a_lead_is_worth(tmp_path: Path, monkeypatch: pytest.Mon
     weak = build(write_evaluations(tmp_path / "b", params(), KNOWN), [params()], KNOWN)
     assert "on gtav (+" in weak.tables["headroom"][0].caption
     assert "this run cannot show distillation there" in weak.tables["headroom"][0].caption
+
+
+def test_folders_of_scores_are_set_beside_each_other(tmp_path: Path) -> None:
+    for name, rows in (("own_teacher", ["gkd_diag"]), ("quarter", ["none", "gkd_diag"])):
+        write_evaluations(tmp_path / name / "scores", params(rows=rows), KNOWN)
+    done = CliRunner().invoke(app, ["tables", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (0, "")
+    table = pd.read_csv(tmp_path / "profiles.csv").pivot(index="method", columns="column", values="mean")
+    rows = ["own_teacher: GKD-diag (ours)", "own_teacher: Teacher"]
+    assert [*table.index] == [*rows, *(f"quarter: {name}" for name in ("GKD-diag (ours)", "No KD", "Teacher"))]
+    scores = pd.read_csv(tmp_path / "quarter/scores/f2l-none-gtav-0/scores.csv").set_index("domain")["miou"]
+    assert table.loc["quarter: No KD", "gtav"] == pytest.approx(scores[TARGETS["gtav"]].mean())
+    assert table["mean"].to_list() == pytest.approx(table[[*TARGETS]].mean(axis=1).to_list())
 
 
 def test_what_scores_hold_is_read_from_them_in_the_order_of_the_parameters(tmp_path: Path) -> None:
