@@ -79,10 +79,11 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 
 # $(call with_profile,NAME,FOLDER): run profiles/NAME.yaml, publish its scores and lock in docs/results/FOLDER, make
 # the tables of docs/results/TABLES, and put params.yaml and dvc.lock back as they were, also after a failure or Ctrl-C;
-# after a kill the next call does. Its results stay in DVC's cache.
+# after a kill the next call does. Its results stay in DVC's cache, which brings back the evaluations that the profile still has.
 before = .scratch/before
 with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
+	rm -rf results/evaluate/$(notdir $(1)) && \
 	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(2) && \
 	cp dvc.lock docs/results/$(2)/$(notdir $(1)).lock && \
 	(set -e; for m in results/evaluate/$(notdir $(1))/*; do to=docs/results/$(2)/scores/$$(basename $$m); \

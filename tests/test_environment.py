@@ -132,15 +132,15 @@ SCORES = ("scores.csv", "images.npz")
 STUB = """#!/bin/sh
 echo "$(basename $0) $*" >> log
 test "$2 $3" = "gkd repro" || exit 0
-cp params.yaml ran; echo lock of it > dvc.lock
+cp params.yaml ran; echo lock of it > dvc.lock; cp -r made/. results/evaluate
 exit $CODE
 """
 
 
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
-    """The checkout with data, results of camvid and an installed environment of stubs."""
-    for folder in ("env/bin", "data", "profiles", "results/evaluate/camvid/f2f-kd"):
+    """The checkout with data, what camvid makes, a member that it no longer has, and an installed environment of stubs."""
+    for folder in ("env/bin", "data", "profiles", "made/camvid/f2f-kd", "results/evaluate/camvid/left-by-an-older-run"):
         (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
     for name in ("dvc", "python"):
@@ -150,7 +150,7 @@ def stubbed(checkout: Path) -> Path:
         (checkout / name).write_text("default")
     (checkout / "profiles/camvid.yaml").write_text("camvid")
     for name in SCORES:
-        (checkout / "results/evaluate/camvid/f2f-kd" / name).write_text("numbers")
+        (checkout / "made/camvid/f2f-kd" / name).write_text("numbers")
     return checkout
 
 
@@ -163,7 +163,7 @@ def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_ki
         )
         (stubbed / "params.yaml").write_text("camvid")
     if code == "no scores":
-        (stubbed / "results/evaluate/camvid/f2f-kd/scores.csv").unlink()
+        (stubbed / "made/camvid/f2f-kd/scores.csv").unlink()
     run = make("camvid", "VENV=env", cwd=stubbed, CODE=code.removeprefix("no scores"))
     log = (stubbed / "log").read_text().splitlines()
     tables = ["python -m gkd tables docs/results/camvid"] if code == "0" else []

@@ -20,12 +20,6 @@ from gkd.weights.record import EncoderInfo
 FORM = "SETTING/METHOD/SOURCE"
 
 
-def fixed_size(encoder: Encoder) -> bool:
-    """Whether the encoder takes images of one size only, by what timm's patch embedding says of itself."""
-    embed = getattr(encoder.backbone, "patch_embed", None)
-    return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", False))
-
-
 def multiple_of(encoder: Encoder, sizes: DecoderSizes) -> int:
     """What the sides of an image are multiples of, in pixels: of a patch, and of the decoder's coarsest cells.
 
@@ -37,7 +31,7 @@ def multiple_of(encoder: Encoder, sizes: DecoderSizes) -> int:
 def any_size(name: str, options: Mapping[str, Any]) -> Encoder:
     """The encoder of these timm options, of any image size where it can be; at its own size tokens stay bit-equal."""
     encoder = Encoder.create(name, **options)
-    if fixed_size(encoder) and hasattr(encoder.backbone, "dynamic_img_size"):
+    if encoder.fixed_size and hasattr(encoder.backbone, "dynamic_img_size"):
         return Encoder.create(name, **{**options, "dynamic_img_size": True})
     return encoder
 
@@ -87,7 +81,7 @@ def describe(checkpoint: Path, record: Record, name: str | None = None) -> Confi
         raise ExportError(f"{checkpoint}: the timm options of its encoder are not known: Encoder.create keeps them")
     encoder, how = any_size(record.encoder.name, record.encoder.options), record.inference
     # Where only one size fits, slide() pads every window to it.
-    multiple = how.window if fixed_size(encoder) else multiple_of(encoder, record.decoder)
+    multiple = how.window if encoder.fixed_size else multiple_of(encoder, record.decoder)
     return Config(
         name=name or (checkpoint.stem if record.stage == "foreign" else checkpoint.resolve().parent.name),
         encoder=record.encoder.model_copy(update={"options": EncoderInfo.of(encoder).options}),

@@ -177,6 +177,12 @@ class Encoder(nn.Module):
         """Pixels of the image per patch, along one axis."""
         return backbones.patch_size(self.backbone)
 
+    @property
+    def fixed_size(self) -> bool:
+        """Whether it takes images of one size only, by what timm's patch embedding says of itself."""
+        embed = getattr(self.backbone, "patch_embed", None)
+        return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", False))
+
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 

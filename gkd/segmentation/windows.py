@@ -36,9 +36,15 @@ class Inference:
 
     @classmethod
     def of(cls, section: params.Inference, bound: tuple[int, int] | None, encoder: Encoder) -> Inference:
-        """How models of `encoder` see photos by `inference` of the parameters, in a domain of this bound."""
-        fill = tuple(encoder.mean.flatten().tolist())
-        return cls(**section.model_dump(), bound=bound, multiple=encoder.stride, fill=fill)
+        """How models of `encoder` see photos by `inference` of the parameters, in a domain of this bound.
+
+        What is smaller than the window is padded to it where the encoder takes no other size.
+        """
+        multiple, fill = (
+            section.window if encoder.fixed_size else encoder.stride,
+            tuple(encoder.mean.flatten().tolist()),
+        )
+        return cls(**section.model_dump(), bound=bound, multiple=multiple, fill=fill)
 
 
 def slide(model: Callable[[Tensor], Tensor], image: Tensor, how: Inference) -> Iterator[Tensor]:

@@ -48,7 +48,7 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     folders = dict.fromkeys(layout.folder for layout in known.layouts.values())
     yield from _unknown("roots", at(content, "roots", dict), folders)
     given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
-    yield from _unknown("the environment", given, [variable(folder) for folder in folders])
+    yield from _unknown("roots", given, [variable(folder) for folder in folders], "in the environment")
     yield from _options(at(content, "heads", dict), groups["distilled"])
 
 
@@ -127,16 +127,21 @@ def needs_proxy(content: Mapping[str, Any]) -> bool:
 
 
 def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
-    """The catalogue with what is declared, as far as that is sound, and what is wrong with it."""
-    items, roots = at(content, "datasets", dict).items(), at(content, "roots", dict)
+    """The catalogue with those declared datasets that are sound, and what is wrong with the others."""
+    items, named, faults = at(content, "datasets", dict).items(), at(content, "roots", dict), []
     declared = {name: DeclaredDataset(**item) for name, item in items if not any(faults_of(DeclaredDataset, item))}
-    folders = {*declared, *(layout.folder for layout in official().layouts.values())}
-    roots = {key: value for key, value in roots.items() if isinstance(value, str) and key in folders}  # `names` tells
-    try:
-        return catalogue(Params.model_construct(roots=roots, datasets=declared)), []
-    except ParamsError as error:  # each line names params.yaml and the key
-        lines = (line.removeprefix("params.yaml: ").split(": ", 1) for line in error.faults)
-        return official(roots), [Fault(*line) for line in lines]
+    while True:
+        folders = {*declared, *(layout.folder for layout in official().layouts.values())}
+        roots = {
+            key: value for key, value in named.items() if isinstance(value, str) and key in folders
+        }  # `names` tells
+        try:
+            return catalogue(Params.model_construct(roots=roots, datasets=declared)), faults
+        except ParamsError as error:  # each line names params.yaml and the key, datasets.NAME
+            lines = [line.removeprefix("params.yaml: ").split(": ", 1) for line in error.faults]
+            faults = faults or [Fault(*line) for line in lines]  # what a second look finds follows from these
+            wrong = {key.removeprefix("datasets.") for key, _ in lines}
+            declared = {name: item for name, item in declared.items() if name not in wrong}
 
 
 def _targets(known: Catalogue, content: Mapping[str, Any], source: str) -> list[Domain]:
@@ -154,8 +159,8 @@ def _texts(content: Mapping[str, Any], key: str) -> list[str]:
     return [value for value in at(content, key, list) if isinstance(value, str)]
 
 
-def _unknown(key: str, given: Iterable[Any], known: Collection[str]) -> Iterator[Fault]:
+def _unknown(key: str, given: Iterable[Any], known: Collection[str], where: str = "") -> Iterator[Fault]:
     others = [name for name in given if isinstance(name, str) and name not in known]
     if others:
-        plural = "s" if len(others) > 1 else ""
-        yield Fault(key, f"unknown name{plural} {', '.join(map(repr, others))}; known: {', '.join(known)}")
+        text = f"unknown name{'s' if len(others) > 1 else ''} {', '.join(map(repr, others))} {where}".strip()
+        yield Fault(key, f"{text}; known: {', '.join(known)}")

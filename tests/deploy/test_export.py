@@ -247,11 +247,11 @@ def test_without_onnxruntime_the_message_says_what_to_install(made, monkeypatch)
 
 
 def test_encoders_of_one_size_are_told_from_the_others():
-    assert build.fixed_size(Encoder.create("vit_tiny_patch16_224", **VIT))
+    assert Encoder.create("vit_tiny_patch16_224", **VIT).fixed_size
     encoder = build.any_size("vit_tiny_patch16_224", VIT)
-    assert encoder.options["dynamic_img_size"] and not build.fixed_size(encoder)
+    assert encoder.options["dynamic_img_size"] and not encoder.fixed_size
     encoder = build.any_size("tf_efficientnet_lite0", {"output_stride": 16})
-    assert encoder.options == {"output_stride": 16} and not build.fixed_size(encoder)
+    assert encoder.options == {"output_stride": 16} and not encoder.fixed_size
     assert build.multiple_of(encoder, TINY.models) == 16
 
 

@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_vit
+from tiny_params import TINY
 
 from gkd.data.windows import window_starts
-from gkd.segmentation.windows import Inference, argmax_of_bands, keep_ratio_size, slide
+from gkd.models import Encoder
+from gkd.segmentation.windows import Inference, argmax_of_bands, keep_ratio_size, predict, slide
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -132,3 +135,20 @@ def test_ties_go_to_the_first_class_and_rows_at_once_change_no_bit(height, width
     fine = torch.rand(5, height, width, generator=generator)
     whole, parts = (argmax_of_bands([fine], (height, width), (rows, 31), count) for count in (1000, at_once))
     assert torch.equal(whole, parts)
+
+
+@pytest.mark.parametrize("size", [(20, 50), (40, 24), (7, 7)])
+def test_a_photo_below_the_window_is_padded_to_it_for_an_encoder_of_one_size(size):
+    encoder = tiny_vit()  # of 32 pixels
+    assert encoder.fixed_size
+    section = TINY.inference.model_copy(update={"window": 32, "stride": 16})
+    seen, photo = [], np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+    def model(images):
+        seen.append(images.shape[-2:])
+        return encoder.final_map(images)
+
+    found = predict(model, photo, size, Inference.of(section, None, encoder))
+    assert set(seen) == {(32, 32)} and found.shape == size
+    dynamic = Encoder.create("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, dynamic_img_size=True)
+    assert not dynamic.fixed_size and Inference.of(section, None, dynamic).multiple == 8

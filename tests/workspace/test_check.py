@@ -64,7 +64,7 @@ def test_a_sound_profile_has_no_fault_and_a_misspelt_root_of_the_environment_is_
     monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "data" / "bdd100k"))
     assert faults(checkout, {}) == {}
     monkeypatch.setenv("GKD_BDD_ROOT", "/x")
-    assert "unknown name 'GKD_BDD_ROOT'; known: GKD_" in faults(checkout, {})["the environment"]
+    assert "unknown name 'GKD_BDD_ROOT' in the environment; known: GKD_" in faults(checkout, {})["roots"]
 
 
 def test_all_faults_of_parameters_and_data_come_at_once(checkout: Path) -> None:
@@ -78,6 +78,22 @@ def test_all_faults_of_parameters_and_data_come_at_once(checkout: Path) -> None:
     changes = {**wrong, "models.students.f2l.weights": "weights/a.pth", "sources": ["gtav", "gtva"], "profil": "tiny"}
     keys = {"seeds.0", "rows", "roots", "models.teacher.name", "models.students.f2l.weights", "sources", "profil"}
     assert set(faults(checkout, changes)) == keys | {"targets.gtav"}
+
+
+def test_a_faulty_declared_dataset_hides_no_other(checkout: Path) -> None:
+    own = {
+        "images": "{split}/*.jpg",
+        "labels": "{split}/*.png",
+        "table": "cityscapes_train_ids",
+        "splits": ["val", "train"],
+    }
+    for split in own["splits"]:
+        for end in ("jpg", "png"):
+            (file := checkout / f"data/harbour/{split}/a.{end}").parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    changes = {"datasets": {"harbour": own, "port": {**own, "splits": []}}, "targets.gtav": ["harbour/val"]}
+    (key,) = found = faults(checkout, changes)
+    assert key == "datasets.port" and "expected {split} in images and labels" in found[key]
 
 
 def test_the_embedded_suite_is_what_is_drawn() -> None:
