@@ -139,7 +139,7 @@ exit $CODE
 
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
-    """The checkout with data, what camvid makes, a member that it no longer has, and an installed environment of stubs."""
+    """The checkout with data, what camvid makes, an older member, and an installed environment of stubs."""
     for folder in ("env/bin", "data", "profiles", "made/camvid/f2f-kd", "results/evaluate/camvid/left-by-an-older-run"):
         (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
