@@ -33,12 +33,23 @@ def paper():
 
 @pytest.mark.parametrize("file", [*PROFILES, ROOT / "params.yaml"], ids=lambda file: file.stem)
 def test_every_profile_is_sound(file: Path) -> None:
-    params = load(file, lambda content: (*names(content), *encoders(content)))
+    # Of `photos` the user brings the weights.
+    params = load(file, lambda content: (*names(content), *(encoders(content) if file.stem != "photos" else ())))
     assert params.profile == (file.stem if file in PROFILES else "mini")
-    paper = params.profile == "paper"  # which alone gives up equal bytes
-    compute = {"threads": 0 if paper else params.compute.threads or 1, "precision": "auto" if paper else "fp32"}
-    assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": paper}
-    assert params.task_agnostic.grad_checkpointing == paper
+    gpu = params.profile in ("paper", "photos")  # which give up equal bytes
+    compute = {"threads": 0 if gpu else params.compute.threads or 1, "precision": "auto" if gpu else "fp32"}
+    assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": gpu}
+    assert params.task_agnostic.grad_checkpointing == (params.profile == "paper")
+
+
+def test_photos_lacks_two_files_and_says_where_they_are_to_be_had() -> None:
+    faults = list(encoders(load(ROOT / "profiles" / "photos.yaml").model_dump()))
+    assert [fault.key for fault in faults] == ["models.teacher.weights", "models.students.f2l.weights"]
+    for fault, name, size in zip(
+        faults, ("vit_small_patch14_dinov2.lvd142m", "deit_tiny_patch16_224.fb_in1k"), (88, 23), strict=True
+    ):
+        assert f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors" in fault.text
+        assert f"(about {size} MB) elsewhere, put the file at weights/hub/{name}.safetensors" in fault.text
 
 
 # What a control changes beside its rows, as docs/results/controls says it.
