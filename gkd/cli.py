@@ -87,25 +87,11 @@ def tables(
 
     Of a folder of such folders: one table, that sets them beside each other.
     """
-    import json
-
-    from gkd.datasets import catalogue
-    from gkd.files import write_whole
     from gkd.params import load
-    from gkd.report.build import build, compare, plans_of
-    from gkd.report.tables import write
+    from gkd.report.build import publish
 
-    params = load()
-    known, folders = catalogue(params), sorted(file.parent for file in (folder / "scores").glob("*/scores.csv"))
-    if runs := sorted({file.parents[2] for file in folder.glob("*/scores/*/scores.csv")}):
-        write(compare(runs, params, known), folder)
-        return
-    if not folders:
-        raise FileNotFoundError(f"{folder}/scores holds no MEMBER/scores.csv: copy members of results/evaluate/ there")
-    report = build(folders, plans_of(folders, params, known), known)
-    report.write(folder)
-    write_whole(folder / "metrics.json", json.dumps(report.metrics, indent=2, sort_keys=True) + "\n")
-    print("\n".join(report.sentences))
+    for line in publish(folder, load()):
+        print(line)
 
 
 @app.command()

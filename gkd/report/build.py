@@ -4,6 +4,7 @@ report = build(folders, [params], catalogue(params))
 report.write(Path("tables"))
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from gkd.data.catalogue import Catalogue
+from gkd.datasets import catalogue
 from gkd.files import write_whole
 from gkd.methods import NAMES
 from gkd.params import Params
@@ -95,14 +97,32 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
     return sorted(plans, key=lambda plan: plan.settings[0] != "f2l")
 
 
-def compare(runs: Sequence[Path], params: Params, known: Catalogue) -> Table:
-    """The table of `comparisons.by_profile` of folders that are named after their profile, each with one setting."""
+def publish(folder: Path, params: Params) -> list[str]:
+    """Write into a folder the tables of its scores/MEMBER/, or those that set such folders in it beside each other;
+    returns the headlines. The order of rows, and all that scores do not say, is that of `params`."""
+    known = catalogue(params)
+    if runs := sorted({file.parents[2] for file in folder.glob("*/scores/*/scores.csv")}):
+        write(_beside(runs, params, known), folder)
+        return []
+    if not (folders := _scored(folder)):
+        raise FileNotFoundError(f"{folder}/scores holds no MEMBER/scores.csv: copy members of results/evaluate/ there")
+    report = build(folders, plans_of(folders, params, known), known)
+    report.write(folder)
+    write_whole(folder / "metrics.json", json.dumps(report.metrics, indent=2, sort_keys=True) + "\n")
+    return report.sentences
+
+
+def _beside(runs: Sequence[Path], params: Params, known: Catalogue) -> Table:
+    """Of folders that are named after their profile, each with one setting."""
     rows, plans = {}, {}
     for run in runs:
-        folders = sorted(file.parent for file in run.glob("scores/*/scores.csv"))
-        (plans[run.name],) = plans_of(folders, params, known)
-        rows[run.name] = read_scores(folders, plans[run.name].settings)
+        (plans[run.name],) = plans_of(_scored(run), params, known)
+        rows[run.name] = read_scores(_scored(run), plans[run.name].settings)
     return by_profile(rows, plans, known)
+
+
+def _scored(folder: Path) -> list[Path]:
+    return sorted(file.parent for file in folder.glob("scores/*/scores.csv"))
 
 
 def _ordered(found: pd.Series, order: Sequence[str]) -> list[str]:

@@ -79,8 +79,8 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
         with torch.device("meta"):
             size = f" (about {sum(p.numel() for p in timm.create_model(base).parameters()) * 4 / 1e6:.0f} MB)"
     return (
-        f"fetch {' or '.join(sources) or 'the weights'}{size} elsewhere, put the file at {place} (with its own suffix) and "
-        f"name it in params.yaml as models.teacher.weights or models.students.<setting>.weights: {place}"
+        f"fetch {' or '.join(sources) or 'the weights'}{size} elsewhere, put the file at {place} (with its own suffix) "
+        f"and name it in params.yaml as models.teacher.weights or models.students.<setting>.weights: {place}"
     )
 
 
