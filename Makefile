@@ -56,7 +56,8 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; s
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
 	$(call with_profile,develop,develop)
 
-controls: $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profiles/controls/*.yaml)) ## what else could explain the results, a profile each; to docs/results/controls
+controls: repro $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profiles/controls/*.yaml)) ## what else could explain the default's results, a profile each; to docs/results/controls
+	$(call publish,mini,controls/default,*-gtav-0 *-potsdam_rgb-0)
 
 control-%: workspace $(INSTALLED) data
 	$(call with_profile,controls/$*,controls/$*)
@@ -77,19 +78,22 @@ clean: ## remove results, resume checkpoints and tool caches; files in git, data
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
-# $(call with_profile,NAME,FOLDER): run profiles/NAME.yaml, publish its scores and lock in docs/results/FOLDER, make
-# the tables of docs/results/TABLES, and put params.yaml and dvc.lock back as they were, also after a failure or Ctrl-C;
-# after a kill the next call does. Its results stay in DVC's cache, which brings back the evaluations that the profile still has.
+# $(call with_profile,NAME,FOLDER): run profiles/NAME.yaml, publish it in docs/results/FOLDER, and put params.yaml and
+# dvc.lock back as they were, also after a failure or Ctrl-C; after a kill the next call does. Its results stay in DVC's
+# cache, which brings back the evaluations that the profile still has.
 before = .scratch/before
 with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
 	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
 	rm -rf results/evaluate/$(notdir $(1)) && \
-	$(BIN)/python -m gkd repro --jobs $(JOBS) && mkdir -p docs/results/$(2) && \
-	cp dvc.lock docs/results/$(2)/$(notdir $(1)).lock && \
-	(set -e; for m in results/evaluate/$(notdir $(1))/*; do to=docs/results/$(2)/scores/$$(basename $$m); \
-	mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done) && \
-	$(BIN)/python -m gkd tables docs/results/$(firstword $(subst /, ,$(2))); status=$$?; \
+	$(BIN)/python -m gkd repro --jobs $(JOBS) && $(call publish,$(notdir $(1)),$(2)) && \
+	cp dvc.lock docs/results/$(2)/$(notdir $(1)).lock; status=$$?; \
 	cp $(before)/* . && rm -r $(before) && exit $$status
+
+# $(call publish,PROFILE,FOLDER,MEMBERS): the scores of a profile to docs/results/FOLDER, and the tables there, or in A where
+# it is A/B. MEMBERS: patterns; all by default.
+publish = (set -e; for m in $(or $(3:%=results/evaluate/$(1)/%),results/evaluate/$(1)/*); do \
+	to=docs/results/$(2)/scores/$$(basename $$m); mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done) && \
+	$(BIN)/python -m gkd tables docs/results/$(firstword $(subst /, ,$(2)))
 
 workspace:
 	@command -v git >/dev/null || { echo "git is not on PATH; DVC needs it: install git." >&2; exit 1; }

@@ -177,6 +177,25 @@ def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_ki
     assert code == "no scores" or published == (expected if code == "0" else {})
 
 
+def test_a_control_is_published_beside_the_others(stubbed):
+    (stubbed / "profiles/controls").mkdir()
+    default = [f"f2l-kd-{source}-0" for source in ("cityscapes", "gtav", "potsdam_rgb")]
+    for member in ("own/f2f-kd", "next/f2f-kd", *(f"mini/{name}" for name in default)):
+        shutil.copytree(stubbed / "made/camvid/f2f-kd", stubbed / "made" / member)
+    for name in ("own", "next"):
+        (stubbed / f"profiles/controls/{name}.yaml").write_text(name)
+    run = make("controls", "VENV=env", cwd=stubbed, CODE="0")
+    assert run.returncode == 0, run.stderr
+    folder = stubbed / "docs/results/controls"
+    members = [*(f"default/scores/{name}" for name in default[1:]), "next/scores/f2f-kd", "own/scores/f2f-kd"]
+    files = {f"{member}/{file}" for member in members for file in SCORES}
+    files |= {"next/next.lock", "own/own.lock"}
+    assert {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} == files
+    log = (stubbed / "log").read_text().splitlines()
+    assert log.count("python -m gkd tables docs/results/controls") == 3
+    assert (stubbed / "params.yaml").read_text() == "default"
+
+
 def test_commands_of_the_environment_come_first_on_path(stubbed):
     (stubbed / "env/bin/dvc").write_text('#!/bin/sh\necho "$PATH" > log\n')
     make("data", "VENV=env", cwd=stubbed)

@@ -9,6 +9,7 @@ import torch
 from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
+from gkd.weights import origin
 from gkd.workspace.check import encoders, names
 
 PROFILES = sorted((ROOT / "profiles").rglob("*.yaml"))
@@ -42,46 +43,64 @@ def test_every_profile_is_sound(file: Path) -> None:
     assert params.task_agnostic.grad_checkpointing == (params.profile == "paper")
 
 
-def test_photos_lacks_two_files_and_says_where_they_are_to_be_had() -> None:
+def test_photos_lacks_two_files_and_says_where_they_are_to_be_had(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(origin, "ROOT", tmp_path)
     faults = list(encoders(load(ROOT / "profiles" / "photos.yaml").model_dump()))
     assert [fault.key for fault in faults] == ["models.teacher.weights", "models.students.f2l.weights"]
-    for fault, name, size in zip(
-        faults, ("vit_small_patch14_dinov2.lvd142m", "deit_tiny_patch16_224.fb_in1k"), (88, 23), strict=True
-    ):
+    models = {"vit_small_patch14_dinov2.lvd142m": 88, "deit_tiny_patch16_224.fb_in1k": 23}
+    for fault, (name, size) in zip(faults, models.items(), strict=True):
         assert f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors" in fault.text
         assert f"(about {size} MB) elsewhere, put the file at weights/hub/{name}.safetensors" in fault.text
 
 
-# What a control changes beside its rows, as docs/results/controls says it.
+DIAG, MSE = {"heads.gkd_diag.lr_factor": 2.0}, {"heads.mse.lr_factor": 2.0}
+NARROW = load().models.students["f2l"]
+# What a control changes of the default beside its rows and their groups; GTAV and overhead alone.
 CONTROLS = {
-    "fine_tuned": {"heads"},
-    "long_none": {"task_learning"},
-    "mse": {"heads"},
-    "mse_hidden": {"heads"},
-    "overhead_proxy": {"roots"},
-    "own_teacher": {"models"},
-    "quarter_labels": {"label_divisor"},
-    "random_teacher": {"models"},
+    "fine_tuned": {"heads.gkd_diag_tuned.lr_factor": 2.0},
+    "long_none": {"task_learning.pool": 16000, "task_learning.undistilled_steps": 3600},
+    "mse": MSE,
+    "mse_hidden": {**MSE, "heads.mse.hidden": 129},
+    "overhead_proxy": {**DIAG, "roots.proxy": "data/proxy/train/n02_overhead"},
+    "own_teacher": {
+        **DIAG,
+        "models.teacher.weights": NARROW.weights,
+        **{f"models.teacher.options.{key}": value for key, value in NARROW.options.items()},
+    },
+    "quarter_labels": {**DIAG, "label_divisor": 4},
+    "random_teacher": {**DIAG, "models.teacher.weights": "none"},
 }
 
 
-def test_a_control_is_the_default_but_for_one_thing() -> None:
-    default = load().model_dump()
-    lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled", "sources", "targets", "evaluate"}
-    for file in (ROOT / "profiles" / "controls").glob("*.yaml"):
-        own = load(file).model_dump()
-        rows = {name: options for name, options in default["heads"].items() if name in own["rows"]}
-        changed = {key for key in own if own[key] != (rows if key == "heads" else default[key])}
-        assert changed - lists == CONTROLS[file.stem], file.stem
-        assert own["sources"] == ["gtav", "potsdam_rgb"]
-        assert own["targets"] == {source: default["targets"][source] for source in own["sources"]}
-    diag = default["heads"]["gkd_diag"]
-    assert load(ROOT / "profiles/controls/fine_tuned.yaml").heads == {"gkd_diag_tuned": diag}
-    teachers = {
-        name: load(ROOT / f"profiles/controls/{name}.yaml").models.teacher for name in ("own_teacher", "random_teacher")
+def flat(content: dict, before: str = "") -> dict[str, object]:
+    """Values by dotted key."""
+    found: dict[str, object] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
+    return found
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "profiles/controls").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_control_is_the_default_but_for_one_thing(file: Path) -> None:
+    own, default = load(file), load()
+    assert own.sources == ["gtav", "potsdam_rgb"] and own.rows == [*own.distilled, *own.undistilled][::-1]
+    assert own.targets == {source: default.targets[source] for source in own.sources}
+    lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled", "sources"}
+    rest = flat(default.model_dump(exclude={"targets", "heads"}))
+    values = flat(own.model_dump(exclude={"targets"})).items()
+    heads = {key: value for key, value in values if key.startswith("heads.")}
+    changed = heads | {k: v for k, v in values if k not in lists and k not in heads and rest.get(k, "absent") != v}
+    expected = {k: v for k, v in CONTROLS[file.stem].items() if k.startswith("heads.") or rest.get(k, "absent") != v}
+    assert changed == expected
+
+
+def test_the_hidden_layer_of_its_control_makes_the_parameters_those_of_qsd() -> None:
+    student, teacher = (Encoder.create(s.name, **s.options) for s in (NARROW, load().models.teacher))
+    count = {
+        name: sum(p.numel() for p in objective(name, student, teacher, options).parameters())
+        for name, options in {"gkd_diag": {}, "mse": {"hidden": CONTROLS["mse_hidden"]["heads.mse.hidden"]}}.items()
     }
-    assert teachers["own_teacher"] == load().models.students["f2l"]
-    assert teachers["random_teacher"] == load().models.teacher.model_copy(update={"weights": "none"})
+    assert count["mse"] == pytest.approx(count["gkd_diag"], rel=0.001)
 
 
 def shallow(spec: EncoderSpec) -> Encoder:

@@ -13,23 +13,25 @@ source too; `train: [day, gtav/train]` and `validation: dawn` name others. Witho
 `label_space: cityscapes` says that a table of one's own gives its train ids.
 """
 
+from collections.abc import Mapping
+
 from gkd.data.catalogue import Catalogue
 from gkd.data.domains import Source
 from gkd.data.labels import IGNORE, class_names, lut, space_of
 from gkd.data.layout import Layout, Place, every_sample, every_tenth_held_out
 from gkd.data.patterns import Pattern
-from gkd.params import DeclaredDataset, Params, ParamsError
+from gkd.params import DeclaredDataset
 
 
-def extend(official: Catalogue, params: Params) -> Catalogue:
-    """The catalogue with what `params` declare. Raises ParamsError that lists every fault with its key."""
+def extend(official: Catalogue, datasets: Mapping[str, DeclaredDataset]) -> tuple[Catalogue, list[tuple[str, str]]]:
+    """The catalogue with those datasets that are sound, and what is wrong with the others: (name, fault)."""
     layouts, sources = dict(official.layouts), dict(official.sources)
     known = Catalogue(layouts, sources, official.domains, official.roots)
     taken = {*layouts, *sources, *official.domains, *(layout.folder for layout in layouts.values())}
-    faults = []
+    faults: list[tuple[str, str]] = []
     # All layouts before any source, which may name splits of a dataset that stands below it.
     for step in ("layout", "source"):
-        for name, dataset in params.datasets.items():
+        for name, dataset in datasets.items():
             try:
                 if step == "source":
                     if name in layouts.keys() - taken and (source := _source(name, dataset, known)):
@@ -39,10 +41,8 @@ def extend(official: Catalogue, params: Params) -> Catalogue:
                 else:
                     layouts[name] = _layout(name, dataset)
             except ValueError as error:
-                faults.append(f"params.yaml: datasets.{name}: {error}")
-    if faults:
-        raise ParamsError(*faults)
-    return known
+                faults.append((name, str(error)))
+    return known, faults
 
 
 def _layout(name: str, declared: DeclaredDataset) -> Layout:

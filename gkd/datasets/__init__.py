@@ -15,7 +15,7 @@ from gkd.data.domains import Domain, Source
 from gkd.data.layout import Layout
 from gkd.data.reading import DatasetError
 from gkd.data.samples import Sample, SegmentationData, concatenate
-from gkd.params import Params
+from gkd.params import Params, ParamsError
 
 __all__ = [
     "Catalogue",
@@ -34,7 +34,10 @@ def catalogue(params: Params) -> Catalogue:
 
     Raises ParamsError that lists every fault of the declarations.
     """
-    return extend(official(params.roots), params)
+    known, faults = extend(official(params.roots), params.datasets)
+    if faults:
+        raise ParamsError(*(f"params.yaml: datasets.{name}: {fault}" for name, fault in faults))
+    return known
 
 
 def official(roots: Mapping[str, str] | None = None) -> Catalogue:

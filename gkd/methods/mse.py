@@ -10,8 +10,8 @@ ROW = Row(label="MSE")
 
 
 class RegressionHead(nn.Module):
-    """LayerNorm + Linear onto the teacher's tokens: QSD whose attention stays on the own place. `hidden` channels under
-    a GELU between make the parameters as many as QSD's."""
+    """LayerNorm + Linear onto the teacher's tokens: QSD whose attention stays on the own place. `hidden`, a GELU layer
+    of so many channels between, is for as many parameters as QSD has."""
 
     def __init__(self, student_dim: int, teacher_dim: int, hidden: int | None = None) -> None:
         super().__init__()

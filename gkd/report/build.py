@@ -100,11 +100,12 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
 def publish(folder: Path, params: Params) -> list[str]:
     """Write into a folder the tables of its scores/MEMBER/, or those that set such folders in it beside each other;
     returns the headlines. The order of rows, and all that scores do not say, is that of `params`."""
-    known = catalogue(params)
-    if runs := sorted({file.parents[2] for file in folder.glob("*/scores/*/scores.csv")}):
+    known, folders = catalogue(params), _scored(folder)
+    runs = sorted({file.parents[2] for file in folder.glob("*/scores/*/scores.csv")})
+    if runs and not folders:
         write(_beside(runs, params, known), folder)
         return []
-    if not (folders := _scored(folder)):
+    if not folders:
         raise FileNotFoundError(f"{folder}/scores holds no MEMBER/scores.csv: copy members of results/evaluate/ there")
     report = build(folders, plans_of(folders, params, known), known)
     report.write(folder)
@@ -116,7 +117,10 @@ def _beside(runs: Sequence[Path], params: Params, known: Catalogue) -> Table:
     """Of folders that are named after their profile, each with one setting."""
     rows, plans = {}, {}
     for run in runs:
-        (plans[run.name],) = plans_of(_scored(run), params, known)
+        found = plans_of(_scored(run), params, known)
+        if len(found) > 1:
+            raise ValueError(f"{run} has scores of {len(found)} settings: one can be set beside those of other folders")
+        plans[run.name] = found[0]
         rows[run.name] = read_scores(_scored(run), plans[run.name].settings)
     return by_profile(rows, plans, known)
 

@@ -11,7 +11,7 @@ from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import heading, targets
 from gkd.report.resampling import Key, iou, resampled
-from gkd.report.statistics import ENDS, Estimate, by_source, gap_closed, paired
+from gkd.report.statistics import ENDS, MEAN, Estimate, by_source, gap_closed, paired
 from gkd.report.tables import Table, as_text, over_seeds, wide
 from gkd.workspace.check import TEACHER
 
@@ -99,15 +99,22 @@ def by_class(images: Mapping[Key, np.ndarray], source: str, params: Params, know
 
 
 def by_profile(profiles: Mapping[str, pd.DataFrame], plans: Mapping[str, Params], known: Catalogue) -> Table:
-    """Runs of several profiles beside each other, one setting each: mean mIoU on unseen domains, by profile and row."""
-    parts = []
+    """Runs of several profiles beside each other, one setting each: mean mIoU on unseen domains, by profile and row.
+
+    A row that scored as that of an earlier profile is left out: most have the same teacher.
+    """
+    parts, seen = [], []
     for profile, rows in profiles.items():
-        scores = _unseen(rows, plans[profile], known)
-        numbers = over_seeds(scores, scores.index.unique("method"))
-        parts.append(numbers.assign(method=[f"{profile}: {row(name).label}" for name in numbers["method"]]))
+        scores = _unseen(rows, plans[profile], known).drop(columns=MEAN)  # of other sources in each
+        for name in (TEACHER, *plans[profile].rows):
+            numbers = over_seeds(scores, [name])
+            if (name, *numbers["mean"]) not in seen:
+                seen.append((name, *numbers["mean"]))
+                parts.append(numbers.assign(method=f"{profile}: {row(name).label}"))
     numbers = pd.concat(parts, ignore_index=True)
-    names = tuple(numbers["method"])  # none competes: each profile answers a question of its own
-    return Table("profiles", "Mean mIoU on unseen domains, by profile and row.", as_text(numbers), numbers, names)
+    names = tuple(numbers["method"].unique())  # none competes: each profile answers a question of its own
+    caption = "Mean mIoU on unseen domains, by profile and row."
+    return Table("profiles", caption, as_text(numbers).fillna("-"), numbers, names)
 
 
 def _unseen(rows: pd.DataFrame, params: Params, known: Catalogue) -> pd.DataFrame:

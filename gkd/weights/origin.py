@@ -74,10 +74,10 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
         sources.append(f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors")
     if config and (config.url or "").endswith((".pth", ".pt")):
         sources.append(config.url)
-    size = ""
-    if timm.is_model(base := spec.name.split(".")[0]):
+    size, name = "", spec.name if timm.is_model_pretrained(spec.name) else spec.name.split(".")[0]
+    if timm.is_model(name):
         with torch.device("meta"):
-            size = f" (about {sum(p.numel() for p in timm.create_model(base).parameters()) * 4 / 1e6:.0f} MB)"
+            size = f" (about {sum(p.numel() for p in timm.create_model(name).parameters()) * 4 / 1e6:.0f} MB)"
     return (
         f"fetch {' or '.join(sources) or 'the weights'}{size} elsewhere, put the file at {place} (with its own suffix) "
         f"and name it in params.yaml as models.teacher.weights or models.students.<setting>.weights: {place}"

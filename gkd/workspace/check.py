@@ -6,13 +6,15 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gkd.data.catalogue import Catalogue, variable
+from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
-from gkd.datasets import catalogue, official
+from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import GROUPS, DeclaredDataset, EncoderSpec, Fault, Params, ParamsError, at, faults_of, load
+from gkd.params import GROUPS, DeclaredDataset, EncoderSpec, Fault, Params, at, faults_of, load
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
@@ -45,7 +47,7 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
         bounded = ["validation", *(domain.name for domain in _targets(known, content, source))]
         yield from _unknown(key := f"evaluate.bounds.{source}", at(content, key, dict), bounded)
     yield from _unknown(key := "domain_agnostic.source_steps", at(content, key, dict), known.sources)
-    folders = dict.fromkeys(layout.folder for layout in known.layouts.values())
+    folders = dict.fromkeys([*(layout.folder for layout in known.layouts.values()), *_declared(content)])
     yield from _unknown("roots", at(content, "roots", dict), folders)
     given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
     yield from _unknown("roots", given, [variable(folder) for folder in folders], "in the environment")
@@ -115,8 +117,9 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
         domains = ", ".join(dict.fromkeys(domain.name for domain, _ in found))
         entries = ", ".join(dict.fromkeys(entry for _, entry in found))
         remedy = f"remove {entries}" if entries else "set `distilled: []`"
-        embedded = known.layout(found[0][0].dataset).folder in EMBEDDED
-        hint = "\nThe embedded suite has a miniature: `make data` draws it." if embedded else ""
+        folder = known.layout(found[0][0].dataset).folder
+        drawn = folder in EMBEDDED and folder not in known.roots and variable(folder) not in os.environ
+        hint = "\nThe embedded suite has a miniature: `make data` draws it." if drawn else ""
         yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{hint}")
 
 
@@ -128,20 +131,16 @@ def needs_proxy(content: Mapping[str, Any]) -> bool:
 
 def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
     """The catalogue with those declared datasets that are sound, and what is wrong with the others."""
-    items, named, faults = at(content, "datasets", dict).items(), at(content, "roots", dict), []
-    declared = {name: DeclaredDataset(**item) for name, item in items if not any(faults_of(DeclaredDataset, item))}
-    while True:
-        folders = {*declared, *(layout.folder for layout in official().layouts.values())}
-        roots = {
-            key: value for key, value in named.items() if isinstance(value, str) and key in folders
-        }  # `names` tells
-        try:
-            return catalogue(Params.model_construct(roots=roots, datasets=declared)), faults
-        except ParamsError as error:  # each line names params.yaml and the key, datasets.NAME
-            lines = [line.removeprefix("params.yaml: ").split(": ", 1) for line in error.faults]
-            faults = faults or [Fault(*line) for line in lines]  # what a second look finds follows from these
-            wrong = {key.removeprefix("datasets.") for key, _ in lines}
-            declared = {name: item for name, item in declared.items() if name not in wrong}
+    items = _declared(content).items()
+    fitting = {name: DeclaredDataset(**item) for name, item in items if not any(faults_of(DeclaredDataset, item))}
+    known, faults = extend(official(), fitting)
+    folders = {layout.folder for layout in known.layouts.values()}
+    roots = {key: root for key, root in at(content, "roots", dict).items() if isinstance(root, str) and key in folders}
+    return replace(known, roots=roots), [Fault(f"datasets.{name}", fault) for name, fault in faults]
+
+
+def _declared(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in at(content, "datasets", dict).items() if isinstance(name, str)}
 
 
 def _targets(known: Catalogue, content: Mapping[str, Any], source: str) -> list[Domain]:

@@ -69,16 +69,22 @@ def test_tables_say_what_a_lead_is_worth(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_folders_of_scores_are_set_beside_each_other(tmp_path: Path) -> None:
-    for name, rows in (("own_teacher", ["gkd_diag"]), ("quarter", ["none", "gkd_diag"])):
-        write_evaluations(tmp_path / name / "scores", params(rows=rows), KNOWN)
+    """In the order of the parameters; what scored as in an earlier folder, such as an equal teacher, is left out."""
+    write_evaluations(tmp_path / "default" / "scores", params(rows=["none", "gkd_diag"]), KNOWN)
+    shutil.copytree(tmp_path / "default", tmp_path / "equal")
+    write_evaluations(tmp_path / "own" / "scores", params(rows=["gkd_diag"], sources=["gtav"]), KNOWN, images=7)
     done = CliRunner().invoke(app, ["tables", str(tmp_path)])
     assert (done.exit_code, done.stdout) == (0, "")
+    lines = [line.split("|")[1:4] for line in (tmp_path / "profiles.md").read_text().splitlines() if ":" in line[1:-1]]
+    names = [*(f"default: {name}" for name in ("Teacher", "No KD", "GKD-diag (ours)")), "own: Teacher"]
+    assert [line[0].strip() for line in lines[1:]] == [*names, "own: GKD-diag (ours)"]
+    assert [line[2].strip() for line in lines[-2:]] == ["-", "-"]  # another source was not measured
     table = pd.read_csv(tmp_path / "profiles.csv").pivot(index="method", columns="column", values="mean")
-    rows = ["own_teacher: GKD-diag (ours)", "own_teacher: Teacher"]
-    assert [*table.index] == [*rows, *(f"quarter: {name}" for name in ("GKD-diag (ours)", "No KD", "Teacher"))]
-    scores = pd.read_csv(tmp_path / "quarter/scores/f2l-none-gtav-0/scores.csv").set_index("domain")["miou"]
-    assert table.loc["quarter: No KD", "gtav"] == pytest.approx(scores[TARGETS["gtav"]].mean())
-    assert table["mean"].to_list() == pytest.approx(table[[*TARGETS]].mean(axis=1).to_list())
+    scores = pd.read_csv(tmp_path / "default/scores/f2l-none-gtav-0/scores.csv").set_index("domain")["miou"]
+    assert table.loc["default: No KD", "gtav"] == pytest.approx(scores[TARGETS["gtav"]].mean())
+    write_evaluations(tmp_path / "two" / "scores", params(settings=["f2l", "f2f"]), KNOWN)
+    done = CliRunner().invoke(app, ["tables", str(tmp_path)])
+    assert done.exit_code == 1 and "two has scores of 2 settings" in done.stderr
 
 
 def test_what_scores_hold_is_read_from_them_in_the_order_of_the_parameters(tmp_path: Path) -> None:

@@ -91,9 +91,10 @@ def test_a_faulty_declared_dataset_hides_no_other(checkout: Path) -> None:
         for end in ("jpg", "png"):
             (file := checkout / f"data/harbour/{split}/a.{end}").parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-    changes = {"datasets": {"harbour": own, "port": {**own, "splits": []}}, "targets.gtav": ["harbour/val"]}
-    (key,) = found = faults(checkout, changes)
-    assert key == "datasets.port" and "expected {split} in images and labels" in found[key]
+    declared = {"harbour": own, "port": {**own, "splits": []}, 2024: own}
+    found = faults(checkout, {"datasets": declared, "roots.port": "/x", "targets.gtav": ["harbour/val"]})
+    assert "expected {split} in images and labels" in found.pop("datasets.port")
+    assert [key for key in found if "2024" in key] == [*found]  # no name
 
 
 def test_the_embedded_suite_is_what_is_drawn() -> None:
@@ -117,6 +118,7 @@ def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(ch
     for text in ("remove bdd100k", str(data / "bdd100k"), "GKD_BDD100K_ROOT", about.url, about.licence, about.size):
         assert text in bdd
     assert bdd.endswith("`make data` draws it.")
+    assert "make data" not in faults(checkout, {"roots.proxy": "/photos"})["distilled"]  # which draws data/ alone
     photos = faults(checkout, {}, "camvid")  # of which there is no miniature
     assert "GKD_CAMVID_ROOT" in photos["sources"] and "make data" not in photos["sources"]
 
