@@ -1,5 +1,6 @@
 """Members: their names, and what they depend on, which is what DVC itself makes of dvc.yaml."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_dependencies_are_those_that_dvc_resolves(repo: Repo, checkout: Path) ->
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)
 def test_every_tracked_key_stands_in_every_profile(file: Path, repo: Repo, checkout: Path) -> None:
     """A key that is missing stops DVC."""
-    shutil.copy(file, checkout / "params.yaml")
+    one = re.sub(r"^seeds: .*$", "seeds: [0]", file.read_text(), flags=re.M)  # the keys are the same for each
+    (checkout / "params.yaml").write_text(one)
     lacking = {key for *_, tracked, _ in members(repo) for key in {*tracked.params} - {*tracked.read_params()}}
     assert not lacking
 
