@@ -83,10 +83,7 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
 def tables(
     folder: Annotated[Path, typer.Argument(help="Holds scores/MEMBER/scores.csv and images.npz; the tables go there.")],
 ) -> None:
-    """Make the tables of a report, headline.csv and metrics.json anew from the scores of evaluations.
-
-    Of a folder of such folders: one table, that sets them beside each other.
-    """
+    """Make the tables of a report anew from scores; of a folder of such folders, one that sets them side by side."""
     from gkd.params import load
     from gkd.report.build import publish
 
