@@ -25,7 +25,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid develop controls camvid weights lint clean workspace
+# Points of `make curves`: thousands of samples of the proxy set, of which a step sees 32. Where seeds are compared: three.
+CURVE := 016 032 064 128 256 512
+CURVE_SEEDS = 0
+curve-064 curve-128: CURVE_SEEDS = 0, 1, 2
+
+.PHONY: help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean workspace
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,9 +54,10 @@ data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is 
 	@git diff --quiet data.dvc && echo "data/ is the suite that data.dvc names" || \
 		echo "data/ differs from the committed suite: see git diff data.dvc"
 
-grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; scores, locks and tables to docs/results/grid
+grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; scores, locks and tables to docs/results/grid*
 	$(call with_profile,grid_f2l,grid)
 	$(call with_profile,grid_f2f,grid)
+	$(call with_profile,grid_f2f_proxy,grid_proxy)
 
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
 	$(call with_profile,develop,develop)
@@ -61,6 +67,14 @@ controls: repro $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profile
 
 control-%: workspace $(INSTALLED) data
 	$(call with_profile,controls/$*,controls/$*)
+
+curves: $(CURVE:%=curve-%) ## unseen mIoU against samples of the proxy set, on development domains; to docs/results/curves
+
+curve-%: workspace $(INSTALLED) data
+	@mkdir -p .scratch
+	sed -e '/^task_agnostic:/,/steps:/s/steps: .*/steps: '$$(expr $* \* 1000 / 32)/ -e 's/^seeds: .*/seeds: [$(CURVE_SEEDS)]/' \
+		profiles/curves.yaml > .scratch/curves.yaml
+	$(call with_profile,../.scratch/curves,curves/$*k)
 
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
 	$(call with_profile,camvid,camvid)

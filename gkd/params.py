@@ -149,6 +149,7 @@ class TaskLearning(Training):
     scale: values.Scale  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
     max_long_edge: values.Count | None = None  # in pixels, goes before the short edge; 2048 in the paper's configs
     max_class_share: float = Field(gt=0, le=1)  # of a class in a crop
+    rand_augment: str | None = None  # timm's, as in distillation, but for what moves pixels; null = none
     kd_weight: values.NonNegative
     kd_temperature: values.Positive
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source

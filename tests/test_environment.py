@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from gkd.params import ROOT
+from gkd.params import ROOT, load
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -104,7 +104,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_make_alone_lists_every_target():
     listed = {line.split()[1] for line in make().stdout.splitlines()}
-    expected = "help repro test test-pipeline lab data grid develop controls camvid weights lint clean"
+    expected = "help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean"
     assert listed == set(expected.split())
 
 
@@ -194,6 +194,22 @@ def test_a_control_is_published_beside_the_others(stubbed):
     log = (stubbed / "log").read_text().splitlines()
     assert log.count("python -m gkd tables docs/results/controls") == 3
     assert (stubbed / "params.yaml").read_text() == "default"
+
+
+def test_points_of_the_curve_are_the_profile_at_other_steps_each_in_its_folder(stubbed):
+    shutil.copy(ROOT / "profiles/curves.yaml", stubbed / "profiles")
+    (stubbed / "made/curves").mkdir()
+    shutil.copytree(stubbed / "made/camvid/f2f-kd", stubbed / "made/curves/f2l-mse")
+    profile, points = load(stubbed / "profiles/curves.yaml"), {"032": (1000, [0]), "064": (2000, [0, 1, 2])}
+    for point, (steps, seeds) in points.items():
+        run = make(f"curve-{point}", "VENV=env", cwd=stubbed, CODE="0")
+        assert run.returncode == 0, run.stderr
+        shutil.copy(stubbed / "ran", stubbed / "ran.yaml")
+        proxy = profile.task_agnostic.model_copy(update={"steps": steps})
+        assert load(stubbed / "ran.yaml") == profile.model_copy(update={"task_agnostic": proxy, "seeds": seeds})
+        assert (stubbed / f"docs/results/curves/{point}k/scores/f2l-mse/scores.csv").is_file()
+        assert (stubbed / f"docs/results/curves/{point}k/curves.lock").is_file()
+    assert make("-n", "curves", "VENV=env", cwd=stubbed).stdout.count("-m gkd repro") == 6
 
 
 def test_commands_of_the_environment_come_first_on_path(stubbed):

@@ -57,6 +57,7 @@ DIAG, MSE = {"heads.gkd_diag.lr_factor": 2.0}, {"heads.mse.lr_factor": 2.0}
 NARROW = load().models.students["f2l"]
 # What a control changes of the default beside its rows and their groups; GTAV and overhead alone.
 CONTROLS = {
+    "augmented_none": {"task_learning.rand_augment": load().task_agnostic.rand_augment},
     "fine_tuned": {"heads.gkd_diag_tuned.lr_factor": 2.0},
     "long_none": {"task_learning.pool": 16000, "task_learning.undistilled_steps": 3600},
     "mse": MSE,
@@ -92,6 +93,16 @@ def test_a_control_is_the_default_but_for_one_thing(file: Path) -> None:
     changed = heads | {k: v for k, v in values if k not in lists and k not in heads and rest.get(k, "absent") != v}
     expected = {k: v for k, v in CONTROLS[file.stem].items() if k.startswith("heads.") or rest.get(k, "absent") != v}
     assert changed == expected
+
+
+def test_the_grids_have_one_recipe_so_that_their_teachers_are_the_same() -> None:
+    apart = {"profile", "settings", "seeds", "rows", "distilled", "guided", "heads"}
+    f2l, f2f, proxy = (load(ROOT / f"profiles/grid_{name}.yaml") for name in ("f2l", "f2f", "f2f_proxy"))
+    recipe = f2l.model_dump(exclude=apart)
+    assert recipe == f2f.model_dump(exclude=apart)
+    recipe["task_agnostic"]["settings"] = ["f2f"]
+    assert recipe == proxy.model_dump(exclude=apart)
+    assert f2l.heads == f2f.heads and f2l.rows == f2f.rows and proxy.heads.items() <= f2l.heads.items()
 
 
 def test_the_hidden_layer_of_its_control_makes_the_parameters_those_of_qsd() -> None:

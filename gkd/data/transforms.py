@@ -67,14 +67,17 @@ class DistillationView:
         return torch.where((x - before).abs() < 1e-5, before, x)  # untouched pixels keep their exact values
 
 
-def _rand_augment(policy: str, shift: int) -> RandAugment:
-    """timm's RandAugment, which translates by up to `shift` pixels, with at least one bit left by posterising.
+def _rand_augment(policy: str, shift: int | None = None) -> RandAugment:
+    """timm's RandAugment, which translates by up to `shift` pixels (None: of which nothing moves, but colours change),
+    with at least one bit left by posterising.
 
     At its largest magnitude, about one view in 650, timm asks for zero bits: a black image with the Pillow of the
     published code, an error with Pillow 13.
     """
     hints = {"translate_const": shift, "img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC}
     augment = rand_augment_transform(policy, hints)
+    if shift is None:
+        augment.ops = [op for op in augment.ops if not op.name.startswith(("Rotate", "Shear", "Translate"))]
     for op in augment.ops:
         if op.name.startswith("Posterize"):
             op.level_fn = partial(_one_bit_at_least, op.level_fn)
@@ -95,7 +98,8 @@ def draw_mask(batch: int, patches: int, ratio: float, probability: float, genera
 
 
 class LabelledView:
-    """Task-learning augmentation: short-edge choice, crop with a class cap, flip, photometric distortion.
+    """Task-learning augmentation: short-edge choice, crop with a class cap, flip, photometric distortion; not as
+    published: before the last, the colours of RandAugment, where `rand_augment` is set.
 
     The short edge is one of 16 even steps between `scale` times the crop's (256 ... 1024 for 512), less where the long
     edge would exceed `max_long_edge`; a crop in which one class holds more than `max_class_share` of the labelled
@@ -107,6 +111,7 @@ class LabelledView:
         low, high = section.scale
         self.short_edges = [int(self.crop[0] * (low + (high - low) * i / 15)) for i in range(16)]
         self.max_long_edge, self.max_share = section.max_long_edge, section.max_class_share
+        self.augment = _rand_augment(section.rand_augment) if section.rand_augment else None
         # v2.RandomPhotometricDistort would also permute the channels, which the published pipeline does not.
         jitter = {"contrast": (0.5, 1.5)}, {"saturation": (0.5, 1.5)}, {"hue": 0.1}
         self.distort = v2.Compose([v2.RandomApply([v2.ColorJitter(**options)], p=0.5) for options in jitter])
@@ -122,6 +127,8 @@ class LabelledView:
         x, y = (t[:, top : top + self.crop[0], left : left + self.crop[1]] for t in (x, y))
         if random.random() < 0.5:
             x, y = x.flip(-1), y.flip(-1)
+        if self.augment is not None:
+            x = TF.pil_to_tensor(self.augment(TF.to_pil_image(x)))
         x = x.float() / 255
         if random.random() < 0.5:
             x = (x + random.uniform(-32, 32) / 255).clamp(0, 1)

@@ -40,11 +40,8 @@ class Inference:
 
         What is smaller than the window is padded to it where the encoder takes no other size.
         """
-        multiple, fill = (
-            section.window if encoder.fixed_size else encoder.stride,
-            tuple(encoder.mean.flatten().tolist()),
-        )
-        return cls(**section.model_dump(), bound=bound, multiple=multiple, fill=fill)
+        multiple = section.window if encoder.fixed_size else encoder.stride
+        return cls(**section.model_dump(), bound=bound, multiple=multiple, fill=tuple(encoder.mean.flatten().tolist()))
 
 
 def slide(model: Callable[[Tensor], Tensor], image: Tensor, how: Inference) -> Iterator[Tensor]:

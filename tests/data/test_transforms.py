@@ -200,6 +200,26 @@ def test_photometric_distortion_changes_colours_not_labels():
     assert 30 <= changed < 40  # each of the four parts is applied to half of the crops
 
 
+def test_rand_augment_of_labelled_views_changes_colours_and_moves_nothing():
+    label = np.zeros((32, 32), np.uint8)
+    label[:, 16:], label[20:] = 1, 2
+    image, changed = np.array([[200, 90, 40], [30, 160, 220], [120, 20, 130]], np.uint8)[label], 0
+    plain, view = (labelled((32, 32), scale=[1.0, 1.0], rand_augment=p) for p in (None, "rand-m9-mstd0.5-inc1"))
+    plain.distort = view.distort = lambda x: x
+    for index in range(60):
+        (before, expected), (x, y) = (drawn(v, image, label, key=(index,)) for v in (plain, view))
+        assert torch.equal(y, expected)
+        inner = torch.zeros_like(y, dtype=torch.bool)
+        inner[1:-1, 1:-1] = True  # sharpening mixes the colours of neighbours
+        for shift, axis in ((-1, 0), (1, 0), (-1, 1), (1, 1)):
+            inner &= y == y.roll(shift, axis)
+        for number in range(3):
+            colours = x[:, inner & (y == number)]
+            assert (colours.amax(1) - colours.amin(1) < 0.01).all()
+        changed += not torch.equal(x, before)
+    assert 25 <= changed < 60  # two operations, each drawn at one half
+
+
 def test_the_paper_profile_draws_the_published_sizes():
     section = load(ROOT / "profiles/paper.yaml").task_learning
     view = LabelledView(section)
