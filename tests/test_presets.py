@@ -10,7 +10,8 @@ from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, load
 from gkd.weights import origin
-from gkd.workspace.check import encoders, names
+from gkd.workspace.check import names
+from gkd.workspace.models import encoders
 
 PROFILES = sorted((ROOT / "profiles").rglob("*.yaml"))
 # Of Table 1 and of the F2F results, and what the published scripts have besides: teacher, student (docs/methods.md).

@@ -14,7 +14,8 @@ from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import GROUPS, DeclaredDataset, EncoderSpec, Fault, Params, at, faults_of, load
+from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, faults_of, load
+from gkd.workspace.models import encoders
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
@@ -78,25 +79,6 @@ def _options(heads: Mapping[str, Any], distilled: Iterable[str]) -> Iterator[Fau
     for name in distilled:
         if name in NAMES and name not in heads:
             yield Fault(f"heads.{name}", "missing: its options, {} for none")
-
-
-def encoders(content: Mapping[str, Any]) -> Iterator[Fault]:
-    """Encoders that timm does not have, and files of weights that are not there; timm is imported."""
-    from gkd.models import check_name
-    from gkd.weights import CheckpointError, check_file
-
-    students = at(content, "models.students", dict)
-    for key in ("models.teacher", *(f"models.students.{setting}" for setting in students)):
-        spec = at(content, key, dict)
-        if any(faults_of(EncoderSpec, spec)):
-            continue  # told of by itself
-        try:
-            check_name(spec["name"])
-            check_file(EncoderSpec(**spec))
-        except CheckpointError as error:
-            yield Fault(f"{key}.weights", str(error))
-        except ValueError as error:
-            yield Fault(f"{key}.name", str(error))
 
 
 def data(content: Mapping[str, Any]) -> Iterator[Fault]:

@@ -51,6 +51,12 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"datasets.gtav": {"images": "*.png"}}, "datasets.gtav", "an official one has this name"),
         ({"models.teacher.name": "deit_smal_patch16_224"}, "models.teacher.name", "Nearest: deit_small_patch16_224"),
         ({"models.teacher.weights": "weights/a.pth"}, "models.teacher.weights", "the weights file weights/a.pth of "),
+        ({"models.teacher.options.embed_dims": 8}, "models.teacher.options", "vit_tiny_patch16_224 .*'embed_dims'"),
+        ({"models.teacher.options.num_heads": 5}, "models.teacher.options", ".*divisible by num_heads"),
+        ({"task_agnostic.image_size": [72, 64]}, "task_agnostic.image_size", "models.teacher: .*72 x 64 pixels"),
+        ({"task_learning.crop": [64, 72]}, "task_learning.crop", "models.students.f2l: VisionTransformer cannot take"),
+        ({"inference.window": 72}, "inference.window", "models.teacher: .*72 x 72 pixels: .*img_size"),
+        ({"heads.gkd.num_heads": 7}, "heads.gkd", "num_heads=7 does not divide the teacher's 192 channels"),
     ],
 )  # fmt: skip
 def test_what_no_room_knows_or_does_not_fit_is_a_fault_at_its_key(checkout: Path, changes: dict, key: str, text: str):
@@ -62,7 +68,7 @@ def test_a_sound_profile_has_no_fault_and_a_misspelt_root_of_the_environment_is_
     checkout: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "data" / "bdd100k"))
-    assert faults(checkout, {}) == {}
+    assert faults(checkout, {"models.students.f2f.name": "of no setting here"}) == {}
     monkeypatch.setenv("GKD_BDD_ROOT", "/x")
     assert "unknown name 'GKD_BDD_ROOT' in the environment; known: GKD_" in faults(checkout, {})["roots"]
 
