@@ -1,7 +1,7 @@
 """Latency and size of fp32, bf16, ONNX and int8 on this CPU; with --data, what int8 costs in mIoU.
 
 python perf/deployment.py [--json FILE] [--check] [--repeats 5] [--seconds 5] [--threads N]
-python perf/deployment.py --data DATA --checkpoints results/task_learning/grid/*/model.safetensors [--json FILE]
+python perf/deployment.py --data DATA --checkpoints results/task_learning/grid_f2l/*/model.safetensors [--json FILE]
 
 The first form times the miniature student and a ViT-S/16 with the conv decoder, and a ViT-S/16 with the mask2former
 decoder (all of random weights) on one image, the whole image at once, all in one run: one warm-up, then the median of
