@@ -54,19 +54,24 @@ data: workspace $(INSTALLED) ## make the embedded suite in data/ where data/ is 
 	@git diff --quiet data.dvc && echo "data/ is the suite that data.dvc names" || \
 		echo "data/ differs from the committed suite: see git diff data.dvc"
 
-grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; scores, locks and tables to docs/results/grid*
-	$(call with_profile,grid_f2l,grid)
-	$(call with_profile,grid_f2f,grid)
-	$(call with_profile,grid_f2f_proxy,grid_proxy)
+# A profile in the place of params.yaml; its scores, tables and lock go to a folder.
+profile = $(BIN)/python -m gkd profile --jobs $(JOBS)
+
+grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; scores, locks, tables to docs/results/grid*
+	$(profile) profiles/grid_f2l.yaml docs/results/grid
+	$(profile) profiles/grid_f2f.yaml docs/results/grid
+	$(profile) profiles/grid_f2f_proxy.yaml docs/results/grid_proxy
 
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
-	$(call with_profile,develop,develop)
+	$(profile) profiles/develop.yaml docs/results/develop
 
-controls: repro $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profiles/controls/*.yaml)) ## what else could explain the default's results, a profile each; to docs/results/controls
-	$(call publish,mini,controls/default,*-gtav-0 *-potsdam_rgb-0)
+controls: control-default $(patsubst profiles/controls/%.yaml,control-%,$(wildcard profiles/controls/*.yaml)) ## what else could explain the default's results, a profile each; to docs/results/controls
+
+control-default: workspace $(INSTALLED) data
+	$(profile) params.yaml docs/results/controls/default --beside
 
 control-%: workspace $(INSTALLED) data
-	$(call with_profile,controls/$*,controls/$*)
+	$(profile) profiles/controls/$*.yaml docs/results/controls/$* --beside
 
 curves: $(CURVE:%=curve-%) ## unseen mIoU against samples of the proxy set, on development domains; to docs/results/curves
 
@@ -74,10 +79,10 @@ curve-%: workspace $(INSTALLED) data
 	@mkdir -p .scratch
 	sed -e '/^task_agnostic:/,/steps:/s/steps: .*/steps: '$$(expr $* \* 1000 / 32)/ -e 's/^seeds: .*/seeds: [$(CURVE_SEEDS)]/' \
 		profiles/curves.yaml > .scratch/curves.yaml
-	$(call with_profile,../.scratch/curves,curves/$*k)
+	$(profile) .scratch/curves.yaml docs/results/curves/$*k --beside
 
 camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
-	$(call with_profile,camvid,camvid)
+	$(profile) profiles/camvid.yaml docs/results/camvid
 
 weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
 	$(BIN)/dvc repro weights/mini/dvc.yaml
@@ -91,23 +96,6 @@ lint: $(INSTALLED) ## check style, and that the notebooks are stored without out
 clean: ## remove results, resume checkpoints and tool caches; files in git, data, weights and DVC's cache stay
 	git clean -fdxq results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
-
-# $(call with_profile,NAME,FOLDER): run profiles/NAME.yaml, publish it in docs/results/FOLDER, and put params.yaml and
-# dvc.lock back as they were, also after a failure or Ctrl-C; after a kill the next call does. Its results stay in DVC's
-# cache, which brings back the evaluations that the profile still has.
-before = .scratch/before
-with_profile = trap : INT TERM; { test ! -d $(before) || cp $(before)/* .; } && \
-	mkdir -p $(before) && cp params.yaml dvc.lock $(before)/ && cp profiles/$(1).yaml params.yaml && \
-	rm -rf results/evaluate/$(notdir $(1)) && \
-	$(BIN)/python -m gkd repro --jobs $(JOBS) && $(call publish,$(notdir $(1)),$(2)) && \
-	cp dvc.lock docs/results/$(2)/$(notdir $(1)).lock; status=$$?; \
-	cp $(before)/* . && rm -r $(before) && exit $$status
-
-# $(call publish,PROFILE,FOLDER,MEMBERS): the scores of a profile to docs/results/FOLDER, and the tables there, or in A where
-# it is A/B. MEMBERS: patterns; all by default.
-publish = (set -e; for m in $(or $(3:%=results/evaluate/$(1)/%),results/evaluate/$(1)/*); do \
-	to=docs/results/$(2)/scores/$$(basename $$m); mkdir -p $$to; cp $$m/scores.csv $$m/images.npz $$to/; done) && \
-	$(BIN)/python -m gkd tables docs/results/$(firstword $(subst /, ,$(2)))
 
 workspace:
 	@command -v git >/dev/null || { echo "git is not on PATH; DVC needs it: install git." >&2; exit 1; }

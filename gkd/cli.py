@@ -80,6 +80,28 @@ def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same 
 
 
 @app.command()
+def profile(
+    file: Annotated[Path, typer.Argument(help="A parameter file, such as profiles/grid_f2l.yaml.")],
+    folder: Annotated[Path, typer.Argument(help="Where its scores, tables and dvc.lock go.")],
+    beside: bool = typer.Option(False, "--beside", help="Tables that set the folders beside this one side by side."),
+    jobs: int = typer.Option(2, min=1, help="Members that run at the same time."),
+) -> None:
+    """`gkd repro` with a profile in the place of params.yaml, which is put back afterwards, as is dvc.lock."""
+    from gkd.report.build import keep, publish
+    from gkd.workspace import jobs as side_by_side
+    from gkd.workspace.check import check
+    from gkd.workspace.profiles import in_place
+
+    with in_place(file):
+        params = check()
+        if code := side_by_side.repro(side_by_side.graph(), jobs):
+            raise typer.Exit(code)
+        keep(params, folder)
+        for line in publish(folder.parent if beside else folder, params):
+            print(line)
+
+
+@app.command()
 def tables(
     folder: Annotated[Path, typer.Argument(help="Holds scores/MEMBER/scores.csv and images.npz; the tables go there.")],
 ) -> None:

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 from dataset_names import written
+from evaluations import write_evaluations
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
-from gkd.workspace import check, jobs
+from gkd.datasets import official
+from gkd.files import write_whole
+from gkd.params import load
+from gkd.report import build
+from gkd.report.summary import members
+from gkd.workspace import check, jobs, profiles
 
 
 def gkd(*arguments: str) -> Result:
@@ -89,6 +95,35 @@ def test_repro_runs_every_member_and_then_checks_the_whole(checkout: Path, proce
     processes.started.clear()
     processes.codes = [255]  # a member that fails
     assert gkd("repro", "--jobs", "1").exit_code == 255 and len(processes.started) == 1
+
+
+def test_a_profile_runs_in_the_place_of_params_and_is_kept(
+    checkout: Path, processes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of an earlier run go; a failure publishes nothing."""
+    for module in (build, profiles):
+        monkeypatch.setattr(module, "ROOT", checkout)
+    content = written(checkout, {"rows": ["none", "gkd"], "guided": [], "headline": "gkd"}).read_text()
+    (checkout / "own.yaml").write_text(content)
+    default = written(checkout).read_text()
+    params = load(checkout / "own.yaml")
+    write_evaluations(checkout / "results/evaluate/tiny", params, official())
+    (checkout / "results/evaluate/tiny/f2l-kd-gtav-0").mkdir()  # of another run
+    (checkout / "dvc.lock").write_text("lock")
+    stale = checkout / "docs/own/scores/f2l-mse-gtav-0/scores.csv"
+    write_whole(stale, "of an earlier run")
+    processes.codes = [255]
+    assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"), "--jobs", "1").exit_code == 255
+    assert stale.is_file() and not (checkout / "docs/own/tiny.lock").exists()
+    assert (checkout / "params.yaml").read_text() == default
+    done = gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"))
+    assert done.exit_code == 0 and done.stdout.startswith("F2L")
+    names = [*members(params), "tiny.lock"]
+    assert sorted(names[:-1]) == sorted(folder.name for folder in (checkout / "docs/own/scores").iterdir())
+    assert (checkout / "docs/own/tiny.lock").read_text() == "lock"
+    assert (checkout / "docs/own/summary-f2l.md").is_file() and not (checkout / "docs/profiles.md").exists()
+    assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"), "--beside").stdout == ""
+    assert (checkout / "docs/profiles.md").is_file() and (checkout / "params.yaml").read_text() == default
 
 
 def test_repro_needs_a_job_and_sound_parameters(checkout: Path, processes: SimpleNamespace) -> None:

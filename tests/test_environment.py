@@ -127,89 +127,55 @@ def test_make_says_what_is_lacking(checkout):
         assert run.returncode != 0 and words in run.stderr and not (checkout / ".venv").exists()
 
 
-SCORES = ("scores.csv", "images.npz")
-# Stands for the environment's python and dvc: writes its arguments down, and what `gkd repro` of a profile would leave.
-STUB = """#!/bin/sh
-echo "$(basename $0) $*" >> log
-test "$2 $3" = "gkd repro" || exit 0
-cp params.yaml ran; echo lock of it > dvc.lock; cp -r made/. results/evaluate
-exit $CODE
-"""
-
-
 @pytest.fixture
 def stubbed(checkout: Path) -> Path:
-    """The checkout with data, what camvid makes, an older member, and an installed environment of stubs."""
-    for folder in ("env/bin", "data", "profiles", "made/camvid/f2f-kd", "results/evaluate/camvid/left-by-an-older-run"):
+    """The checkout with data, and an installed environment of stubs that write down how they are called."""
+    for folder in ("env/bin", "data", "profiles/controls"):
         (checkout / folder).mkdir(parents=True)
     (checkout / "env/.gkd-installed").touch()
     for name in ("dvc", "python"):
-        (checkout / "env/bin" / name).write_text(STUB)
+        (checkout / "env/bin" / name).write_text('#!/bin/sh\necho "$(basename $0) $*" >> log\nexit $CODE\n')
         (checkout / "env/bin" / name).chmod(0o755)
-    for name in ("params.yaml", "dvc.lock"):
-        (checkout / name).write_text("default")
-    (checkout / "profiles/camvid.yaml").write_text("camvid")
-    for name in SCORES:
-        (checkout / "made/camvid/f2f-kd" / name).write_text("numbers")
+    for name in ("curves", "controls/mse", "controls/own_teacher"):
+        shutil.copy(ROOT / f"profiles/{name}.yaml", checkout / f"profiles/{name}.yaml")
     return checkout
 
 
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("code", ["0", "3", "no scores"])
-def test_camvid_publishes_and_puts_the_default_back_also_after_a_failure_or_a_kill(stubbed, code, killed):
-    if killed:  # in an earlier run: what it put aside is there, and the files are the profile's
-        shutil.copytree(
-            stubbed, stubbed / ".scratch/before", ignore=lambda _, names: {*names} - {"params.yaml", "dvc.lock"}
-        )
-        (stubbed / "params.yaml").write_text("camvid")
-    if code == "no scores":
-        (stubbed / "made/camvid/f2f-kd/scores.csv").unlink()
-    run = make("camvid", "VENV=env", cwd=stubbed, CODE=code.removeprefix("no scores"))
+@pytest.mark.parametrize(
+    ("target", "profiles"),
+    {
+        "camvid": ["profiles/camvid.yaml docs/results/camvid"],
+        "grid": [
+            "profiles/grid_f2l.yaml docs/results/grid",
+            "profiles/grid_f2f.yaml docs/results/grid",
+            "profiles/grid_f2f_proxy.yaml docs/results/grid_proxy",
+        ],
+        "controls": [
+            "params.yaml docs/results/controls/default --beside",
+            "profiles/controls/mse.yaml docs/results/controls/mse --beside",
+            "profiles/controls/own_teacher.yaml docs/results/controls/own_teacher --beside",
+        ],
+    }.items(),
+)
+def test_targets_run_profiles_that_are_there(stubbed: Path, target: str, profiles: list[str]) -> None:
+    assert make(target, "VENV=env", "JOBS=3", cwd=stubbed, CODE="0").returncode == 0
     log = (stubbed / "log").read_text().splitlines()
-    tables = ["python -m gkd tables docs/results/camvid"] if code == "0" else []
-    assert log == ["dvc commit --quiet --force data.dvc", "python -m gkd repro --jobs 2", *tables]
-    assert (stubbed / "ran").read_text() == "camvid" and (run.returncode != 0) == (code != "0")
-    assert [(stubbed / name).read_text() for name in ("params.yaml", "dvc.lock")] == ["default", "default"]
-    assert not (stubbed / ".scratch/before").exists()
-    folder = stubbed / "docs/results/camvid"
-    published = {str(f.relative_to(folder)): f.read_text().strip() for f in folder.rglob("*") if f.is_file()}
-    expected = {"camvid.lock": "lock of it", **{f"scores/f2f-kd/{name}": "numbers" for name in SCORES}}
-    assert code == "no scores" or published == (expected if code == "0" else {})
+    assert log[0] == "dvc commit --quiet --force data.dvc"
+    assert [line for line in log if "gkd" in line] == [f"python -m gkd profile --jobs 3 {name}" for name in profiles]
+    assert all((ROOT / name.split()[0]).is_file() for name in profiles)
 
 
-def test_a_control_is_published_beside_the_others(stubbed):
-    (stubbed / "profiles/controls").mkdir()
-    default = [f"f2l-kd-{source}-0" for source in ("cityscapes", "gtav", "potsdam_rgb")]
-    for member in ("own/f2f-kd", "next/f2f-kd", *(f"mini/{name}" for name in default)):
-        shutil.copytree(stubbed / "made/camvid/f2f-kd", stubbed / "made" / member)
-    for name in ("own", "next"):
-        (stubbed / f"profiles/controls/{name}.yaml").write_text(name)
-    run = make("controls", "VENV=env", cwd=stubbed, CODE="0")
-    assert run.returncode == 0, run.stderr
-    folder = stubbed / "docs/results/controls"
-    members = [*(f"default/scores/{name}" for name in default[1:]), "next/scores/f2f-kd", "own/scores/f2f-kd"]
-    files = {f"{member}/{file}" for member in members for file in SCORES}
-    files |= {"next/next.lock", "own/own.lock"}
-    assert {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} == files
-    log = (stubbed / "log").read_text().splitlines()
-    assert log.count("python -m gkd tables docs/results/controls") == 3
-    assert (stubbed / "params.yaml").read_text() == "default"
-
-
-def test_points_of_the_curve_are_the_profile_at_other_steps_each_in_its_folder(stubbed):
-    shutil.copy(ROOT / "profiles/curves.yaml", stubbed / "profiles")
-    (stubbed / "made/curves").mkdir()
-    shutil.copytree(stubbed / "made/camvid/f2f-kd", stubbed / "made/curves/f2l-mse")
+def test_points_of_the_curve_are_the_profile_at_other_steps_each_in_its_folder(stubbed: Path) -> None:
     profile, points = load(stubbed / "profiles/curves.yaml"), {"032": (1000, [0]), "064": (2000, [0, 1, 2])}
     for point, (steps, seeds) in points.items():
-        run = make(f"curve-{point}", "VENV=env", cwd=stubbed, CODE="0")
-        assert run.returncode == 0, run.stderr
-        shutil.copy(stubbed / "ran", stubbed / "ran.yaml")
+        assert make(f"curve-{point}", "VENV=env", cwd=stubbed, CODE="0").returncode == 0
         proxy = profile.task_agnostic.model_copy(update={"steps": steps})
-        assert load(stubbed / "ran.yaml") == profile.model_copy(update={"task_agnostic": proxy, "seeds": seeds})
-        assert (stubbed / f"docs/results/curves/{point}k/scores/f2l-mse/scores.csv").is_file()
-        assert (stubbed / f"docs/results/curves/{point}k/curves.lock").is_file()
-    assert make("-n", "curves", "VENV=env", cwd=stubbed).stdout.count("-m gkd repro") == 6
+        assert load(stubbed / ".scratch/curves.yaml") == profile.model_copy(
+            update={"task_agnostic": proxy, "seeds": seeds}
+        )
+        *_, last = (stubbed / "log").read_text().splitlines()
+        assert last == f"python -m gkd profile --jobs 2 .scratch/curves.yaml docs/results/curves/{point}k --beside"
+    assert make("-n", "curves", "VENV=env", cwd=stubbed).stdout.count("-m gkd profile") == 6
 
 
 def test_commands_of_the_environment_come_first_on_path(stubbed):

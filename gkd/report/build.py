@@ -5,6 +5,7 @@ report.write(Path("tables"))
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,15 +17,17 @@ from gkd.data.catalogue import Catalogue
 from gkd.datasets import catalogue
 from gkd.files import write_whole
 from gkd.methods import NAMES
-from gkd.params import Params
+from gkd.params import ROOT, Params
 from gkd.report import summary
 from gkd.report.benchmarks import targets
 from gkd.report.comparisons import by_class, by_domain, by_profile, differences, headroom
 from gkd.report.published import paper_rows, paper_table
 from gkd.report.resampling import read_images, resample
 from gkd.report.statistics import headline
-from gkd.report.summary import read_scores
+from gkd.report.summary import members, read_scores
 from gkd.report.tables import Table, write
+
+SCORES = ("scores.csv", "images.npz")  # of a member, all that tables are made from
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,20 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
         }
         plans.append(params.model_copy(update=found))
     return sorted(plans, key=lambda plan: plan.settings[0] != "f2l")
+
+
+def keep(params: Params, folder: Path) -> None:
+    """Copy what the members of `params` scored, and dvc.lock, to a folder from which `publish` makes tables.
+
+    Other members of the same settings, of an earlier run, go. FileNotFoundError where a member has no scores.
+    """
+    found = ROOT / "results" / "evaluate" / params.profile
+    content = {Path(m) / name: (found / m / name).read_bytes() for m in members(params) for name in SCORES}
+    for old in (old for setting in params.settings for old in (folder / "scores").glob(f"{setting}-*")):
+        shutil.rmtree(old)
+    for name, scores in content.items():
+        write_whole(folder / "scores" / name, scores)
+    write_whole(folder / f"{params.profile}.lock", (ROOT / "dvc.lock").read_bytes())
 
 
 def publish(folder: Path, params: Params) -> list[str]:

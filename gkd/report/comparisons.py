@@ -81,7 +81,7 @@ def by_domain(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Ca
         }
     title = f"{setting.upper()}: {row(params.headline).label} minus each row on each domain, mIoU, points"
     how = f"the 95 % interval over {len(draws):,} draws of the images, the same for both, and in which share it leads"
-    table = _estimates(f"images-{setting}", f"{title} (with {how}).", found)
+    table = _estimates(f"images-{setting}", f"{title} (with {how}; images count as independent).", found)
     return replace(table, text=table.text.T.rename_axis("domain"))
 
 

@@ -2,7 +2,8 @@
 
 The images of a domain are drawn anew with replacement, the same ones for every row and seed, and mIoU follows from the
 summed confusions (classes that a draw lacks are left out of its mean). By how much two rows differ in 95 % of the draws
-says how far a lead on a domain hangs on the images that happened to be in it, and nothing of training anew.
+says how far a lead on a domain hangs on the images that happened to be in it, and nothing of training anew. Images
+count as independent: where they are frames of one drive or windows of one tile, intervals are too narrow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -7,6 +7,7 @@ and sample. DVC's `persist: true` would resume a finished state after a change o
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import shutil
 import time
@@ -37,8 +38,9 @@ class Resume:
         return Slot(self.folder / self.key / f"{name.replace('/', '-')}.pt", self.seconds)
 
     def clear(self) -> None:
-        """Remove all states: the stage is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all states: the stage is done. Of several processes the first does so, which writes the results."""
+        if os.environ.get("RANK", "0") == "0":
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Slot:

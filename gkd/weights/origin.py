@@ -42,7 +42,9 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
 
 
 def check_file(spec: EncoderSpec) -> None:
-    """Raise a CheckpointError where `spec.weights` names a file that is not there: what to fetch, and to where."""
+    """Raise a CheckpointError where the file or package of `spec.weights` is not there: what to fetch, and to where."""
+    if spec.weights.startswith("package:"):
+        _package_file(spec.weights.removeprefix("package:"))
     if spec.file is not None and not (ROOT / spec.file).is_file():
         raise CheckpointError(
             f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
@@ -85,7 +87,11 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
 
 
 def package_weights(package: str) -> dict[str, Tensor]:
-    """The one .pth file that an installed weights package carries."""
+    """What the one .pth file holds that an installed weights package carries."""
+    return read_pickle(_package_file(package))
+
+
+def _package_file(package: str) -> Path:
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         name = package.replace("_", "-")
@@ -93,7 +99,7 @@ def package_weights(package: str) -> dict[str, Tensor]:
     files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
     if len(files) != 1:
         raise CheckpointError(f"expected one .pth file in {package}, found {len(files)}")
-    return read_pickle(files[0])
+    return files[0]
 
 
 def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -15,7 +15,7 @@ from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, faults_of, load
-from gkd.workspace.models import encoders
+from gkd.workspace.models import distilling, encoders
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
@@ -24,7 +24,7 @@ EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "pots
 
 def check() -> Params:
     """The parameters, once everything that they name is there. Raises ParamsError with a line for each fault."""
-    return load(names=lambda content: (*names(content), *encoders(content), *data(content)))
+    return load(names=lambda content: (*names(content), *encoders(content, _classes(content)), *data(content)))
 
 
 def names(content: Mapping[str, Any]) -> Iterator[Fault]:
@@ -85,7 +85,7 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Sources and targets whose files are not there or not as expected: what to get, or what to do without."""
     known, _ = _catalogue(content)
     hold_out, sources = content.get("hold_out") is not False, _texts(content, "sources")
-    needed = [("distilled", PROXY, "")] if needs_proxy(content) else []
+    needed = [("distilled", PROXY, "")] if "task_agnostic" in distilling(content) else []
     for name in filter(known.sources.__contains__, sources):
         source = known.sources[name]
         needed += [("sources", domain, name) for domain in (*source.training(hold_out), source.validation)]
@@ -105,12 +105,6 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{hint}")
 
 
-def needs_proxy(content: Mapping[str, Any]) -> bool:
-    """Whether a method is distilled on the proxy set, in a setting that distils there."""
-    there = {*at(content, "settings", list)} & {*at(content, "task_agnostic.settings", list)}
-    return bool(there and at(content, "distilled", list))
-
-
 def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
     """The catalogue with those declared datasets that are sound, and what is wrong with the others."""
     items = _declared(content).items()
@@ -119,6 +113,12 @@ def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:
     folders = {layout.folder for layout in known.layouts.values()}
     roots = {key: root for key, root in at(content, "roots", dict).items() if isinstance(root, str) and key in folders}
     return replace(known, roots=roots), [Fault(f"datasets.{name}", fault) for name, fault in faults]
+
+
+def _classes(content: Mapping[str, Any]) -> int:
+    """Of the source with the most."""
+    sources = _catalogue(content)[0].sources
+    return max((len(sources[name].classes) for name in _texts(content, "sources") if name in sources), default=1)
 
 
 def _declared(content: Mapping[str, Any]) -> dict[str, Any]:

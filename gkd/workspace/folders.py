@@ -48,6 +48,7 @@ class Workspace:
     def __init__(self, stage: str, member: str, params: Params, train: bool = False, results: str = SCRATCH) -> None:
         self.stage, self.member, self.params, self.by_hand = stage, member, params, results == SCRATCH
         name, rank = Path(stage) / params.profile / member, os.environ.get("RANK", "0")
+        self.states = ROOT / ".scratch" / "resume" / results / name  # one folder for all processes
         if train:
             self.folder = ROOT / results / name if rank == "0" else ROOT / ".scratch/ranks" / rank / results / name
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -121,5 +122,4 @@ class Workspace:
         values, files = dependencies(self.params, stage_of(self.params, self.stage, item.get("method", "")), item)
         versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
         key = fingerprint(json.dumps(values, sort_keys=True), versions, *files, *modules)
-        folder = ROOT / ".scratch" / "resume" / self.folder.relative_to(ROOT)
-        return Resume(folder, key, self.params.machine.resume_seconds)
+        return Resume(self.states, key, self.params.machine.resume_seconds)

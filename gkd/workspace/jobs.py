@@ -48,18 +48,19 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
         ended.set()
         raise SystemExit(128 + number)
 
-    before = [signal.signal(number, stop) for number in SIGNALS]
+    # What is ignored stays so: SIGHUP under nohup.
+    before = {n: signal.signal(n, stop) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     member = "dvc", "--wait-for-lock", "repro", "--single-item"
     try:
         return run(graph, jobs, lambda name: call(*member, name)) or call("dvc", "repro")
     except SystemExit:
-        for number in SIGNALS:
+        for number in before:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         print("stopped: what was running is ended now, and continues when it is run again", file=sys.stderr)
         _end(running)
         raise
     finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

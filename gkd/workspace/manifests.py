@@ -22,7 +22,7 @@ from gkd.data.samples import Sample, SegmentationData
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
 from gkd.params import ROOT, EncoderSpec, Params
-from gkd.workspace.check import needs_proxy
+from gkd.workspace.models import distilling
 
 FOLDER = ROOT / "manifests"
 HASHED = 2_000_000_000  # bytes of a dataset up to which contents are hashed
@@ -31,7 +31,8 @@ HEADER = ("domain", "image", "label", "window", "table", "reader", "bytes", "dig
 
 def write_all(params: Params) -> list[Path]:
     """Write the manifests of all that `params` name; an unused one is a header alone."""
-    known, files = catalogue(params), {"proxy/train.csv": [PROXY] if needs_proxy(params.model_dump()) else []}
+    proxy = [PROXY] if "task_agnostic" in distilling(params.model_dump()) else []
+    known, files = catalogue(params), {"proxy/train.csv": proxy}
     for name in params.sources:
         source = known.sources[name]
         files[f"train/{name}/train.csv"] = list(source.training(params.hold_out))
@@ -42,7 +43,8 @@ def write_all(params: Params) -> list[Path]:
         rows = [row for d in domains for row in _rows(known, d, known.open_split(d.dataset, d.split).samples, hashes)]
         paths.append(write_whole(FOLDER / file, _text(HEADER, rows)))
     hashes.keep()
-    specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **params.models.students}
+    students = {setting: params.student(setting) for setting in params.settings}
+    specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **students}
     for name, spec in specs.items():
         rows = [] if spec is None else [_origin(spec)]
         paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(("origin", "digest"), rows)))

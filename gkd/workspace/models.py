@@ -9,17 +9,23 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gkd.methods import check_options, objective, row
-from gkd.params import STAGES, EncoderSpec, Fault, at, faults_of
+from gkd.params import STAGES, EncoderSpec, Fault, Models, at, faults_of
 
 if TYPE_CHECKING:  # torch comes with it
     from gkd.models import Encoder
 
 
-def encoders(content: Mapping[str, Any]) -> Iterator[Fault]:
+def distilling(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages that distil a method, by the content of params.yaml."""
+    there = [name for name in at(content, "settings", list) if name in at(content, "task_agnostic.settings", list)]
+    return () if not at(content, "distilled", list) else STAGES if there else STAGES[1:]
+
+
+def encoders(content: Mapping[str, Any], classes: int = 1) -> Iterator[Fault]:
     """Faults of the teacher and of the students of `settings`, in params.yaml as it is written.
 
-    Encoders that timm does not have or cannot build, sizes of images that they refuse, files of weights that are not
-    there, and heads that do not fit between teacher and student.
+    Encoders that timm does not have or cannot build, sizes of images that they refuse, weights that are not there, a
+    decoder of so many classes that does not fit, and heads that do not fit between teacher and student.
     """
     import torch
 
@@ -30,8 +36,9 @@ def encoders(content: Mapping[str, Any]) -> Iterator[Fault]:
             spec = at(content, key, dict)
             if not any(faults_of(EncoderSpec, spec)):  # which are told of by themselves
                 built[key] = yield from _encoder(key, EncoderSpec(**spec))
-        for key, encoder in built.items():
-            yield from () if encoder is None else _sizes(key, encoder.eval(), content)
+        for key in (key for key, encoder in built.items() if encoder is not None):
+            yield from _sizes(key, built[key].eval(), content)
+            yield from _decoder(key, built[key], content, classes)
         for student in students:
             pair = built.get(student), built.get("models.teacher")
             yield from () if None in pair else _heads(*pair, content)
@@ -53,8 +60,9 @@ def _encoder(key: str, spec: EncoderSpec) -> Generator[Fault, None, Encoder | No
         yield Fault(f"{key}.weights", str(error))
     try:
         return None if spec.name.startswith("hf-hub:") else Encoder.create(spec.name, **spec.options)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # whatever timm's models make of options
-        yield Fault(f"{key}.options", f"timm cannot build {spec.name} with them: {error or type(error).__name__}")
+    except Exception as error:  # whatever the models of timm make of options
+        text = f"{type(error).__name__}: {error}"
+        yield Fault(f"{key}.options", f"timm cannot build {spec.name} with them ({text})")
         return None
 
 
@@ -62,10 +70,12 @@ def _sizes(key: str, encoder: Encoder, content: Mapping[str, Any]) -> Iterator[F
     """Sizes [rows, columns] that it refuses: of views, of crops, and of what windows are padded to."""
     import torch
 
-    names = [*(f"{stage}.image_size" for stage in ("distillation", *STAGES)), "task_learning.crop"]
+    own = [f"{stage}.image_size" for stage in distilling(content)]
+    names = [name if at(content, name, list) else "distillation.image_size" for name in own]
     window = at(content, "inference.window", int)
     side = window if encoder.fixed_size else window + -window % encoder.stride
-    for name, size in {**{name: at(content, name, list) for name in names}, "inference.window": [side, side]}.items():
+    sizes = {name: at(content, name, list) for name in (*names, "task_learning.crop")}
+    for name, size in {**sizes, "inference.window": [side, side]}.items():
         if len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
             try:
                 encoder(torch.zeros(1, 3, *size))
@@ -73,6 +83,18 @@ def _sizes(key: str, encoder: Encoder, content: Mapping[str, Any]) -> Iterator[F
                 continue
             except (ValueError, RuntimeError) as error:
                 yield Fault(name, f"{key}: {error}")
+
+
+def _decoder(key: str, encoder: Encoder, content: Mapping[str, Any], classes: int) -> Iterator[Fault]:
+    """Whether the decoder fits on it."""
+    from gkd.segmentation.decoders import build_decoder
+
+    models = at(content, "models", dict)
+    if not any(faults_of(Models, models)):
+        try:
+            build_decoder(Models(**models), encoder, classes, at(content, f"{key}.blocks", list))
+        except ValueError as error:
+            yield Fault(key, str(error))
 
 
 def _heads(student: Encoder, teacher: Encoder, content: Mapping[str, Any]) -> Iterator[Fault]:

@@ -154,8 +154,11 @@ def test_the_report_needs_results_alone(copy):
         (copy.folder / f"{name}.away").rename(copy.folder / name)
 
 
-def test_steps_of_the_first_stage(copy):
-    assert copy.experiment("task_agnostic.steps=7") == ALWAYS | {"task_agnostic@f2l-gkd-0"} | distilled()
+def test_steps_of_the_first_stage_and_none_of_the_second(copy):
+    assert (
+        copy.experiment("task_agnostic.steps=7", "domain_agnostic.steps=0")
+        == ALWAYS | {"task_agnostic@f2l-gkd-0"} | distilled()
+    )
     assert "task_agnostic.steps" in copy("dvc", "params", "diff", "HEAD~1")
 
 

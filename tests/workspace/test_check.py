@@ -9,8 +9,15 @@ from dataset_names import touch, written
 
 from gkd.datasets import official
 from gkd.mini.suite import WRITERS
-from gkd.params import ParamsError
+from gkd.params import STAGES, ParamsError
 from gkd.workspace.check import EMBEDDED, check
+
+SIZES = {"dim": 32, "queries": 19, "encoder_layers": 1, "decoder_layers": 1, "points": 9, "stride": 4}
+MASK2FORMER = {
+    "models.decoder": "mask2former",
+    "models.mask2former": SIZES,
+    "models.teacher.blocks": [2, 3, 4, 5],
+}
 
 
 def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict[str, str]:
@@ -51,11 +58,15 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"datasets.gtav": {"images": "*.png"}}, "datasets.gtav", "an official one has this name"),
         ({"models.teacher.name": "deit_smal_patch16_224"}, "models.teacher.name", "Nearest: deit_small_patch16_224"),
         ({"models.teacher.weights": "weights/a.pth"}, "models.teacher.weights", "the weights file weights/a.pth of "),
+        ({"models.teacher.weights": "package:no_such"}, "models.teacher.weights", "no-such is not installed: pip"),
+        ({"models.teacher.options.num_heads": 0}, "models.teacher.options", "vit_tiny_patch16_224 .*ZeroDivisionError"),
+        (MASK2FORMER, "models.students.f2l", "four blocks, and for an encoder of 4 none are published: name them"),
         ({"models.teacher.options.embed_dims": 8}, "models.teacher.options", "vit_tiny_patch16_224 .*'embed_dims'"),
         ({"models.teacher.options.num_heads": 5}, "models.teacher.options", ".*divisible by num_heads"),
         ({"task_agnostic.image_size": [72, 64]}, "task_agnostic.image_size", "models.teacher: .*72 x 64 pixels"),
         ({"task_learning.crop": [64, 72]}, "task_learning.crop", "models.students.f2l: VisionTransformer cannot take"),
         ({"inference.window": 72}, "inference.window", "models.teacher: .*72 x 72 pixels: .*img_size"),
+        ({"settings": [["f2l"]]}, "settings.0", "'f2l' or 'f2f'"),
         ({"heads.gkd.num_heads": 7}, "heads.gkd", "num_heads=7 does not divide the teacher's 192 channels"),
     ],
 )  # fmt: skip
@@ -69,6 +80,8 @@ def test_a_sound_profile_has_no_fault_and_a_misspelt_root_of_the_environment_is_
 ) -> None:
     monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "data" / "bdd100k"))
     assert faults(checkout, {"models.students.f2f.name": "of no setting here"}) == {}
+    sizes = {"distillation.image_size": [72, 72], **dict.fromkeys((f"{s}.image_size" for s in STAGES), [64, 64])}
+    assert faults(checkout, sizes) == {}  # one that no stage uses
     monkeypatch.setenv("GKD_BDD_ROOT", "/x")
     assert "unknown name 'GKD_BDD_ROOT' in the environment; known: GKD_" in faults(checkout, {})["roots"]
 

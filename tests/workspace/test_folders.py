@@ -102,7 +102,7 @@ def test_equal_arrays_give_equal_bytes_at_any_time(checkout: Path, monkeypatch: 
         assert read["photo/0"].dtype == np.uint8
 
 
-def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(checkout: Path) -> None:
+def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(checkout: Path, monkeypatch) -> None:
     """Of what dvc.yaml names for the member: each change below is of another of its dependencies."""
     names = (
         "gkd/qsd.py",
@@ -120,6 +120,12 @@ def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(checko
     first = space().resume(WHO, module)
     assert first.folder == checkout / ".scratch/resume/results/domain_agnostic/tiny/f2l-gkd-gtav-0"
     assert first.seconds == 60
+    first.slot("a").save({"step": 1})
+    with monkeypatch.context() as process:
+        process.setenv("RANK", "1")  # another process of the run, whose results go elsewhere
+        other = space().resume(WHO, module)
+        other.clear()
+    assert other.slot("a").load() == {"step": 1} and space().folder.is_relative_to(checkout / "results")
     others = {"machine.resume_seconds": 0.0, "task_learning.steps": 9, "models.students.f2f.name": "x", "rows": ["gkd"]}
     write_whole(checkout / "gkd/methods/mse.py", "another's")
     assert key(**others) == key() == first.key

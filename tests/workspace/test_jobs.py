@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gkd.workspace import jobs
 from gkd.workspace.jobs import run
 
 GRAPH = {"report": {"a", "b"}, "b": {"teacher"}, "a": {"teacher"}, "teacher": set(), "alone": ()}
@@ -62,6 +63,18 @@ def test_a_failure_is_returned_and_nothing_new_starts():
 def test_a_circle_is_an_error():
     with pytest.raises(ValueError, match="cycle"):
         run({"a": {"b"}, "b": {"a"}}, 1, lambda _: 0)
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SIGHUP under nohup."""
+    seen = []
+    monkeypatch.setattr(jobs, "run", lambda *_: seen.extend(map(signal.getsignal, jobs.SIGNALS)) or 3)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert jobs.repro({}, 1) == 3 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert [handler is signal.SIG_IGN for handler in seen] == [number == signal.SIGHUP for number in jobs.SIGNALS]
 
 
 # Stands for `dvc`: notes itself and what it runs, waits for that whatever signal comes, as dvc does.

@@ -35,7 +35,7 @@ def test_each_part_has_its_list_and_an_unused_one_is_a_header_alone(checkout: Pa
         "train/gtav/validation": 3,
         "weights/teacher": 2,
         "weights/f2l": 2,
-        "weights/f2f": 2,
+        "weights/f2f": 1,
     }
     assert lengths() == fixed | dict.fromkeys(["proxy/train", *targets], 3)
     written(checkout, {"distilled": [], "targets.gtav": ["bdd100k"]})

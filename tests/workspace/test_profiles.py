@@ -1,0 +1,74 @@
+"""params.yaml and dvc.lock while another profile runs: as they were afterwards, whatever ends it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gkd.workspace import profiles
+from gkd.workspace.profiles import in_place
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(profiles, "ROOT", tmp_path)
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text("default")
+    (tmp_path / "grid.yaml").write_text("grid")
+    return tmp_path
+
+
+def contents(root: Path) -> list[str]:
+    return [(root / name).read_text() for name in ("params.yaml", "dvc.lock")]
+
+
+@pytest.mark.parametrize("error", [None, ValueError(), SystemExit(130), KeyboardInterrupt()])
+def test_both_are_put_back_after_whatever_ends_it(root: Path, error: BaseException | None) -> None:
+    try:
+        with in_place(root / "grid.yaml"):
+            assert contents(root) == ["grid", "default"]
+            (root / "dvc.lock").write_text("of the run")
+            if error is not None:
+                raise error
+    except (ValueError, SystemExit, KeyboardInterrupt) as raised:
+        assert raised is error
+    assert contents(root) == ["default", "default"] and not (root / ".scratch/before").exists()
+
+
+def test_a_lock_that_was_not_there_goes(root: Path) -> None:
+    (root / "dvc.lock").unlink()
+    with in_place(root / "grid.yaml"):
+        (root / "dvc.lock").write_text("of the run")
+    assert not (root / "dvc.lock").exists()
+
+
+def test_after_a_kill_the_next_one_puts_them_back_but_leaves_an_edited_file_alone(root: Path) -> None:
+    for edited, expected in (("grid", ["default", "default"]), ("edited", ["edited", "of the run"])):
+        with in_place(root / "grid.yaml"):
+            shutil.copytree(root / ".scratch/before", root / "killed")
+        (root / "killed").rename(root / ".scratch/before")
+        (root / "params.yaml").write_text(edited)
+        (root / "dvc.lock").write_text("of the run")
+        with in_place(root / "grid.yaml"):
+            pass
+        assert contents(root) == expected
+
+
+def test_two_at_once_are_refused_and_a_profile_that_is_not_there_changes_nothing(root: Path) -> None:
+    other = f"""
+from pathlib import Path
+from gkd.workspace import profiles
+profiles.ROOT = Path({str(root)!r})
+with profiles.in_place(profiles.ROOT / "grid.yaml"):
+    print("in place")
+"""
+    with in_place(root / "grid.yaml"):
+        done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert f"{root} runs another profile: wait for it" in done.stderr and not done.stdout
+        assert contents(root) == ["grid", "default"]
+    assert subprocess.run([sys.executable, "-c", other], capture_output=True, text=True).stdout == "in place\n"
+    with pytest.raises(FileNotFoundError), in_place(root / "gird.yaml"):
+        pass
+    assert contents(root) == ["default", "default"]
