@@ -56,7 +56,7 @@ def differences(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Ta
     if "none" in params.rows:
         share = gap_closed(unseen, "none", TEACHER).reindex(params.rows).rename(index=lambda name: row(name).label)
         title = f"{setting.upper()}: share of the teacher's lead over no distillation that a row closes, unseen domains"
-        text = share.map(lambda value: "-" if np.isnan(value) else f"{value:.0%}")
+        text = share.map(lambda value: "-" if np.isnan(value) else f"{round(value, 2) + 0:.0%}")
         tables.append(Table(f"gap-{setting}", f"{title} (-: no lead).", text))
         home = by_source(rows, setting, {s: [known.sources[s].validation.name] for s in params.sources})
         found = {name: paired(home, name, "none") for name in everything if name != "none"}

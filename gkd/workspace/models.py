@@ -76,7 +76,7 @@ def _sizes(key: str, encoder: Encoder, content: Mapping[str, Any]) -> Iterator[F
     side = window if encoder.fixed_size else window + -window % encoder.stride
     sizes = {name: at(content, name, list) for name in (*names, "task_learning.crop")}
     for name, size in {**sizes, "inference.window": [side, side]}.items():
-        if len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
+        if len(size) == 2 and all(isinstance(length, int) and length > 0 for length in size):
             try:
                 encoder(torch.zeros(1, 3, *size))
             except NotImplementedError:  # an operation that shapes alone do not do: training will tell
