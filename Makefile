@@ -25,11 +25,6 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-# Points of `make curves`: thousands of samples of the proxy set, of which a step sees 32. Where seeds are compared: three.
-CURVE := 016 032 064 128 256 512
-CURVE_SEEDS = 0
-curve-064 curve-128: CURVE_SEEDS = 0, 1, 2
-
 .PHONY: help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean workspace
 
 help: ## list the commands
@@ -72,6 +67,11 @@ control-default: workspace $(INSTALLED) data
 
 control-%: workspace $(INSTALLED) data
 	$(profile) profiles/controls/$*.yaml docs/results/controls/$* --beside
+
+# Points of `make curves`: thousands of samples of the proxy set, of which a step sees 32. Where seeds are compared: three.
+CURVE := 016 032 064 128 256 512
+CURVE_SEEDS = 0
+curve-064 curve-128: CURVE_SEEDS = 0, 1, 2
 
 curves: $(CURVE:%=curve-%) ## unseen mIoU against samples of the proxy set, on development domains; to docs/results/curves
 

@@ -72,11 +72,7 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="Where the copies go."
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro`, after a check, with independent members side by side; it ends with a plain `dvc repro`."""
-    from gkd.workspace import jobs as side_by_side
-    from gkd.workspace.check import check
-
-    check()
-    raise typer.Exit(side_by_side.repro(side_by_side.graph(), jobs))
+    _reproduce(jobs)
 
 
 @app.command()
@@ -88,14 +84,10 @@ def profile(
 ) -> None:
     """`gkd repro` with a profile in the place of params.yaml, which is put back afterwards, as is dvc.lock."""
     from gkd.report.build import keep, publish
-    from gkd.workspace import jobs as side_by_side
-    from gkd.workspace.check import check
     from gkd.workspace.profiles import in_place
 
     with in_place(file):
-        params = check()
-        if code := side_by_side.repro(side_by_side.graph(), jobs):
-            raise typer.Exit(code)
+        params = _reproduce(jobs)
         keep(params, folder)
         for line in publish(folder.parent if beside else folder, params):
             print(line)
@@ -188,6 +180,17 @@ def predict(
             raise ValueError(f"{job.photo}: {error}") from error
         write(job, photo, label, model.config)
         print(f"{job.label} and {job.overlay.name} written", flush=True)
+
+
+def _reproduce(jobs: int) -> Any:
+    """Check params.yaml and run its members; returns it, or exits with the code of what failed."""
+    from gkd.workspace import jobs as side_by_side
+    from gkd.workspace.check import check
+
+    params = check()
+    if code := side_by_side.repro(side_by_side.graph(), jobs):
+        raise typer.Exit(code)
+    return params
 
 
 def _note(line: str) -> None:

@@ -116,6 +116,11 @@ def test_a_profile_runs_in_the_place_of_params_and_is_kept(
     assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"), "--jobs", "1").exit_code == 255
     assert stale.is_file() and not (checkout / "docs/own/tiny.lock").exists()
     assert (checkout / "params.yaml").read_text() == default
+    lacking = checkout / "results/evaluate/tiny/f2l-gkd-gtav-0/images.npz"
+    lacking.rename(checkout / "aside")
+    assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own")).exit_code == 1 and stale.is_file()
+    (checkout / "aside").rename(lacking)
+    assert (checkout / "params.yaml").read_text() == default
     done = gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"))
     assert done.exit_code == 0 and done.stdout.startswith("F2L")
     names = [*members(params), "tiny.lock"]

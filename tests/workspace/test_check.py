@@ -79,7 +79,7 @@ def test_a_sound_profile_has_no_fault_and_a_misspelt_root_of_the_environment_is_
     checkout: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "data" / "bdd100k"))
-    assert faults(checkout, {"models.students.f2f.name": "of no setting here"}) == {}
+    assert faults(checkout, {}) == faults(checkout, {"models.students.f2f.name": "of no setting here"}) == {}
     sizes = {"distillation.image_size": [72, 72], **dict.fromkeys((f"{s}.image_size" for s in STAGES), [64, 64])}
     assert faults(checkout, sizes) == {}  # one that no stage uses
     monkeypatch.setenv("GKD_BDD_ROOT", "/x")
