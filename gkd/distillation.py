@@ -63,11 +63,12 @@ def distil(
     frozen = frozen_copy(teacher.requires_grad_(False).eval(), dtype).to(accelerator.device)
 
     def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        mask = step_mask(section, rows * columns, run.seed, number)[share.rows]
-        images, asked = batch, frozen
+        images, asked, mask = batch, frozen, None
         if section.pool is not None:
             images, asked = batch["images"].float(), Remembered(frozen, opened(batch, dtype))
-        return distillation_step(student, asked, objective, images, mask.to(images.device))
+        if section.mask_probability:
+            mask = step_mask(section, rows * columns, run.seed, number)[share.rows].to(images.device)
+        return distillation_step(student, asked, objective, images, mask)
 
     def views(draw: Draw) -> Iterable[Tensor]:
         return loader(data, DistillationView(section), draw, labelled=False)

@@ -284,6 +284,12 @@ def load(path: Path | None = None, names: Callable[[dict[str, Any]], Iterable[Fa
 STAGES = ("task_agnostic", "domain_agnostic")  # sections that say what is other than in `distillation`
 
 
+def distilling(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages that distil a method, by the content of params.yaml."""
+    there = [name for name in at(content, "settings", list) if name in at(content, "task_agnostic.settings", list)]
+    return () if not at(content, "distilled", list) else STAGES if there else STAGES[1:]
+
+
 def _merged(content: Any) -> Any:
     """The content with `distillation` put into the sections of the two stages."""
     if not isinstance(content, dict):

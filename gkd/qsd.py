@@ -192,7 +192,7 @@ def distillation_loss(
 
 
 def distillation_step(
-    student: Encoder, teacher: Encoder, objective: nn.Module, images: Tensor, mask: Tensor
+    student: Encoder, teacher: Encoder, objective: nn.Module, images: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Metrics]:
     """One distillation step on a batch, without the backward pass.
 
@@ -201,10 +201,11 @@ def distillation_step(
         objective: the heads. One that follows inner blocks names them in `student_blocks` and `teacher_blocks` (numbers
             from 0): then `unmasked` and `teacher` reach it as `TokensAndMaps`, from the same forward pass.
         images: (B, 3, H, W), un-normalised floats; each encoder normalises with its own statistics.
-        mask: (B, N) boolean on the student's grid, True = replaced; a row may be all False.
+        mask: (B, N) boolean on the student's grid, True = replaced; a row may be all False. None: no patch is.
 
     Rows without a masked patch are not forwarded twice: their tokens are those of the plain view. Encoders whose
-    samples are not independent (batch statistics) or whose forward is random (drop path) run both views in full.
+    samples are not independent (batch statistics) or whose forward is random (drop path) run both views in full, but
+    with None for a mask the plain view serves as both.
     """
     with torch.no_grad():
         target = _tokens(teacher, images, getattr(objective, "teacher_blocks", ()))
@@ -225,11 +226,11 @@ def _tokens(encoder: Encoder, images: Tensor, blocks: Sequence[int]) -> Tokens |
     return TokensAndMaps(*tokens, maps)
 
 
-def _masked_view(student: Encoder, plain: Tokens | TokensAndMaps, images: Tensor, mask: Tensor) -> Tokens:
+def _masked_view(student: Encoder, plain: Tokens | TokensAndMaps, images: Tensor, mask: Tensor | None) -> Tokens:
     """The student's tokens of the masked view, by a forward pass of as few samples as give it."""
-    if not student.is_per_sample():
+    if mask is not None and not student.is_per_sample():
         return student(images, mask)
-    rows = mask.any(dim=1).nonzero().squeeze(1)  # (R,)
+    rows = () if mask is None else mask.any(dim=1).nonzero().squeeze(1)  # (R,)
     if len(rows) == 0:  # the mask token gets a zero gradient rather than none
         return Tokens(plain.cls, plain.patches + 0 * student.mask_token.sum())
     view = student(images[rows], mask[rows])

@@ -70,6 +70,12 @@ def steps(monkeypatch):
     return seen
 
 
+@pytest.mark.parametrize(("probability", "masked"), [(0.0, [False] * 3), (1.0, [True] * 3)])
+def test_a_run_without_masks_forwards_one_view(probability, masked, steps):
+    trained(mask_probability=probability)
+    assert [mask is not None for *_, mask in steps] == masked
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gradient_checkpointing_keeps_every_bit(precision, steps):
     run, found = Run("run", compute=FP32.model_copy(update={"precision": precision})), []

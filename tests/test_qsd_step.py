@@ -98,6 +98,19 @@ def test_only_masked_rows_are_forwarded_again_unless_samples_mix_or_the_forward_
         seen.clear(), teacher_saw.clear()
 
 
+def test_without_a_mask_the_plain_view_serves_as_both():
+    student, teacher, images = Encoder(Normed(8)), tiny_vit(24).eval(), torch.rand(4, 3, 32, 32)
+    objective = Objective(student.dim, 24)
+    (two, _), (one, _) = (
+        distillation_step(student, teacher, objective, images, mask)
+        for mask in (torch.zeros(4, 16, dtype=torch.bool), None)
+    )
+    torch.testing.assert_close(one, two)  # batch statistics are those of the same images
+    seen = count_samples(student)
+    distillation_step(student, teacher, objective, images, None)[0].backward()
+    assert seen == [4] and all(p.grad is not None for p in [*student.parameters(), *objective.parameters()])
+
+
 @pytest.mark.parametrize(("own", "other"), [(8, 16), (16, 8), (4, 16), (8, 8), (16, 32)])
 def test_a_planted_square_arrives_at_its_place_on_the_teachers_grid(own, other):
     coarse = max(own, other)

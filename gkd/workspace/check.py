@@ -14,8 +14,8 @@ from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
-from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, faults_of, load
-from gkd.workspace.models import distilling, encoders
+from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
+from gkd.workspace.models import encoders
 
 TEACHER = "teacher"  # the row whose segmentor guided methods follow
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.

@@ -21,8 +21,7 @@ from gkd.data.reading import DatasetError, check_sizes
 from gkd.data.samples import Sample, SegmentationData
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
-from gkd.params import ROOT, EncoderSpec, Params
-from gkd.workspace.models import distilling
+from gkd.params import ROOT, EncoderSpec, Params, distilling
 
 FOLDER = ROOT / "manifests"
 HASHED = 2_000_000_000  # bytes of a dataset up to which contents are hashed

@@ -9,16 +9,10 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gkd.methods import check_options, objective, row
-from gkd.params import STAGES, EncoderSpec, Fault, Models, at, faults_of
+from gkd.params import EncoderSpec, Fault, Models, at, distilling, faults_of
 
 if TYPE_CHECKING:  # torch comes with it
     from gkd.models import Encoder
-
-
-def distilling(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stages that distil a method, by the content of params.yaml."""
-    there = [name for name in at(content, "settings", list) if name in at(content, "task_agnostic.settings", list)]
-    return () if not at(content, "distilled", list) else STAGES if there else STAGES[1:]
 
 
 def encoders(content: Mapping[str, Any], classes: int = 1) -> Iterator[Fault]:
