@@ -38,7 +38,7 @@ def test_every_profile_is_sound(file: Path) -> None:
     # Of `photos` the user brings the weights.
     params = load(file, lambda content: (*names(content), *(encoders(content) if file.stem != "photos" else ())))
     # grid_f2f and grid_f2f_proxy share members.
-    assert params.profile == (file.stem.removesuffix("_proxy") if file in PROFILES else "mini")
+    assert params.profile == (file.stem.replace("f2f_proxy", "f2f") if file in PROFILES else "mini")
     gpu = params.profile in ("paper", "photos")  # which give up equal bytes
     compute = {"threads": 0 if gpu else params.compute.threads or 1, "precision": "auto" if gpu else "fp32"}
     assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": gpu}
