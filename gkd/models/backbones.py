@@ -35,6 +35,19 @@ def is_token_model(backbone: nn.Module) -> bool:
     return hasattr(backbone, "patch_embed") and len(reductions) < 2
 
 
+def end_at_last_stage(backbone: nn.Module) -> None:
+    """Take from an EfficientNet the convolution behind its last stage, which widens it for the classifier.
+
+    What is left is what timm builds for `num_features=0`, which its named models do not pass on (timm 1.0.31); the
+    features of MobileNetV3 and V4 end before theirs already. Of lite0's 1280 channels 320 are left, on which decoders
+    and QSD cost less.
+    """
+    head = getattr(backbone, "conv_head", None)
+    if isinstance(head, nn.Conv2d) and hasattr(backbone, "bn2") and backbone.num_features == head.out_channels:
+        backbone.num_features = head.in_channels
+        backbone.conv_head, backbone.bn2 = nn.Identity(), nn.Identity()
+
+
 def has_cls(backbone: nn.Module) -> bool:
     """Whether the first token is a class token (registers or a distillation token may follow it)."""
     return getattr(backbone, "cls_token", None) is not None

@@ -74,6 +74,7 @@ class Encoder(nn.Module):
         if reading:
             raise ValueError(f"{name}: {reading[0]} is no option of an encoder: `weights` says where weights come from")
         backbone = timm.create_model(name, num_classes=0, **options)
+        backbones.end_at_last_stage(backbone)
         statistics = timm.data.resolve_data_config({}, model=backbone)
         encoder = cls(backbone, statistics["mean"], statistics["std"])
         encoder.name, encoder.options = name, options

@@ -18,7 +18,7 @@ from gkd.weights.tensors import CheckpointError
 
 # What may be set aside where the model has no such weights; timm adds the names of the model's own classifier.
 ALLOWED = {
-    "classifier": r"(head|head_dist|fc)\.(weight|bias)",
+    "classifier": r"(head|head_dist|fc)\.(weight|bias)|conv_head\.weight|bn2\.\w+",  # the latter of EfficientNet
     "distillation token": r"dist_token",
     "mask token": r"mask_token",
     "rope buffers": r"(.*\.)?rope\..*|rope_embed\.periods",

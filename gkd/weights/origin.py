@@ -105,12 +105,13 @@ def _package_file(package: str) -> Path:
 def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load weights of the same architecture under other names: tensors pair up by order, and every shape must agree.
 
-    The classifier (the last two tensors) is set aside where `module` has none.
+    The classifier (the last two tensors) is set aside where `module` has none, and so are the convolution and norm
+    before it (six) of an EfficientNet that ends at its last stage.
     """
     own = module.state_dict()
     values = list(state.values())
-    if len(values) == len(own) + 2:
-        values = values[:-2]
+    if len(values) - len(own) in (2, 8):
+        values = values[: len(own)]
     shapes = [tuple(v.shape) for v in values], [tuple(v.shape) for v in own.values()]
     if shapes[0] != shapes[1]:
         first = next((i for i, (a, b) in enumerate(zip(*shapes, strict=False)) if a != b), "the end")

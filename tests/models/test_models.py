@@ -18,7 +18,7 @@ MODELS = {
     "any size": ("vit_tiny_patch16_224", {**VIT, "dynamic_img_size": True}, (16, 48), (2, 6), 24),
     "eva02": ("eva02_tiny_patch14_224", VIT, (32, 32), (4, 4), 24),
     "resnet": ("resnet10t", {}, (64, 96), (2, 3), 512),
-    "efficientnet": ("tf_efficientnet_lite0", {"output_stride": 16}, (64, 96), (4, 6), 1280),
+    "efficientnet": ("tf_efficientnet_lite0", {"output_stride": 16}, (64, 96), (4, 6), 320),
     "swin": ("swin_tiny_patch4_window7_224", SWIN, (64, 64), (2, 2), 128),
 }
 
@@ -39,6 +39,14 @@ def test_tokens_and_grid(case):
     assert set(encoder.state_dict()) == {"mask_token", *(f"backbone.{key}" for key in encoder.backbone.state_dict())}
     found = encoder.final_map(images)
     assert found.shape == (2, dim, *grid) and torch.equal(found.flatten(2).transpose(1, 2), tokens.patches)
+
+
+def test_an_efficientnet_ends_at_its_last_stage_unless_it_is_the_users_own():
+    name, options, size, _, dim = MODELS["efficientnet"]
+    encoder, images = Encoder.create(name, **options).eval(), torch.rand(1, 3, *size)
+    torch.testing.assert_close(encoder.final_map(images), encoder.intermediate(images, [-1])[0], rtol=0, atol=0)
+    theirs = timm.create_model(name, num_classes=0, **options)
+    assert Encoder(theirs).dim == theirs.num_features == 1280 > dim
 
 
 def test_a_mask_changes_its_own_sample_alone_and_nothing_is_left_behind(case):
