@@ -84,7 +84,7 @@ def fit(
     bases = [group["lr"] for group in optimizer.param_groups]
     history = _continue(run, trained, optimizer)
     guard = Guard(run.name, training.modules, max(bases))
-    progress = Progress(run.name, training.steps, done=len(history), quiet=not accelerator.is_main_process)
+    progress = Progress(run.name, training.steps, quiet=not accelerator.is_main_process)
     for number, batch in enumerate(training.batches(len(history)), start=len(history)):
         factor = training.schedule(number)
         for group, base in zip(optimizer.param_groups, bases, strict=True):

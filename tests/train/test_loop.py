@@ -63,15 +63,16 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
         fit(training, Run("x"))
 
 
-def test_progress_is_plain_lines(capsys, monkeypatch):
-    now = iter([0.0, 1.0, 6.0, 7.0, 70.0])
+def test_progress_is_plain_lines_whose_pace_leaves_out_what_comes_before_the_first_step(capsys, monkeypatch):
+    now = iter([0.0, 100.0, 105.0, 106.0, 169.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     told = progress.Progress("task_agnostic f2l-gkd", 100)
     for done, loss in ((1, 3.0), (6, 2.5), (7, 2.0), (20, 1.25)):
         told(done, 16, loss)
     assert capsys.readouterr().out.splitlines() == [
-        "task_agnostic f2l-gkd  step 6/100  loss 2.5000  5.3 images/s  1:34 left",
-        "task_agnostic f2l-gkd  step 20/100  loss 1.2500  0.9 images/s  4:40 left",
+        "task_agnostic f2l-gkd  step 1/100  loss 3.0000",
+        "task_agnostic f2l-gkd  step 6/100  loss 2.5000  3.2 images/s  1:34 left",
+        "task_agnostic f2l-gkd  step 20/100  loss 1.2500  0.7 images/s  4:50 left",
     ]
 
 
