@@ -25,10 +25,15 @@ Step = Callable[[int, Any, "Share"], tuple[Tensor, dict[str, Tensor]]]
 
 
 def fix_threads(threads: int) -> None:
-    """Pin torch's threads (0 = its own choice) and its deterministic kernels, so that a rerun gives equal bytes."""
+    """Pin torch's threads (0 = its own choice) and its deterministic kernels, so that a rerun gives equal bytes.
+
+    Subnormal numbers count as zero: QSD as published makes many, for its logits have no scale, and they slow a CPU down
+    (perf/subnormal.py).
+    """
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_flush_denormal(True)
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,17 @@ def test_progress_is_plain_lines_whose_pace_leaves_out_what_comes_before_the_fir
     ]
 
 
-def test_threads_are_pinned_and_kernels_deterministic():
+def test_threads_are_pinned_kernels_deterministic_and_subnormal_numbers_zero():
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    small, supported = torch.tensor([1e-30]), torch.set_flush_denormal(False)
+    assert (small * 1e-10).item() > 0
     try:
         loop.fix_threads(1)
         assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
+        assert ((small * 1e-10).item() == 0) == supported
         loop.fix_threads(0)
         assert torch.get_num_threads() == 1
     finally:
+        torch.set_flush_denormal(False)
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
