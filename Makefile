@@ -81,8 +81,9 @@ curve-%: workspace $(INSTALLED) data
 		profiles/curves.yaml > .scratch/curves.yaml
 	$(profile) .scratch/curves.yaml docs/results/curves/$*k --beside
 
-camvid: workspace $(INSTALLED) data ## the pipeline on real photos (GKD_CAMVID_ROOT); tables to docs/results/camvid
+camvid: workspace $(INSTALLED) data ## real photos (GKD_CAMVID_ROOT, GKD_PROXY_ROOT), all labels and an eighth; docs/results/camvid*
 	$(profile) profiles/camvid.yaml docs/results/camvid
+	$(profile) profiles/camvid_eighth.yaml docs/results/camvid_eighth
 
 weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
 	$(BIN)/dvc repro weights/mini/dvc.yaml

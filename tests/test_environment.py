@@ -144,7 +144,10 @@ def stubbed(checkout: Path) -> Path:
 @pytest.mark.parametrize(
     ("target", "profiles"),
     {
-        "camvid": ["profiles/camvid.yaml docs/results/camvid"],
+        "camvid": [
+            "profiles/camvid.yaml docs/results/camvid",
+            "profiles/camvid_eighth.yaml docs/results/camvid_eighth",
+        ],
         "grid": [
             "profiles/grid_f2l.yaml docs/results/grid",
             "profiles/grid_f2f.yaml docs/results/grid",

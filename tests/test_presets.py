@@ -1,5 +1,6 @@
 """Every profile in profiles/ can be run; `paper` has the published hyper-parameters, and models that timm has."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,9 @@ def paper():
 def test_every_profile_is_sound(file: Path) -> None:
     # Of `photos` the user brings the weights.
     params = load(file, lambda content: (*names(content), *(encoders(content) if file.stem != "photos" else ())))
-    # grid_f2f and grid_f2f_proxy share members.
-    assert params.profile == (file.stem.replace("f2f_proxy", "f2f") if file in PROFILES else "mini")
+    # grid_f2f and grid_f2f_proxy share members, and so do camvid and camvid_eighth.
+    name = re.sub("(?<=f2f)_proxy|(?<=camvid)_eighth", "", file.stem)
+    assert params.profile == (name if file in PROFILES else "mini")
     gpu = params.profile in ("paper", "photos")  # which give up equal bytes
     compute = {"threads": 0 if gpu else params.compute.threads or 1, "precision": "auto" if gpu else "fp32"}
     assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": gpu}
@@ -107,6 +109,13 @@ def test_the_grids_have_one_recipe_so_that_their_teachers_are_the_same() -> None
     recipe["task_agnostic"]["settings"] = ["f2f"]
     assert recipe == proxy.model_dump(exclude=apart)
     assert f2l.heads == f2f.heads and f2l.rows == f2f.rows and proxy.heads.items() <= f2l.heads.items()
+
+
+def test_camvid_with_an_eighth_of_the_labels_is_camvid_so_that_students_are_distilled_once() -> None:
+    every, eighth = (load(ROOT / f"profiles/{name}.yaml") for name in ("camvid", "camvid_eighth"))
+    apart = {"rows", "distilled", "heads", "label_divisor"}
+    assert every.model_dump(exclude=apart) == eighth.model_dump(exclude=apart)
+    assert (every.label_divisor, eighth.label_divisor) == (1, 8) and eighth.heads.items() <= every.heads.items()
 
 
 def test_the_hidden_layer_of_its_control_makes_the_parameters_those_of_qsd() -> None:
