@@ -44,8 +44,13 @@ def end_at_last_stage(backbone: nn.Module) -> None:
     """
     head = getattr(backbone, "conv_head", None)
     if isinstance(head, nn.Conv2d) and hasattr(backbone, "bn2") and backbone.num_features == head.out_channels:
-        backbone.num_features = head.in_channels
+        backbone.num_features = backbone.head_hidden_size = head.in_channels
         backbone.conv_head, backbone.bn2 = nn.Identity(), nn.Identity()
+
+
+def ends_at_last_stage(backbone: nn.Module) -> bool:
+    """Whether it is an EfficientNet without the layers behind its last stage."""
+    return isinstance(getattr(backbone, "conv_head", None), nn.Identity)
 
 
 def has_cls(backbone: nn.Module) -> bool:

@@ -27,8 +27,8 @@ Step = Callable[[int, Any, "Share"], tuple[Tensor, dict[str, Tensor]]]
 def fix_threads(threads: int) -> None:
     """Pin torch's threads (0 = its own choice) and its deterministic kernels, so that a rerun gives equal bytes.
 
-    Subnormal numbers count as zero: QSD as published makes many, for its logits have no scale, and they slow a CPU down
-    (perf/subnormal.py).
+    Subnormal numbers count as zero, where the processor can and in threads that start afterwards: QSD as published
+    makes many, for its logits have no scale, and they slow a CPU down (perf/subnormal.py).
     """
     if threads:
         torch.set_num_threads(threads)

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gkd.models.backbones import ends_at_last_stage
 from gkd.weights.matching import LAYER_SCALE
 from gkd.weights.tensors import CheckpointError
 
 # What may be set aside where the model has no such weights; timm adds the names of the model's own classifier.
 ALLOWED = {
-    "classifier": r"(head|head_dist|fc)\.(weight|bias)|conv_head\.weight|bn2\.\w+",  # the latter of EfficientNet
+    "classifier": r"(head|head_dist|fc)\.(weight|bias)",
     "distillation token": r"dist_token",
     "mask token": r"mask_token",
     "rope buffers": r"(.*\.)?rope\..*|rope_embed\.periods",
@@ -88,6 +89,8 @@ def _set_aside(keys: Iterable[str], own: Mapping[str, Tensor], backbone: nn.Modu
     names = (classifier,) if isinstance(classifier, str) else classifier
     of_timm = "|".join(rf"{re.escape(name)}\.(weight|bias)" for name in names)
     patterns = ALLOWED | {"classifier": f"{ALLOWED['classifier']}|{of_timm}"}
+    if ends_at_last_stage(backbone):
+        patterns["convolution before the classifier"] = r"conv_head\.weight|bn2\.\w+"
     found: dict[str, list[str]] = {}
     for key in dict.fromkeys(keys):
         name = next((name for name, pattern in patterns.items() if re.fullmatch(pattern, key)), None)

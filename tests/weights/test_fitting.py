@@ -201,7 +201,9 @@ def test_keys_on_the_allow_list_are_set_aside_by_name():
     assert aside == examples and examples.keys() == ALLOWED.keys() and fitted.keys() == state_of(encoder).keys()
 
 
-@pytest.mark.parametrize("key", ["blocks.2.norm1.weight", "head.extra", "ropes", "ls1.gamma", "norm2.bias"])
+@pytest.mark.parametrize(
+    "key", ["blocks.2.norm1.weight", "head.extra", "conv_head.weight", "ropes", "ls1.gamma", "norm2.bias"]
+)
 def test_keys_off_the_list_are_refused(tmp_path, key):
     torch.save(state_of(tiny_vit()) | {key: torch.ones(3)}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=rf"1 mismatches\):\n  unexpected backbone.{key} \(3,\)"):
