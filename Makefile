@@ -25,7 +25,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean workspace
+.PHONY: help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean workspace withheld-teacher
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,11 @@ controls: control-default $(patsubst profiles/controls/%.yaml,control-%,$(wildca
 control-default: workspace $(INSTALLED) data
 	$(profile) params.yaml docs/results/controls/default --beside
 
+control-withheld: withheld-teacher
+
+withheld-teacher: workspace $(INSTALLED)
+	$(BIN)/dvc repro weights/mini/dvc.yaml:pretrain@withheld
+
 control-%: workspace $(INSTALLED) data
 	$(profile) profiles/controls/$*.yaml docs/results/controls/$* --beside
 
@@ -85,9 +90,11 @@ camvid: workspace $(INSTALLED) data ## real photos (GKD_CAMVID_ROOT, GKD_PROXY_R
 	$(profile) profiles/camvid.yaml docs/results/camvid
 	$(profile) profiles/camvid_eighth.yaml docs/results/camvid_eighth
 
+MINIATURES := teacher student_broad student_narrow
+
 weights: workspace $(INSTALLED) ## train the miniature models anew and put them into weights/mini (most of a day on two cores)
-	$(BIN)/dvc repro weights/mini/dvc.yaml
-	cp results/pretrain/*/*.safetensors weights/mini/
+	$(BIN)/dvc repro $(MINIATURES:%=weights/mini/dvc.yaml:pretrain@%)
+	cp $(foreach m,$(MINIATURES),results/pretrain/$m/$m.safetensors) weights/mini/
 
 lint: $(INSTALLED) ## check style, and that the notebooks are stored without outputs
 	$(BIN)/ruff check .

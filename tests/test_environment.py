@@ -168,6 +168,17 @@ def test_targets_run_profiles_that_are_there(stubbed: Path, target: str, profile
     assert all((ROOT / name.split()[0]).is_file() for name in profiles)
 
 
+def test_weights_makes_what_is_committed_and_a_control_its_own_teacher_first(stubbed: Path) -> None:
+    assert make("control-withheld", "VENV=env", cwd=stubbed, CODE="0").returncode == 0
+    *_, before, last = (stubbed / "log").read_text().splitlines()
+    assert before == "dvc repro weights/mini/dvc.yaml:pretrain@withheld"
+    assert last.endswith("profiles/controls/withheld.yaml docs/results/controls/withheld --beside")
+    recipe = make("-n", "weights", "VENV=env", cwd=stubbed).stdout
+    for name, committed in {"teacher": True, "student_broad": True, "student_narrow": True, "withheld": False}.items():
+        assert (f"dvc.yaml:pretrain@{name}" in recipe) is committed
+        assert (f"results/pretrain/{name}/{name}.safetensors" in recipe) is committed
+
+
 def test_points_of_the_curve_are_the_profile_at_other_steps_each_in_its_folder(stubbed: Path) -> None:
     profile, points = load(stubbed / "profiles/curves.yaml"), {"032": (1000, [0]), "064": (2000, [0, 1, 2])}
     for point, (steps, seeds) in points.items():

@@ -36,8 +36,8 @@ def paper():
 
 @pytest.mark.parametrize("file", [*PROFILES, ROOT / "params.yaml"], ids=lambda file: file.stem)
 def test_every_profile_is_sound(file: Path) -> None:
-    # Of `photos` the user brings the weights.
-    params = load(file, lambda content: (*names(content), *(encoders(content) if file.stem != "photos" else ())))
+    elsewhere = file.stem in ("photos", "withheld")  # weights: the user brings them, `make control-withheld` makes them
+    params = load(file, lambda content: (*names(content), *(() if elsewhere else encoders(content))))
     # grid_f2f and grid_f2f_proxy share members, and so do camvid and camvid_eighth.
     name = re.sub("(?<=f2f)_proxy|(?<=camvid)_eighth", "", file.stem)
     assert params.profile == (name if file in PROFILES else "mini")
@@ -59,6 +59,7 @@ def test_photos_lacks_two_files_and_says_where_they_are_to_be_had(tmp_path: Path
 
 DIAG, MSE = {"heads.gkd_diag.lr_factor": 2.0}, {"heads.mse.lr_factor": 2.0}
 NARROW = load().models.students["f2l"]
+SMALL = {**DIAG, **{f"models.teacher.options.{key}": value for key, value in NARROW.options.items()}}
 # What a control changes of the default beside its rows and their groups; GTAV and overhead alone.
 CONTROLS = {
     "augmented_none": {"task_learning.rand_augment": load().task_agnostic.rand_augment},
@@ -67,13 +68,11 @@ CONTROLS = {
     "mse": MSE,
     "mse_hidden": {**MSE, "heads.mse.hidden": 129},
     "overhead_proxy": {**DIAG, "roots.proxy": "data/proxy/train/n02_overhead"},
-    "own_teacher": {
-        **DIAG,
-        "models.teacher.weights": NARROW.weights,
-        **{f"models.teacher.options.{key}": value for key, value in NARROW.options.items()},
-    },
+    "own_teacher": {**SMALL, "models.teacher.weights": NARROW.weights},
     "quarter_labels": {**DIAG, "label_divisor": 4},
     "random_teacher": {**DIAG, "models.teacher.weights": "none"},
+    "small_teacher": {**SMALL, "models.teacher.weights": load().models.students["f2f"].weights},
+    "withheld": {**SMALL, "models.teacher.weights": "results/pretrain/withheld/withheld.safetensors"},
 }
 
 

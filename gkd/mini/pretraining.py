@@ -38,7 +38,8 @@ from gkd.workspace.folders import NotThere
 HOME = ROOT / "weights" / "mini"
 NOTEBOOK = "notebooks/pretrain.ipynb"
 CROP = 64
-STREET, OVERHEAD = len(class_names("cityscapes")), len(class_names("isprs"))
+CLASSES = (*class_names("cityscapes"), *class_names("isprs"))  # of one label space for both kinds of scenes
+STREET = len(class_names("cityscapes"))
 StyleOf = Callable[[np.random.Generator, str], Style]
 STYLES: dict[str, StyleOf] = {"broad": broad_style, "narrow": narrow_style}
 
@@ -63,11 +64,12 @@ class Recipe(_Section):
     warmup_steps: Annotated[values.Index, values.against("steps", "fewer than", lambda part, whole: part < whole)]
     weight_decay: values.NonNegative
     threads: values.Index  # 0 = torch's own choice
+    withheld: list[Literal[CLASSES]] = []  # classes that it sees without ever being told what they are
 
     @property
     def hash(self) -> str:
-        """Of all values: what the record of a file made by it says."""
-        return fingerprint(self.model_dump_json())
+        """Of all values: what the record of a file made by it says. An empty `withheld` is as none, for older files."""
+        return fingerprint(self.model_dump_json(exclude_defaults=True))
 
 
 class Recipes(_Section):
@@ -76,6 +78,7 @@ class Recipes(_Section):
     teacher: Recipe
     student_broad: Recipe
     student_narrow: Recipe
+    withheld: Recipe  # teacher of a control
 
 
 def recipes(path: Path = HOME / "params.yaml") -> dict[str, Recipe]:
@@ -118,7 +121,7 @@ def resume_of(name: str, recipe: Recipe) -> Resume:
 def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops (2 count, 64, 64, 3) uint8 and labels (2 count, 64, 64) uint8: first street, then overhead.
 
-    One label space for both kinds: 19 street classes, then 6 overhead classes; 255 is void.
+    Labels count CLASSES, 19 of streets, then 6 overhead; 255 is void.
     """
     images = np.empty((2 * count, CROP, CROP, 3), np.uint8)
     labels = np.empty((2 * count, CROP, CROP), np.uint8)
@@ -131,6 +134,12 @@ def draw_pool(style_of: StyleOf, count: int, seed: int) -> tuple[np.ndarray, np.
         images[count + i] = image
         labels[count + i] = np.where(label == IGNORE, IGNORE, label + STREET)
     return images, labels
+
+
+def taught(labels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Labels as the recipe's model is told them: what is withheld is void."""
+    numbers = [number for number, name in enumerate(CLASSES) if name in recipe.withheld]
+    return np.where(np.isin(labels, numbers), np.uint8(IGNORE), labels)
 
 
 def cut(images: Tensor, labels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,9 +182,10 @@ def pretrain(recipe: Recipe, name: str, resume: Resume | None = None) -> tuple[S
     """
     torch.manual_seed(recipe.seed)
     encoder = build_encoder(EncoderSpec(name=recipe.name, options=recipe.options, weights="none"), seed=recipe.seed)
-    model = Segmentor(encoder, ConvDecoder(encoder.dim, STREET + OVERHEAD, 64), frozen=False)
-    pool = draw_pool(STYLES[recipe.style], recipe.pool, recipe.seed)
-    print(f"{name}: {len(pool[0])} scenes drawn", flush=True)
+    model = Segmentor(encoder, ConvDecoder(encoder.dim, len(CLASSES), 64), frozen=False)
+    scenes, labels = draw_pool(STYLES[recipe.style], recipe.pool, recipe.seed)
+    pool = scenes, taught(labels, recipe)
+    print(f"{name}: {len(scenes)} scenes drawn", flush=True)
 
     def step(_number: int, batch: list[Tensor], _share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = cut(*batch)
@@ -196,9 +206,10 @@ def pretrain(recipe: Recipe, name: str, resume: Resume | None = None) -> tuple[S
 
 
 @torch.no_grad()
-def accuracy(model: Segmentor, style: str, count: int = 200, seed: int = 1_000_000) -> tuple[float, float]:
-    """Share of pixels that are right on `count` scenes that no recipe has drawn: of street, and of overhead."""
-    images, labels = draw_pool(STYLES[style], count, seed)
+def accuracy(model: Segmentor, recipe: Recipe, count: int = 200, seed: int = 1_000_000) -> tuple[float, float]:
+    """Share of taught pixels that are right on `count` scenes that no recipe has drawn: of street, and of overhead."""
+    images, labels = draw_pool(STYLES[recipe.style], count, seed)
+    labels = taught(labels, recipe)
     device, right = next(model.parameters()).device, []
     for photos, classes in zip(np.split(images, 2), np.split(labels, 2), strict=True):
         logits = model(torch.from_numpy(photos).permute(0, 3, 1, 2).float().to(device) / 255)

@@ -13,7 +13,19 @@ from ruamel.yaml import YAML
 from test_package import IMPORTS, imported, room
 
 from gkd.data.labels import IGNORE
-from gkd.mini.pretraining import HOME, OVERHEAD, STREET, Recipe, Recipes, cut, draw_pool, pretrain, recipes, record_of
+from gkd.mini.pretraining import (
+    CLASSES,
+    HOME,
+    STREET,
+    Recipe,
+    accuracy,
+    cut,
+    draw_pool,
+    pretrain,
+    recipes,
+    record_of,
+    taught,
+)
 from gkd.mini.style import Style
 from gkd.params import ROOT, ParamsError, load
 from gkd.train.resume import Resume
@@ -37,7 +49,7 @@ def test_a_pool_holds_street_then_overhead_scenes_in_one_label_space():
     assert images.dtype == labels.dtype == np.uint8 and all(image.std() > 1 for image in images)
     street, overhead = (set(np.unique(part)) - {IGNORE} for part in (labels[:3], labels[3:]))
     assert street and max(street) < STREET == 19
-    assert overhead and min(overhead) >= STREET and max(overhead) < STREET + OVERHEAD == 25
+    assert overhead and min(overhead) >= STREET and max(overhead) < len(CLASSES) == 25
     (few, fewer), (other, _) = draw_pool(plain, 2, 0), draw_pool(plain, 2, 1)
     for two, three in ((few, images), (fewer, labels)):  # scene i follows the seed and i alone
         assert np.array_equal(two[:2], three[:2]) and np.array_equal(two[2:], three[3:5])
@@ -68,8 +80,25 @@ def test_pretraining_starts_from_scratch_and_returns_the_whole_segmentor(capsys)
     assert history["accuracy"].between(0, 1).all()
     assert history["lr"].iloc[0] == pytest.approx(1.5e-3) and history["lr"].iloc[1] == pytest.approx(3e-3)  # warm-up
     assert not model.training and not model.frozen
-    assert model(torch.rand(2, 3, 64, 64)).shape == (2, STREET + OVERHEAD, 32, 32)
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, len(CLASSES), 32, 32)
     assert capsys.readouterr().out.startswith("student: 8 scenes drawn\n")
+
+
+def test_a_withheld_class_is_void_in_both_kinds_of_scenes_and_every_other_label_stays():
+    labels = np.arange(len(CLASSES) + 1, dtype=np.uint8)[None]
+    labels[0, -1] = IGNORE
+    assert np.array_equal(taught(labels, RECIPE), labels)
+    told = taught(labels, RECIPE.model_copy(update={"withheld": ["sidewalk", "car"]}))
+    assert [CLASSES[i] for i in np.flatnonzero(told[0] != labels[0])] == ["sidewalk", "car", "car"]
+    assert told.dtype == np.uint8 and set(told[told != labels]) == {IGNORE}
+
+
+def test_a_withheld_class_is_neither_learnt_nor_scored():
+    rest = sorted({*CLASSES} - {"sky", "impervious_surface"})  # one of each kind is left, and learnt at once
+    recipe = RECIPE.model_copy(update={"withheld": rest, "steps": 30})
+    model, history = pretrain(recipe, "student")
+    assert history["accuracy"].tail(5).mean() > 0.9
+    assert min(accuracy(model, recipe, count=2)) > 0.9 > 0.5 > max(accuracy(model, RECIPE, count=2))
 
 
 def bits(model):
@@ -120,7 +149,7 @@ def test_a_file_says_its_recipe_and_any_other_value_is_another_recipe(tmp_path):
     assert RECIPE.hash not in {RECIPE.model_copy(update={key: None}).hash for key in Recipe.model_fields}
 
 
-@pytest.mark.parametrize("name", Recipes.model_fields)
+@pytest.mark.parametrize("name", [name for name, recipe in recipes().items() if not recipe.withheld])
 def test_the_committed_file_is_of_the_recipe_that_stands_beside_it(name):
     recipe, record, models = recipes()[name], read_record(HOME / f"{name}.safetensors"), load().models
     assert record.recipe == recipe.hash, f"weights/mini/params.yaml was changed after {name}: `make weights`"
