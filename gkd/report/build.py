@@ -54,10 +54,12 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
 
     Raises ValueError or FileNotFoundError where a file is missing or does not fit, or the headline row has no scores.
     """
+    if not plans:
+        raise ValueError("there are scores of the teacher alone: a report needs those of another row")
     settings = [setting for plan in plans for setting in plan.settings]
     rows, images = read_scores(folders, settings), read_images(folders, settings)
     tables: dict[str, list[Table]] = {}
-    heads, metrics = [], {}
+    heads, shown, metrics = [], [], {}
     for params in (p.model_copy(update={"settings": [setting]}) for p in plans for setting in p.settings):
         (setting,) = params.settings
         own = rows[(rows["setting"] == setting) & rows["seed"].isin(params.seeds)]
@@ -66,7 +68,8 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
         wanted = {(source, name) for source in params.sources for name in targets(source, params, known)}
         seen = {k: v for k, v in images.items() if k[0] == setting and k[2:4] in wanted and k[4] in params.seeds}
         draws, table = resample(seen), summary.summary_table(own, params, known, setting)
-        heads.append(headline(own, params, known, params.headline, draws))
+        shown.append(own)
+        heads.append(headline(own, draws, params, known))
         metrics |= {f"{setting}/{name}": float(mean) for name, mean in summary.unseen_mean(table).dropna().items()}
         metrics |= heads[-1].numbers
         chapters = {"benchmarks": summary.benchmark_tables(own, params, known), "summary": [table]}
@@ -75,10 +78,11 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
         chapters |= {"classes": [by_class(seen, source, params, known) for source in params.sources]}
         for name, found in chapters.items():
             tables.setdefault(name, []).extend(found)
-    paper = paper_table(paper_rows(Path(__file__).with_name("paper_numbers.csv")), plans[0], known)
-    tables["published"] = [] if paper is None else [paper]
+    numbers = paper_rows(Path(__file__).with_name("paper_numbers.csv"))
+    papers = [paper_table(numbers, plan, known) for plan in plans if "f2l" in plan.settings]
+    tables["published"] = [table for table in papers if table is not None]
     frame, sentences = pd.concat([head.frame for head in heads]), [head.sentence for head in heads]
-    return Report(rows, tables, summary.choices(rows, known), frame, sentences, metrics)
+    return Report(rows, tables, summary.choices(pd.concat(shown), known), frame, sentences, metrics)
 
 
 def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[Params]:

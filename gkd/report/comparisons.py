@@ -11,8 +11,8 @@ from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import heading, targets
 from gkd.report.resampling import Key, iou, resampled
-from gkd.report.statistics import ENDS, MEAN, Estimate, by_source, gap_closed, paired
-from gkd.report.tables import Table, as_text, over_seeds, wide
+from gkd.report.statistics import ENDS, MEAN, Estimate, by_source, gap_closed, of_method, paired
+from gkd.report.tables import MISSING, Table, as_text, over_seeds, wide
 from gkd.workspace.check import TEACHER
 
 ALONE = ("none", "none_frozen")  # the student without a teacher
@@ -29,11 +29,12 @@ def headroom(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Table
     numbers = over_seeds(unseen, [TEACHER, *alone])
     means = wide(numbers, "mean")
     lead = means.loc[TEACHER] - means.loc[alone].max()
+    lead[MEAN] = lead.drop(MEAN).mean(skipna=False)  # the better one is chosen by source
     numbers["method"] = [row(name).label for name in numbers["method"]]
     text = as_text(numbers)
-    text.loc[HEADROOM] = lead.map("{:+.1f}".format)
+    text.loc[HEADROOM] = lead.map("{:+.1f}".format).where(lead.notna(), MISSING)
     more = pd.DataFrame({"method": HEADROOM, "column": lead.index, "mean": lead.to_numpy()})
-    told = ", ".join(f"{source} ({lead[source]:+.1f})" for source in params.sources if not lead[source] >= CLEAR)
+    told = ", ".join(f"{source} ({lead[source]:+.1f})" for source in params.sources if lead[source] < CLEAR)
     caption = (
         f"{setting.upper()}: mean mIoU on unseen domains, and the lead of the teacher over the better student alone."
     )
@@ -72,13 +73,14 @@ def by_domain(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Ca
     scores = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou")
     for name in (name for name in (TEACHER, *params.rows) if name != params.headline):
         drawn = resampled(draws, (setting, params.headline), (setting, name))
-        lead = scores.loc[params.headline] - scores.loc[name]
-        found[name] = {
-            heading(where[1], where[0], params, known): Estimate(
-                lead[where].mean(), *np.percentile(drawn[where], ENDS), lead[where].count(), (drawn[where] > 0).mean()
-            )
-            for where in domains
-        }
+        lead, found[name] = of_method(scores, params.headline) - of_method(scores, name), {}
+        for where in domains:
+            estimate = Estimate(np.nan, seeds=0)
+            if where in drawn:
+                low, high = np.percentile(drawn[where], ENDS)
+                ahead = (drawn[where] > 0).mean()
+                estimate = Estimate(lead[where].mean(), low, high, lead[where].count(), ahead)
+            found[name][heading(where[1], where[0], params, known)] = estimate
     title = f"{setting.upper()}: {row(params.headline).label} minus each row on each domain, mIoU, points"
     how = f"the 95 % interval over {len(draws):,} draws of the images, the same for both, and in which share it leads"
     table = _estimates(f"images-{setting}", f"{title} (with {how}; images count as independent).", found)
@@ -86,30 +88,35 @@ def by_domain(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Ca
 
 
 def by_class(images: Mapping[Key, np.ndarray], source: str, params: Params, known: Catalogue) -> Table:
-    """IoU of each class, mean over the source's unseen domains and over seeds."""
+    """IoU of each class, mean over the source's unseen domains whose labels have it, and over seeds.
+
+    Where they do not have it, a row that predicts it has an IoU of 0 and another has none: no mean could compare them.
+    """
     (setting,), classes = params.settings, list(known.sources[source].classes)
-    own = {key[1:2] + key[3:]: iou(value.sum(axis=0)) for key, value in images.items() if key[2] == source}
+    sums = {key[1:2] + key[3:]: value.sum(axis=0) for key, value in images.items() if key[2] == source}
+    own = {key: np.where(total[1] > 0, iou(total), np.nan) for key, total in sums.items()}
     table = pd.DataFrame(own, index=classes).T.rename_axis(["method", "domain", "seed"]).sort_index()  # equal bytes
     numbers = over_seeds(table.groupby(level=["method", "seed"]).mean(), [TEACHER, *params.rows])
     numbers["method"] = [row(name).label for name in numbers["method"]]
     text = wide(numbers, "mean").map(lambda value: "-" if np.isnan(value) else f"{value:.1f}")
     title = f"{setting.upper()}, trained on {source}: IoU by class in per cent, mean over unseen domains and seeds"
-    caption = f"{title} (-: in neither labels nor predictions)."
+    caption = f"{title} (-: not in the labels)."
     return Table(f"classes-{source}-{setting}", caption, text, numbers, reference=(row(TEACHER).label,))
 
 
 def by_profile(profiles: Mapping[str, pd.DataFrame], plans: Mapping[str, Params], known: Catalogue) -> Table:
     """Runs of several profiles beside each other, one setting each: mean mIoU on unseen domains, by profile and row.
 
-    A row that scored as that of an earlier profile is left out: most have the same teacher.
+    A row that has no scores, or prints as that of an earlier profile, is left out: most have the same teacher.
     """
     parts, seen = [], []
     for profile, rows in profiles.items():
         scores = _unseen(rows, plans[profile], known).drop(columns=MEAN)  # of other sources in each
         for name in (TEACHER, *plans[profile].rows):
             numbers = over_seeds(scores, [name])
-            if (name, *numbers["mean"]) not in seen:
-                seen.append((name, *numbers["mean"]))
+            shown = (name, *numbers["mean"].map("{:.1f}".format))
+            if numbers["seeds"].any() and shown not in seen:
+                seen.append(shown)
                 parts.append(numbers.assign(method=f"{profile}: {row(name).label}"))
     numbers = pd.concat(parts, ignore_index=True)
     names = tuple(numbers["method"].unique())  # none competes: each profile answers a question of its own

@@ -42,13 +42,18 @@ class Estimate(NamedTuple):
         return f"{self.value:+.1f}{interval}{share}" if self.seeds else MISSING
 
 
-def over_seeds(values: pd.Series) -> Estimate:
+def interval(values: pd.Series) -> Estimate:
     """Mean and Student's t interval of a number per seed; those that are NaN were not measured."""
     found = values.dropna()
     if (count := len(found)) < 2:
         return Estimate(found.mean(), seeds=count)
     half = stats.t.ppf(ENDS[1] / 100, count - 1) * found.std(ddof=1) / np.sqrt(count)
     return Estimate(found.mean(), found.mean() - half, found.mean() + half, count)
+
+
+def of_method(scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of one method, by seed, of scores with the index (method, seed); none where it was not measured."""
+    return scores[scores.index.get_level_values("method") == name].droplevel("method")
 
 
 def by_source(rows: pd.DataFrame, setting: str, domains: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -66,74 +71,74 @@ def by_source(rows: pd.DataFrame, setting: str, domains: Mapping[str, Sequence[s
 
 def paired(scores: pd.DataFrame, ours: str, other: str) -> dict[str, Estimate]:
     """`ours` - `other` in each column of `scores`, whose index is (method, seed), over the seeds that both have."""
-    differences = scores.loc[ours] - scores.loc[other]
-    return {column: over_seeds(differences[column]) for column in differences}
+    differences = of_method(scores, ours) - of_method(scores, other)
+    return {column: interval(differences[column]) for column in differences}
 
 
 def gap_closed(scores: pd.DataFrame, alone: str, teacher: str) -> pd.DataFrame:
     """(row - alone) / (teacher - alone) of means over seeds, methods x columns; NaN where the teacher is not ahead."""
     means = scores.groupby(level="method", sort=False).mean()
-    gap = means.loc[teacher] - means.loc[alone]
-    return (means - means.loc[alone]) / gap.where(gap > 0)
+    ends = means.reindex([alone, teacher])
+    gap = ends.loc[teacher] - ends.loc[alone]
+    return (means - ends.loc[alone]) / gap.where(gap > 0)
 
 
 class Headline(NamedTuple):
-    """The headline row beside the others."""
+    """The headline row beside the others, in one setting."""
 
     frame: pd.DataFrame  # setting, source, method, unseen, low, high (Student's t over seeds), seeds
-    sentence: str  # a line a setting
+    sentence: str
     numbers: dict[str, float]  # for metrics.json
 
 
-def headline(
-    rows: pd.DataFrame, params: Params, known: Catalogue, headline_row: str, draws: pd.DataFrame | None = None
-) -> Headline:
+def headline(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Catalogue) -> Headline:
     """The lead of the headline row over the best row that does not decouple (none, none_frozen, kd, the long ones), on
     unseen domains: mean over sources, and the worst source. The best is chosen by source, which flatters nobody.
 
-    `draws` are those of gkd.report.resampling; None = nothing is said of images.
+    `rows` are the scores and `draws` those of gkd.report.resampling; `params` has one setting.
     """
-    records, lines, numbers = [], [], {}
+    (setting,), ours = params.settings, params.headline
     domains = {source: targets(source, params, known) for source in params.sources}
-    others = [name for name in params.rows if name != headline_row and not row(name).distils]
-    for setting in params.settings:
-        scores = by_source(rows, setting, domains)
-        there = [name for name in (TEACHER, *params.rows) if name in scores.index.unique("method")]
-        records += [(setting, s, m, *over_seeds(scores.loc[m][s])[:4]) for s in domains for m in there]
-        means = scores.groupby(level="method").mean().reindex(others).dropna(subset=[*domains])
-        if means.empty:
-            lines.append(f"{setting.upper()}: no row that does not decouple was measured on every source.")
-            continue
-        best = {source: means[source].idxmax() for source in domains}
-        ours = scores.loc[headline_row]
-        leads = _with_mean(pd.DataFrame({s: ours[s] - scores.loc[name][s] for s, name in best.items()}))
-        found = {column: over_seeds(leads[column]) for column in leads}
-        worst = min(domains, key=lambda source: found[source].value)
-        images = None if draws is None else _with_mean(pd.DataFrame({
-            s: resampled(draws, (setting, headline_row), (setting, name))[s].mean(axis=1) for s, name in best.items()
-        }))  # fmt: skip
-        said = {name: _said(found[name], None if images is None else images[name]) for name in (MEAN, worst)}
-        names = ", ".join(dict.fromkeys(row(name).label for name in best.values()))
-        several = f", mean over {', '.join(domains)}; worst source {worst}: {said[worst]}."
-        lines.append(
-            f"{setting.upper()}, unseen domains: {row(headline_row).label} against the best row that does not decouple"
-            f" ({names}): {said[MEAN]}" + (several if len(domains) > 1 else f" on {worst}.")
-        )
-        for key, name in (("lead", MEAN), ("worst_source", worst)):
-            ends = zip(("", "_low", "_high", "_seeds"), found[name][:4], strict=True)
-            numbers |= {f"headline/{setting}/{key}{end}": float(value) for end, value in ends if not np.isnan(value)}
-    frame = pd.DataFrame(records, columns=["setting", "source", "method", "unseen", "low", "high", "seeds"])
-    return Headline(frame, "\n".join(lines), numbers)
+    scores = by_source(rows, setting, domains)
+    there = [name for name in (TEACHER, *params.rows) if name in scores.index.unique("method")]
+    frame = pd.DataFrame(
+        [(setting, s, m, *interval(of_method(scores, m)[s])[:4]) for s in domains for m in there],
+        columns=["setting", "source", "method", "unseen", "low", "high", "seeds"],
+    )
+    others = [name for name in params.rows if name != ours and not row(name).distils]
+    means = scores.groupby(level="method").mean().reindex(others).dropna(subset=[*domains])
+    best = {source: means[source].idxmax() for source in domains} if len(means) else {}
+    differences = {s: of_method(scores, ours)[s] - of_method(scores, name)[s] for s, name in best.items()}
+    leads = _with_mean(pd.DataFrame(differences))
+    if leads.dropna().empty:
+        lack = f"{row(ours).label} and no row that does not decouple were measured on every source with one seed"
+        return Headline(frame, f"{setting.upper()}: {lack}, so there is no lead.", {})
+    found = {column: interval(leads[column]) for column in leads}
+    worst = min(domains, key=lambda source: found[source].value)
+    images = _with_mean(pd.DataFrame({
+        s: resampled(draws, (setting, ours), (setting, name))[s].mean(axis=1) for s, name in best.items()
+    }))  # fmt: skip
+    said = {name: _said(found[name], images[name]) for name in (MEAN, worst)}
+    names = ", ".join(dict.fromkeys(row(name).label for name in best.values()))
+    several = f", mean over {', '.join(domains)}; worst source {worst}: {said[worst]}."
+    sentence = (
+        f"{setting.upper()}, unseen domains: {row(ours).label} against the best row that does not decouple"
+        f" ({names}): {said[MEAN]}" + (several if len(domains) > 1 else f" on {worst}.")
+    )
+    numbers = {}
+    for key, name in (("lead", MEAN), ("worst_source", worst)):
+        ends = zip(("", "_low", "_high", "_seeds"), found[name][:4], strict=True)
+        numbers |= {f"headline/{setting}/{key}{end}": float(value) for end, value in ends if not np.isnan(value)}
+    return Headline(frame, sentence, numbers)
 
 
-def _said(found: Estimate, images: pd.Series | None) -> str:
+def _said(found: Estimate, images: pd.Series) -> str:
     """A lead in points with what is known of its chance."""
-    seeds = f"95 % interval {found.low:+.1f} to {found.high:+.1f}, Student's t over {found.seeds} seeds"
-    parts = [seeds if found.seeds > 1 else "one seed, so no interval over seeds"]
-    if images is not None:
-        low, high = np.percentile(images, ENDS)
-        parts.append(f"{low:+.1f} to {high:+.1f} over resampled images")
-    return f"{found.value:+.1f} points ({'; '.join(parts)})"
+    seeds = "one seed, so no interval over seeds"
+    if found.seeds > 1:
+        seeds = f"95 % interval {found.low:+.1f} to {found.high:+.1f}, Student's t over {found.seeds} seeds"
+    low, high = np.percentile(images, ENDS)
+    return f"{found.value:+.1f} points ({seeds}; {low:+.1f} to {high:+.1f} over resampled images)"
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:

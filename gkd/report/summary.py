@@ -11,12 +11,12 @@ from gkd.data.catalogue import Catalogue
 from gkd.methods import row
 from gkd.params import Params
 from gkd.report.benchmarks import AVERAGES, averages, benchmarks_of, heading, targets
-from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
+from gkd.report.statistics import MEAN, by_source
+from gkd.report.tables import ALL, Table, as_text, over_seeds, statistics, wide
 from gkd.workspace.check import TEACHER
-from gkd.workspace.members import evaluated
+from gkd.workspace.members import evaluated, member
 
-UNSEEN = "Mean (unseen)"
-ALL = "all"  # the setting of the teacher's scores: they are the same in each
+UNSEEN = "Mean of sources"
 
 
 def members(params: Params) -> list[str]:
@@ -35,10 +35,18 @@ def read_scores(folders: Iterable[Path], settings: Sequence[str]) -> pd.DataFram
 
 
 def read_histories(folders: Iterable[Path], stage: str) -> pd.DataFrame:
-    """The loss curves of a stage, as the evaluations of its students hold them; empty where none has any."""
-    files = {folder.name: folder / "history" / f"{stage}.csv" for folder in folders}
-    frames = [pd.read_csv(file).assign(member=name) for name, file in files.items() if file.is_file()]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"step": [], "loss": [], "member": []})
+    """The loss curves of a distillation stage, as the evaluations of its students hold them; empty where none has any.
+
+    A row a step, with `seed` and `member`: SETTING-METHOD, and -SOURCE but for task_agnostic, whose student serves all.
+    """
+    found: dict[tuple[str, int], pd.DataFrame] = {}
+    for folder in folders:
+        if (file := folder / "history" / f"{stage}.csv").is_file():
+            who = pd.read_csv(folder / "scores.csv").iloc[0]
+            name = member(*who[["setting", "method", *(["source"] if stage != "task_agnostic" else [])]])
+            found.setdefault((name, int(who["seed"])), pd.read_csv(file))
+    frames = [curve.assign(member=name, seed=seed) for (name, seed), curve in found.items()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step", "loss", "member", "seed"])
 
 
 def read_pictures(folders: Iterable[Path]) -> dict[str, tuple[list, list, dict[str, list]]]:
@@ -71,15 +79,13 @@ def benchmark_tables(rows: pd.DataFrame, params: Params, known: Catalogue) -> li
 
 
 def summary_table(rows: pd.DataFrame, params: Params, known: Catalogue, setting: str) -> Table:
-    """Methods x all target domains, with the domain averages as the paper forms them."""
+    """Methods x all target domains, with the domain averages as the paper forms them, and the mean over sources."""
     rows, parts, methods = rows[rows["setting"] == setting], [], [TEACHER, *params.rows]
     domains = {source: targets(source, params, known) for source in params.sources}
     for source, own in domains.items():
         part = statistics(rows[rows["source"] == source], averages(source, own), methods, own)
         parts.append(part.assign(column=[heading(name, source, params, known) for name in part["column"]]))
-    pairs = [(source, domain) for source, own in domains.items() for domain in own]
-    by_domain = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou")
-    unseen = by_domain.reindex(columns=pairs).mean(axis=1, skipna=False).to_frame(UNSEEN)
+    unseen = by_source(rows, setting, domains)[[MEAN]].set_axis([UNSEEN], axis=1)
     numbers = pd.concat([*parts, over_seeds(unseen, methods)], ignore_index=True)
     return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, params)
 
@@ -99,7 +105,7 @@ def radar_values(table: Table) -> pd.DataFrame:
 
 
 def unseen_mean(table: Table) -> pd.Series:
-    """Mean over all target domains of each method (labelled), NaN where one is missing."""
+    """Mean of each method (labelled) over sources of the mean over unseen domains, NaN where one is missing."""
     return table.numbers[table.numbers["column"] == UNSEEN].set_index("method")["mean"]
 
 

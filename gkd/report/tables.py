@@ -16,6 +16,7 @@ import pandas as pd
 
 from gkd.files import write_whole
 
+ALL = "all"  # the setting of the teacher's scores: they are the same in each
 COLUMNS = ("setting", "method", "source", "seed", "domain", "miou", "macc", "aacc")
 MISSING = "missing"
 
@@ -57,14 +58,14 @@ def over_seeds(by_seed: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Statistics of each column of `by_seed`, whose index is (method, seed).
 
     Columns: method, column, mean (NaN without a score), std (sample, NaN below two seeds), seeds (how many gave the
-    number) and planned (how many seeds the method has here).
+    number) and planned (how many seeds are here, of any method).
     """
-    records = []
+    records, planned = [], by_seed.index.get_level_values("seed").nunique()
     for method in methods:
         own = by_seed[by_seed.index.get_level_values("method") == method]  # (seeds, columns)
         for column in own:
             values = own[column].dropna()
-            records.append((method, column, values.mean(), values.std(ddof=1), len(values), len(own)))
+            records.append((method, column, values.mean(), values.std(ddof=1), len(values), planned))
     return pd.DataFrame(records, columns=["method", "column", "mean", "std", "seeds", "planned"])
 
 

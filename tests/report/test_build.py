@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from evaluations import QUALITY, write_evaluations
@@ -9,8 +10,10 @@ from typer.testing import CliRunner
 
 from gkd.cli import app
 from gkd.datasets import official
+from gkd.methods import row
 from gkd.params import Params, load
 from gkd.report.build import build, plans_of
+from gkd.report.resampling import iou, parts
 
 KNOWN = official()
 TARGETS = {"gtav": ["cityscapes", "bdd100k"], "potsdam_rgb": ["potsdam_irrg"]}
@@ -66,6 +69,72 @@ def test_tables_say_what_a_lead_is_worth(tmp_path: Path, monkeypatch: pytest.Mon
     weak = build(write_evaluations(tmp_path / "b", params(), KNOWN), [params()], KNOWN)
     assert "on gtav (+" in weak.tables["headroom"][0].caption
     assert "this run cannot show distillation there" in weak.tables["headroom"][0].caption
+
+
+def test_the_headroom_is_the_mean_of_the_leads_that_it_shows(tmp_path: Path) -> None:
+    """By source over the better student alone, which is another one on each here."""
+    own = params(rows=["none", "none_frozen", "gkd_diag"])
+    folders = write_evaluations(tmp_path, own, KNOWN)
+    for source, method in (("gtav", "none"), ("potsdam_rgb", "none_frozen")):
+        file = tmp_path / f"f2l-{method}-{source}-0" / "scores.csv"
+        scores = pd.read_csv(file)
+        scores.assign(miou=scores["miou"] + 10).to_csv(file, index=False)
+    (table,) = build(folders, [own], KNOWN).tables["headroom"]
+    numbers = table.numbers.pivot(index="method", columns="column", values="mean").loc["Headroom"]
+    assert numbers["mean"] == pytest.approx((numbers["gtav"] + numbers["potsdam_rgb"]) / 2)
+
+
+def test_a_class_that_no_label_has_is_no_column_in_which_stray_pixels_count(tmp_path: Path) -> None:
+    folders = write_evaluations(tmp_path, params(sources=["gtav"]), KNOWN)
+    for folder in folders:
+        arrays = dict(np.load(folder / "images.npz"))
+        arrays["bdd100k"][:, 3] = 0  # no wall in the labels; rows predict some nevertheless
+        np.savez(folder / "images.npz", **arrays)
+    (table,) = build(folders, [params(sources=["gtav"])], KNOWN).tables["classes"]
+    found = table.numbers.pivot(index="method", columns="column", values="mean")["wall"]
+    for folder in folders:
+        who, whole = pd.read_csv(folder / "scores.csv").iloc[0], np.load(folder / "images.npz")["cityscapes"]
+        expected = iou(parts(whole).sum(axis=0))[3]  # of the domain that has it
+        assert found[row(who["method"]).label] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [
+        (("teacher-*",), "paired-f2l.md: Teacher"),
+        (("f2l-kd-potsdam_rgb-*",), "paired-f2l.md: Vanilla KD"),
+        (("f2l-none-*-1", "f2l-kd-*-1", "f2l-gkd_diag-*-0"), "images-f2l.md: potsdam_irrg"),
+    ],
+)
+def test_a_folder_that_lacks_members_gives_the_tables_of_the_others(
+    tmp_path: Path, gone: tuple[str, ...], missing: str
+) -> None:
+    write_evaluations(tmp_path / "scores", params(seeds=[0, 1]), KNOWN)
+    for folder in (folder for pattern in gone for folder in (tmp_path / "scores").glob(pattern)):
+        shutil.rmtree(folder)
+    done = CliRunner().invoke(app, ["tables", str(tmp_path)], catch_exceptions=False)
+    assert (done.exit_code, done.stderr) == (0, "")
+    file, label = missing.split(": ")
+    (line,) = (line for line in (tmp_path / file).read_text().splitlines() if line.startswith(f"| {label}"))
+    assert "missing" in line
+    assert "nan" not in "".join(file.read_text() for file in tmp_path.glob("*.md"))
+
+
+def test_the_teachers_row_alone_is_no_report(tmp_path: Path) -> None:
+    for folder in write_evaluations(tmp_path / "scores", params(rows=[]), KNOWN):
+        assert folder.name.startswith("teacher")
+    done = CliRunner().invoke(app, ["tables", str(tmp_path)])
+    assert done.exit_code == 1 and "scores of the teacher alone" in done.stderr
+
+
+def test_rates_and_the_papers_numbers_are_of_the_settings_shown(tmp_path: Path) -> None:
+    two, one = params(settings=["f2l"], seeds=[0, 1]), params(settings=["f2f"], seeds=[0])
+    folders = write_evaluations(tmp_path, params(settings=["f2l", "f2f"], seeds=[0, 1]), KNOWN)
+    report = build(folders, [two, one], KNOWN)
+    seeds = report.choices.groupby(["setting", "method"])["seed"].unique().map(list)
+    assert seeds["f2l", "teacher"] == [0, 1] and seeds["f2f", "teacher"] == [0]
+    assert len(report.tables["published"]) == 1 and "F2L" in report.tables["published"][0].caption
+    assert build(folders, [one], KNOWN).tables["published"] == []
 
 
 def test_folders_of_scores_are_set_beside_each_other(tmp_path: Path) -> None:

@@ -37,6 +37,19 @@ def test_a_draw_is_the_score_of_the_images_that_it_holds_and_rows_see_the_same_o
     assert (ahead > 0).all() and ahead.std() < draws[key("none")].std() + draws[key("gkd")].std()
 
 
+def test_a_class_that_a_draw_has_lost_counts_for_no_row_whatever_they_predict():
+    """Else a row that predicts it somewhere would have a 0 more in its mean than one that does not."""
+    rare = np.zeros((8, 3, 3), np.uint16)
+    rare[:, 0, 0], rare[:, 1, 1], rare[0, 2, 2] = 90, 90, 10  # the third class is in the first image alone
+    stray = rare.copy()
+    stray[1:, 0, 0], stray[1:, 0, 2] = 89, 1
+    draws = resample({key("none"): parts(rare), key("gkd"): parts(stray)}, draws=200)
+    lost = np.random.default_rng([*b"bdd100k"]).multinomial(8, np.full(8, 1 / 8), 200)[:, 0] == 0
+    assert 20 < lost.sum() < 180
+    assert (draws[key("none")] == 100).all()
+    assert draws[key("gkd")][lost].min() > 99  # of two classes
+
+
 def test_seeds_that_both_rows_have_are_averaged_and_domains_are_drawn_apart():
     own = {key(m, d, s): parts(confusions(0.5, 7 * s + len(m))) for m, d, s in (
         ("none", "bdd100k", 0), ("none", "bdd100k", 1), ("gkd", "bdd100k", 0), ("gkd", "bdd100k", 1),
