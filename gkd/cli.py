@@ -72,7 +72,10 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="Where the copies go."
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro`, after a check, with independent members side by side; it ends with a plain `dvc repro`."""
-    _reproduce(jobs)
+    from gkd.workspace.profiles import undisturbed
+
+    with undisturbed():
+        _reproduce(jobs)
 
 
 @app.command()
@@ -123,8 +126,9 @@ def doctor(
     for name in names or known.layouts:
         reports.append(examine(name, known, quick, jobs, say=_note))
         print(render(reports[-1]), flush=True)
-    number = sum(len(report.problems) for report in reports)
-    print(f"{number} problems in all" if number else "no problems")
+    # What nobody asked for may be absent.
+    number = sum(len(report.problems) + bool(names and not report.present) for report in reports)
+    print(f"{number} problem{'s' * (number > 1)} in all" if number else "no problems")
     raise typer.Exit(1 if number else 0)
 
 
@@ -169,9 +173,11 @@ def predict(
     """Segment photos: a label PNG (train ids, palette of the classes) and a colour overlay for each."""
     from gkd.deploy import load_folder
     from gkd.deploy.predict import photos, plan_outputs, read_photo, write
+    from gkd.train.loop import engine as find_engine
 
     jobs = plan_outputs(photos(inputs), out, force)
     model = load_folder(folder, engine)
+    model.model.to(find_engine().device)
     for job in jobs:
         photo = read_photo(job.photo)
         try:

@@ -89,7 +89,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_repro_runs_every_member_and_then_checks_the_whole(checkout: Path, processes: SimpleNamespace) -> None:
     assert gkd("repro", "--jobs", "2").exit_code == 0
     *members, last = processes.started
-    assert last == ("dvc", "repro")
+    assert last == ("dvc", "--wait-for-lock", "repro")
     assert {command[:-1] for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
     assert [command[-1] for command in members] == ["a", "b", "report"] and set(processes.workers) == {"0"}
     processes.started.clear()

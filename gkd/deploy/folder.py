@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from gkd.deploy.config import FILE, Config, ExportError, read_config
@@ -21,7 +22,7 @@ class Exported:
 
     Attributes:
         config: what config.json says.
-        model: float images (B, 3, H, W) in [0, 1] -> logits (B, K, h, w), whatever the engine.
+        model: float images (B, 3, H, W) in [0, 1] -> logits (B, K, h, w), whatever the engine. It runs where it lies.
         inference: the sliding window that it is run by.
     """
 
@@ -41,7 +42,9 @@ class Exported:
             # Where one size fits, windows are padded to it.
             if min(sides) < patch != self.inference.window:
                 raise ExportError(f"a photo of {sides[0]}x{sides[1]} pixels{where} is smaller than a patch ({patch})")
-        return predict(self.model, photo, (height, width), self.inference).astype(np.uint8)
+        weights = next(self.model.parameters(), None)  # a graph of ONNX has none
+        device = torch.device("cpu") if weights is None else weights.device
+        return predict(self.model, photo, (height, width), self.inference, device).astype(np.uint8)
 
 
 def load_folder(folder: Path, engine: str = "torch") -> Exported:

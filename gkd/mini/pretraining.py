@@ -29,7 +29,7 @@ from gkd.mini.styles import Style, broad_style, narrow_style
 from gkd.params import ROOT, EncoderSpec, ParamsError, faults_of
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, Training, fit
-from gkd.train.resume import Resume, fingerprint
+from gkd.train.resume import Resume, fingerprint, versions
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
 from gkd.weights import Record, build_encoder
@@ -113,8 +113,7 @@ def folder_of(name: str, train: bool, results: str) -> Path:
 def resume_of(name: str, recipe: Recipe) -> Resume:
     """States of a run, so that a killed one continues; another recipe, code or version of torch starts clean."""
     stage = YAML(typ="safe").load(HOME / "dvc.yaml")["stages"]["pretrain"]
-    versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-    key = fingerprint(recipe.hash, versions, *(ROOT / path for path in stage["deps"]))
+    key = fingerprint(recipe.hash, versions(), *(ROOT / path for path in stage["deps"]))
     return Resume(ROOT / ".scratch" / "resume" / "pretrain" / name, key)
 
 

@@ -12,6 +12,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ class Slot:
         """Write the state; a kill at any moment leaves the old one or this one."""
         write_whole(self.file, lambda aside: torch.save(dict(state), aside))
         self.last = time.monotonic()
+
+
+def versions() -> str:
+    """What equal bytes hang on beside parameters, code, data and weights: libraries, and threads."""
+    names = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow")
+    return f"{', '.join(f'{name} {version(name)}' for name in names)}, {torch.get_num_threads()} threads"
 
 
 def fingerprint(*parts: str | Path | nn.Module) -> str:

@@ -47,6 +47,7 @@ class Workspace:
 
     def __init__(self, stage: str, member: str, params: Params, train: bool = False, results: str = SCRATCH) -> None:
         self.stage, self.member, self.params, self.by_hand = stage, member, params, results == SCRATCH
+        self._began: tuple[Mapping[str, Any], str] | None = None  # what `resume` was asked for, and what it read then
         name, rank = Path(stage) / params.profile / member, os.environ.get("RANK", "0")
         self.states = ROOT / ".scratch" / "resume" / results / name  # one folder for all processes
         if train:
@@ -91,7 +92,16 @@ class Workspace:
                 shutil.copyfile(file, self.file(file.relative_to(folder).as_posix()))
 
     def metrics(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Write metrics.json, keys sorted and numbers as they are, and return them."""
+        """Write metrics.json, keys sorted and numbers as they are, and return them.
+
+        Raises ValueError where what a stage of DVC depends on has changed since `resume`: DVC (3.67) notes what files
+        and parameters are at the end, and would take the new ones for those that made the results.
+        """
+        if self._began is not None and not self.by_hand and self._read(self._began[0]) != self._began[1]:
+            raise ValueError(
+                "params.yaml, code or data changed while this stage ran, and results/ would pass for those of the new: "
+                "put the change back and run again (it continues), or run again with it"
+            )
         write_whole(self.file("metrics.json"), json.dumps(dict(values), indent=2, sort_keys=True) + "\n")
         return dict(values)
 
@@ -115,11 +125,15 @@ class Workspace:
         They hold for what dvc.yaml says that the member depends on, versions and threads, and for `modules` in their
         state at this call. `item` has the fields of the member by name, as the matrix of its stage.
         """
-        import torch  # only the stages that train or evaluate have use for it
+        from gkd.train.resume import Resume, fingerprint, versions  # with torch, which only some stages need
 
-        from gkd.train.resume import Resume, fingerprint
+        self._began = item, self._read(item)
+        key = fingerprint(self._began[1], versions(), *modules)
+        return Resume(self.states, key, self.params.machine.resume_seconds)
+
+    def _read(self, item: Mapping[str, Any]) -> str:
+        """A digest of all that dvc.yaml says that the member depends on, as it is now."""
+        from gkd.train.resume import fingerprint
 
         values, files = dependencies(self.params, stage_of(self.params, self.stage, item.get("method", "")), item)
-        versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-        key = fingerprint(json.dumps(values, sort_keys=True), versions, *files, *modules)
-        return Resume(self.states, key, self.params.machine.resume_seconds)
+        return fingerprint(json.dumps(values, sort_keys=True), *files)

@@ -50,9 +50,9 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
 
     # What is ignored stays so: SIGHUP under nohup.
     before = {n: signal.signal(n, stop) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
-    member = "dvc", "--wait-for-lock", "repro", "--single-item"
+    whole = "dvc", "--wait-for-lock", "repro"  # an editor's DVC may hold the lock for a while
     try:
-        return run(graph, jobs, lambda name: call(*member, name)) or call("dvc", "repro")
+        return run(graph, jobs, lambda name: call(*whole, "--single-item", name)) or call(*whole)
     except SystemExit:
         for number in before:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C changes nothing
@@ -114,6 +114,6 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
 
 
 def _seed(node: str) -> int:
-    """The seed of a member, which ends its name; of what serves all seeds none comes before 0."""
-    _, _, fields = node.partition("@")
-    return int(fields.rpartition("-")[2]) if fields else 0
+    """The seed of a member, which ends its name; of what serves all seeds, and of a user's own stage, 0."""
+    last = node.partition("@")[2].rpartition("-")[2]
+    return int(last) if last.isdecimal() else 0

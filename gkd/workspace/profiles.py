@@ -26,15 +26,10 @@ def in_place(profile: Path) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: there is no such profile.
-        BlockingIOError: another one is in place in this checkout, and its run goes on.
+        BlockingIOError: `gkd repro` runs in this checkout, or another profile.
     """
     content, before = profile.read_bytes(), ROOT / ".scratch" / "before"
-    before.parent.mkdir(exist_ok=True)
-    with before.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"{ROOT} runs another profile: wait for it, or run this one in a clone") from None
+    with _held(fcntl.LOCK_EX):
         _put_back(before)
         aside = before.with_suffix(".part")
         shutil.rmtree(aside, ignore_errors=True)
@@ -47,6 +42,25 @@ def in_place(profile: Path) -> Iterator[None]:
             yield
         finally:
             _put_back(before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While it lasts no profile is put in place: for a run of params.yaml as it is. Raises as `in_place`."""
+    with _held(fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _held(kind: int) -> Iterator[None]:
+    file = ROOT / ".scratch" / "before.lock"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another run goes on in {ROOT}: wait for it, or run this one in a clone") from None
+        yield
 
 
 def _put_back(before: Path) -> None:

@@ -84,6 +84,17 @@ def test_predict_writes_a_label_and_an_overlay_for_each_photo(folder: Path, tmp_
         assert np.abs(overlay - blend).max() <= 1
 
 
+def test_a_model_runs_where_it_lies(folder: Path) -> None:
+    """ "meta" stands for an accelerator: it computes nothing, so the class map cannot be fetched from it."""
+    exported = load_folder(folder)
+    exported.model.to("meta")
+    seen = []
+    exported.model.register_forward_pre_hook(lambda model, given: seen.append(given[0].device.type))
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        exported.predict(np.zeros((40, 50, 3), np.uint8))
+    assert set(seen) == {"meta"}
+
+
 def test_outputs_are_kept_unless_forced(folder: Path, tmp_path: Path) -> None:
     file, out = draw(tmp_path / "a.png"), tmp_path / "out"
     assert gkd("predict", folder, file, "--out", out).exit_code == 0

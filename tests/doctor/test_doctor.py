@@ -80,9 +80,9 @@ def test_both_files_of_a_pair_may_be_faulty_and_any_error_is_one(
     ]
     assert report.counts.loc["val"].tolist() == [2, 398, 2, 1] and report.pixels["val"].sum() == 48
     save(image, image_array(0, (50, 50)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # an error of the image library
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     first, *_ = examine("vaihingen", {"vaihingen": str(data)}).problems
-    assert first.path == str(image) and "cannot be read (DecompressionBombError" in first.what
+    assert first.path == str(image) and first.what.startswith("expected at most 2,000 pixels, found a larger one")
 
 
 def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
@@ -210,6 +210,12 @@ def test_absent_datasets_are_reported_and_no_failure() -> None:
         assert f"{name}: absent\n" in result.stdout
         for text in (layout.about.url, layout.about.licence, layout.about.size, variable(layout.folder)):
             assert text in result.stdout
+
+
+def test_a_dataset_that_was_asked_for_and_is_absent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GKD_GTAV_ROOT", "/nowhere/typo")
+    result = gkd("gtav")
+    assert result.exit_code == 1 and "gtav: absent" in result.stdout and result.stdout.endswith("1 problem in all\n")
 
 
 def test_command_refuses_an_unknown_name_before_it_starts() -> None:

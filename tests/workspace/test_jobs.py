@@ -49,6 +49,10 @@ def test_a_seed_is_whole_before_the_next_begins():
     assert started == ["check", *(f"{stage}@gkd-{seed}" for seed in (3, 10) for stage in "abc")]
 
 
+def test_a_stage_of_the_users_own_need_not_end_in_a_seed():
+    assert run({"ablate@gtav": (), "ablate@x-y": (), "a@gkd-1": ()}, 1, lambda name: 0) == 0
+
+
 def test_a_failure_is_returned_and_nothing_new_starts():
     started = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gkd.workspace import profiles
-from gkd.workspace.profiles import in_place
+from gkd.workspace.profiles import in_place, undisturbed
 
 
 @pytest.fixture
@@ -66,8 +66,13 @@ with profiles.in_place(profiles.ROOT / "grid.yaml"):
 """
     with in_place(root / "grid.yaml"):
         done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
-        assert f"{root} runs another profile: wait for it" in done.stderr and not done.stdout
+        assert f"another run goes on in {root}: wait for it" in done.stderr and not done.stdout
         assert contents(root) == ["grid", "default"]
+    with undisturbed(), undisturbed():  # runs of params.yaml as it is: DVC has locks of its own among these
+        done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert f"another run goes on in {root}" in done.stderr and not done.stdout
+    with in_place(root / "grid.yaml"), pytest.raises(BlockingIOError, match="another run goes on"), undisturbed():
+        pass
     assert subprocess.run([sys.executable, "-c", other], capture_output=True, text=True).stdout == "in place\n"
     with pytest.raises(FileNotFoundError), in_place(root / "gird.yaml"):
         pass
