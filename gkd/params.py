@@ -106,7 +106,7 @@ class Distillation(Training):
     mask_ratio: values.Share
     mask_probability: values.Share
     grad_checkpointing: bool  # the student's activations are computed again in the backward pass, not kept
-    rand_augment: str
+    rand_augment: values.Policy
     erase_probability: values.Share
     repeats: values.Count  # repeated augmentation: views of each drawn image in an epoch
     pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
@@ -149,7 +149,7 @@ class TaskLearning(Training):
     scale: values.Scale  # of the crop: sixteen short edges of a photo, 256 ... 1024 for 512
     max_long_edge: values.Count | None = None  # in pixels, goes before the short edge; 2048 in the paper's configs
     max_class_share: float = Field(gt=0, le=1)  # of a class in a crop
-    rand_augment: str | None = None  # timm's, as in distillation, but for what moves pixels; null = none
+    rand_augment: values.Policy | None = None  # timm's, as in distillation, but for what moves pixels; null = none
     kd_weight: values.NonNegative
     kd_temperature: values.Positive
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source

@@ -9,9 +9,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+POLICY = "a policy of timm's RandAugment, such as rand-m9-mstd0.5-inc1, or '' for none"
 PROFILE = "a name of letters, digits, dot, _ and - that is no number, date or truth value"
 WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
 FILES = r"none|hub|package:[\w.-]+|[^:]*\.(safetensors|pth|pt)"
+# Magnitude, layers and increase are whole numbers; t is the name of a set of transforms.
+POLICIES = r"(rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t[a-z]+)*)?"
 SCALE = "two positive numbers, the smaller one first"
 
 
@@ -74,4 +77,5 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]  # it bec
 Several = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Options = Annotated[dict[str, Any], AfterValidator(expect("text and finite numbers", _plain))]
 Weights = Annotated[str, AfterValidator(expect(WEIGHTS, re.compile(FILES).fullmatch))]
+Policy = Annotated[str, AfterValidator(expect(POLICY, re.compile(POLICIES).fullmatch))]
 ProfileName = Annotated[str, BeforeValidator(expect(PROFILE, _profile))]

@@ -101,14 +101,17 @@ def _table(table: str) -> _Table:
 def _read(file: Path, _changed: int) -> _Table:
     rows: dict[int, _Row] = {}
     first: dict[int, _Row] = {}
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        for line, values in enumerate(csv.DictReader(text), start=2):
-            numbers = [(values.get(key) or "").strip() for key in COLUMNS if key != "name"]
-            if not all(number.isdecimal() and int(number) < 256 for number in numbers) or int(numbers[0]) in rows:
-                raise ValueError(f"{file}, line {line}: expected {','.join(COLUMNS)}, numbers 0 to 255, each id once")
-            number, train_id, *colour = map(int, numbers)
-            rows[number] = _Row(values.get("name") or "", train_id, tuple(colour))
-            first.setdefault(train_id, rows[number])
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: expected UTF-8, found another encoding; save it as CSV in UTF-8") from None
+    for line, values in enumerate(csv.DictReader(text.splitlines()), start=2):
+        numbers = [(values.get(key) or "").strip() for key in COLUMNS if key != "name"]
+        if not all(number.isdecimal() and int(number) < 256 for number in numbers) or int(numbers[0]) in rows:
+            raise ValueError(f"{file}, line {line}: expected {','.join(COLUMNS)}, numbers 0 to 255, each id once")
+        number, train_id, *colour = map(int, numbers)
+        rows[number] = _Row(values.get("name") or "", train_id, tuple(colour))
+        first.setdefault(train_id, rows[number])
     first.pop(IGNORE, None)
     if not first or sorted(first) != list(range(len(first))):
         raise ValueError(f"{file}: expected the train ids 0, 1, 2, ... and 255 (ignored), found {sorted(first)}")

@@ -126,6 +126,8 @@ class Layout:
         images, faults = pattern.by_key(root, self.skip)
         labels, more = Pattern.parse(place.labels).by_key(root, self.skip)
         faults += more
+        masks = set(labels.values())
+        images = {key: path for key, path in images.items() if path not in masks}  # where both lie in one folder
         its_label = f"its label {Path(place.labels).name} in {root / place.folders[1]}"
         sides = (images, labels, its_label), (labels, images, f"the image of this label in {folder}")
         for files, others, what in sides:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from gkd.data.reading import DatasetError
+
 
 class Pattern(NamedTuple):
     """Files of a folder, at any depth: "rgb/rgb_*.png" -> those below rgb/ whose names begin and end so.
@@ -35,15 +37,18 @@ class Pattern(NamedTuple):
     def below(self, root: Path) -> Iterator[tuple[str, str]]:
         """(key, name) of the files: name is the posix path below the folder, key is what the star stands for.
 
-        Hidden files and folders are left out (macOS leaves "._x.png" behind).
+        Hidden files and folders are left out (macOS leaves "._x.png" behind), and links to a folder that they lie in.
+
+        Raises DatasetError where a folder cannot be read, or a name is not UTF-8.
         """
         folder = root / self.folder
-        for where, folders, names in os.walk(folder, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        for where, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith(".") and not _leads_up(Path(where, name))]
             prefix = Path(where).relative_to(folder)
             for name in names:
                 end = next((end for end in self.ends if name.lower().endswith(end.lower())), None)
                 if end is not None and name.startswith(self.start) and not name.startswith("."):
+                    _check(where, name)
                     key = name[len(self.start) : len(name) - len(end)]
                     yield (prefix / key).as_posix(), (prefix / name).as_posix()
 
@@ -60,3 +65,22 @@ class Pattern(NamedTuple):
             else:
                 found[key] = folder / name
         return found, faults
+
+
+def _unreadable(error: OSError) -> None:
+    """What `os.walk` would leave out without a word; a folder that is not there has no files."""
+    if not isinstance(error, FileNotFoundError):
+        what = f"{error.strerror}; check its permissions"
+        raise DatasetError(f"{error.filename}: expected a folder to read, found {what}") from error
+
+
+def _leads_up(path: Path) -> bool:
+    """Whether it is a link to a folder that it lies in: following it would never end."""
+    return path.is_symlink() and path.resolve() in path.parent.resolve().joinpath("-").parents
+
+
+def _check(where: str, name: str) -> None:
+    try:
+        (where + name).encode()
+    except UnicodeEncodeError:  # from a zip that was packed with another encoding
+        raise DatasetError(f"{ascii(where)}: expected names in UTF-8, found {ascii(name)}; rename it") from None

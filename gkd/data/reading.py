@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gkd.data import labels
 from gkd.files import write_whole
@@ -50,7 +50,8 @@ def check_sizes(image: Path, label: Path) -> None:
     """Raises DatasetError where the headers of an image and its label say different sizes."""
     if (own := size_of(image)) != (other := size_of(label)):
         expected, found = (f"{width}x{height}" for width, height in (own, other))
-        raise DatasetError(f"{label}: expected the size of its image {image}, {expected}, found {found}; download both")
+        remedy = "its EXIF turns the image: store it as it is shown" if _is_turned(image) else "download both"
+        raise DatasetError(f"{label}: expected the size of its image {image}, {expected}, found {found}; {remedy}")
 
 
 def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = False) -> np.ndarray:
@@ -120,6 +121,13 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
     return labels.lut(table)[raw]
 
 
+def _is_turned(path: Path) -> bool:
+    """Whether viewers turn it, as its EXIF says: labels may then fit what they show, not what the file holds."""
+    with _faults(path), Image.open(path, formats=FORMATS) as opened:
+        # Of a PNG Pillow would decode the whole, and cameras write none.
+        return opened.format in ("JPEG", "MPO") and opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
     """What the libraries raise on absent and damaged files, as a DatasetError."""
@@ -134,6 +142,9 @@ def _faults(path: Path) -> Iterator[None]:
             f"{path}: expected a complete image ({', '.join(FORMATS)}), found a damaged file or another kind;"
             " copy or download it again, or convert it"
         ) from error
+    except Image.DecompressionBombError as error:
+        what = f"a larger one ({error}); cut it into tiles"
+        raise DatasetError(f"{path}: expected at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels, found {what}") from error
     # SyntaxError: what Pillow raises for a broken PNG chunk. The last three: what imagecodecs and tifffile raise.
     except (OSError, SyntaxError, ValueError, RuntimeError, LookupError, struct.error) as error:
         what = f"a damaged file ({error}); copy or download it again"

@@ -1,7 +1,6 @@
 """The proxy set of task-agnostic distillation: any folder of images, at any depth, without labels.
 
-As in ImageNet, only train/ is read where the root has such a folder. Where there are no image files, tar files are
-read.
+As in ImageNet, only train/ is read where the root has such a folder. The images may lie in tar files, all of them.
 """
 
 from dataclasses import dataclass
@@ -25,8 +24,12 @@ class ProxyLayout(Layout):
         place = next((place for place in self.places_of(split) if not place.missing(root)), self.places[-1])
         pattern, folder = Pattern.parse(place.images), root / place.folders[0]
         tars = [folder / name for _, name in Pattern.parse("*.tar").below(folder)]
-        if any(pattern.below(root)) or not tars:
+        if not tars:
             return super().find(root, split)
+        if any(pattern.below(root)):
+            raise DatasetError(
+                f"{folder}: expected image files or tar files, found both; unpack all tar files, or move one kind away"
+            )
         images = sorted(image for tar in tars for image in members(tar, pattern.ends))
         if not images:
             raise DatasetError(

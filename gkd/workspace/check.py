@@ -99,10 +99,14 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
         domains = ", ".join(dict.fromkeys(domain.name for domain, _ in found))
         entries = ", ".join(dict.fromkeys(entry for _, entry in found))
         remedy = f"remove {entries}" if entries else "set `distilled: []`"
-        folder = known.layout(found[0][0].dataset).folder
-        drawn = folder in EMBEDDED and folder not in known.roots and variable(folder) not in os.environ
-        hint = "\nThe embedded suite has a miniature: `make data` draws it." if drawn else ""
-        yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{hint}")
+        yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{miniature(known, found[0][0])}")
+
+
+def miniature(known: Catalogue, domain: Domain) -> str:
+    """A line that says how to get the embedded suite's own, where it has one and nobody named another folder."""
+    folder = known.layout(domain.dataset).folder
+    drawn = folder in EMBEDDED and folder not in known.roots and variable(folder) not in os.environ
+    return "\nThe embedded suite has a miniature: `make data` draws it." if drawn else ""
 
 
 def _catalogue(content: Mapping[str, Any]) -> tuple[Catalogue, list[Fault]]:

@@ -5,6 +5,7 @@ from gkd.data.reading import DatasetError
 from gkd.data.subsets import fraction
 from gkd.datasets import SegmentationData, catalogue, concatenate
 from gkd.params import Params
+from gkd.workspace.check import miniature
 from gkd.workspace.manifests import verify
 
 
@@ -40,8 +41,7 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     try:
         return known.open_split(domain.dataset, domain.split, params.machine.in_memory)
     except DatasetError:
-        wrong = known.problem(domain.dataset, domain.split)
-        raise DatasetError(f"{wrong}\nFor the embedded suite run `make data`.") from None
+        raise DatasetError(f"{known.problem(domain.dataset, domain.split)}{miniature(known, domain)}") from None
 
 
 def _open(params: Params, manifest: str, *domains: Domain, part: tuple[int, int] = (1, 0)) -> SegmentationData:

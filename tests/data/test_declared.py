@@ -43,6 +43,19 @@ def names(domains) -> list[str]:
     return [domain.name for domain in domains]
 
 
+def test_labels_may_lie_beside_their_photos(tmp_path: Path, harbour: dict) -> None:
+    for split in ("train", "val", "night"):
+        for file in (tmp_path / f"harbour/labels/{split}/quay").iterdir():
+            file.rename(tmp_path / f"harbour/images/{split}/quay/{file.name}")
+        for i in range(2):
+            (tmp_path / f"harbour/images/{split}/quay/{i}.jpg").unlink()
+            save(tmp_path / f"harbour/images/{split}/quay/{i}.png", image_array(i))
+    own = harbour | {"images": "images/{split}/*.png", "labels": "images/{split}/*_ids.png"}
+    data = declare(tmp_path, harbour=own).open_split("harbour", "night")
+    assert [sample.name for sample in data.samples] == ["images/night/quay/0.png", "images/night/quay/1.png"]
+    assert [int(label[0, 0]) for _, label in data] == [0, 1]
+
+
 def test_a_dataset_is_a_source_by_its_splits_and_any_split_a_target(tmp_path: Path, harbour: dict) -> None:
     known = declare(tmp_path, harbour=harbour)
     source, targets = known.source("harbour"), known.targets("harbour", ["harbour/night"])

@@ -91,6 +91,12 @@ def test_a_table_of_ones_own_names_its_classes_and_is_read_again_when_it_changes
     assert labels.class_names(table) == ("water", "pier")
 
 
+def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(OWN.replace("quay", "mol\u00e9").encode("latin-1"))
+    with pytest.raises(ValueError, match="a.csv: expected UTF-8, found another encoding; save it as CSV in UTF-8"):
+        labels.class_names(str(tmp_path / "a.csv"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

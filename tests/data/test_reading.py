@@ -13,11 +13,11 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layout_files import png16
-from PIL import Image
+from layout_files import image_array, png16
+from PIL import ExifTags, Image
 
 from gkd.data import labels, reading
-from gkd.data.reading import DatasetError, read_label, read_photo, read_window, suffixes
+from gkd.data.reading import DatasetError, check_sizes, read_label, read_photo, read_window, size_of, suffixes
 from gkd.params import ROOT
 
 SIZE = (70, 50)
@@ -225,3 +225,24 @@ def test_a_truncated_tile_and_one_of_another_kind_are_refused(tmp_path: Path, co
         read_window(path)
     with refused(tmp_path / "b.tif", "expected an image, found no such file"):
         read_window(tmp_path / "b.tif")
+
+
+def test_what_is_larger_than_pillow_reads_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A DecompressionBombError of Pillow 12 is neither an OSError nor a ValueError; here at a limit of ten pixels."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    file = save(tmp_path / "a.png", image_array(0))
+    for read in (read_photo, size_of):
+        with refused(file, "expected at most 20 pixels, found a larger one .*; cut it into tiles"):
+            read(file)
+
+
+def test_a_label_that_fits_a_photo_as_it_is_shown_is_told_apart(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(image_array(0, (20, 30))).save(tmp_path / "a.jpg", exif=exif)
+    save(tmp_path / "a.png", np.zeros((30, 20), np.uint8))
+    told = "expected the size of its image .*, 30x20, found 20x30; its EXIF turns the image: store it as it is shown"
+    with refused(tmp_path / "a.png", told):
+        check_sizes(tmp_path / "a.jpg", tmp_path / "a.png")

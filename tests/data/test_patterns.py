@@ -1,0 +1,50 @@
+"""Folders that are walked: what cannot be read is told, what leads in a circle is left out."""
+
+import os
+from pathlib import Path
+
+import pytest
+from layout_files import refused
+
+from gkd.data.patterns import Pattern
+
+PHOTOS = Pattern.parse("*.jpg")
+
+
+def names(root: Path) -> list[str]:
+    return sorted(name for _, name in PHOTOS.below(root))
+
+
+def test_a_link_to_a_folder_above_is_not_followed_and_others_are(tmp_path: Path) -> None:
+    for folder in ("root/a", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.jpg").touch()
+    (tmp_path / "root/a/self").symlink_to(".")
+    (tmp_path / "root/a/up").symlink_to(tmp_path / "root")
+    (tmp_path / "root/other").symlink_to(tmp_path / "elsewhere")
+    assert names(tmp_path / "root") == ["a/1.jpg", "other/1.jpg"]
+    assert names(tmp_path / "nothing") == []
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`os.walk` of Python 3.11 leaves it out without a word."""
+    (tmp_path / "a").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if str(path) == str(tmp_path / "a"):  # as root, a mode forbids nothing
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with refused(tmp_path / "a", "expected a folder to read, found Permission denied; check its permissions"):
+        names(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_it_is_found(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    with refused("expected names in UTF-8, found", r"caf\udce9.jpg", "rename it"):
+        names(tmp_path)
