@@ -6,6 +6,7 @@ history = distil_folder(student, teacher, "photos", steps=10_000)    # as a libr
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from gkd.train.compute import compiled, frozen_copy, resolve
 from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.pool import kept, opened, seen
 from gkd.train.processes import launch
+from gkd.train.resume import fingerprint
 from gkd.train.run import Run
 from gkd.train.schedules import cosine, parameter_groups
 
@@ -130,25 +132,31 @@ def distil_folder(
     """Distil one timm model into another on a folder of images, without params.yaml; returns the history.
 
     Args:
-        student, teacher: timm models or Encoders. The student learns in place; its batch norm keeps its running
-            statistics, and a classifier stays as it is.
-        folder: image files, at any depth.
+        student, teacher: timm models or Encoders, in fp32. The student learns in place; its batch norm keeps running
+            statistics that it was trained with, and a classifier stays as it is.
+        folder: image files, at any depth, or tar files of them.
         steps: of the optimiser.
         objective: the heads; None = those of GKD, which are thrown away.
-        run: seed, number format, processes.
+        run: seed, number format, processes. Its states serve an equal call alone.
         options: other keys of gkd.params.Distillation; by default batches of 64, the published learning rate for
             them, and images of the size that the student was built for.
     """
     own, other = _encoder(student), _encoder(teacher)
-    data = SegmentationData(tuple(PROXY.find(Path(folder), "train")), label_space="")
+    everything = replace(PROXY, places=PROXY.places[-1:])  # a folder named train/ may be a class of photos
+    data = SegmentationData(tuple(everything.find(Path(folder), "train")), label_space="")
     run = run or Run("distillation")
     size = getattr(getattr(own.backbone, "patch_embed", None), "img_size", None)
     size = size or resolve_data_config({}, model=own.backbone)["input_size"][-2:]
     options = {"batch_size": 64, "image_size": list(size), **options}
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     section = Distillation(**{**PUBLISHED, "steps": steps, "lr": 5e-4 * options["batch_size"] / 512, **options})
+    for name, encoder in (("student", own), ("teacher", other)):
+        _try(name, encoder, section.image_size)
     if objective is None:
         torch.manual_seed(run.seed)
         objective = Objective(own.dim, other.dim)
+    if run.resume is not None:
+        run = run.part(fingerprint(section.model_dump_json(), str(Path(folder).resolve()), own, other, objective))
     return distil(own, other, objective, data, section, run)
 
 
@@ -160,8 +168,26 @@ def _encoder(module: nn.Module) -> Encoder:
         raise TypeError(f"expected a timm model or a gkd.models.Encoder, got {type(module).__name__}")
     statistics = resolve_data_config({}, model=module)
     encoder = Encoder(module, statistics["mean"], statistics["std"])
-    encoder.keep_statistics = True
+    # A model that was never trained has none to keep, and would not be normalised at all.
+    encoder.keep_statistics = any(bool((m.running_mean != 0).any()) for m in _batch_norms(encoder))
     return encoder
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    found = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [m for m in found if m.running_mean is not None]
+
+
+@torch.no_grad()
+def _try(name: str, encoder: Encoder, size: Sequence[int]) -> None:
+    """Raises ValueError, which says whose fault it is, where images of this size or fp32 do not fit."""
+    other = {p.dtype for p in encoder.parameters()} - {torch.float32}
+    if other:
+        raise ValueError(f"{name}: expected weights in float32, found {other.pop()}; call .float() on it")
+    try:
+        encoder.eval()(torch.zeros(1, 3, *size, device=next(encoder.parameters()).device))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class QSD(nn.Module):
         if student_tokens.shape[1] != teacher_tokens.shape[1]:
             raise ValueError(
                 f"QSD got {student_tokens.shape[1]} student and {teacher_tokens.shape[1]} teacher tokens; bring the "
-                "student's onto the teacher's grid first (gkd.models.resample_tokens)"
+                "student's onto the teacher's grid first (gkd.models.resample_patches)"
             )
         q = self._split(self.proj_q(student_tokens))  # (B, h, N, Ct/h)
         k = self._split(pool_tokens(teacher_tokens, grid, self.pool))  # (B, h, M, Ct/h), M = N without pooling

@@ -47,9 +47,9 @@ def segmentor(frozen=True, seed=0, decoder="conv", classes=3):
     return Segmentor(encoder, Mask2Former(encoder, classes, options, range(4)), frozen)
 
 
-def distilled(run=Run("run"), photos=None, teacher=None, head=None, **section):  # noqa: B008 - immutable
+def distilled(run=Run("run"), photos=None, teacher=None, head=None, student=None, **section):  # noqa: B008 - immutable
     """A distillation run; returns student, objective and history."""
-    student, teacher = tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
+    student, teacher = student or tiny_vit(24, depth=1, seed=1), teacher or tiny_vit(48, depth=1, seed=2)
     torch.manual_seed(0)
     objective = Objective(student.dim, teacher.dim, **head or {})
     section = distillation(**{"steps": 5, "lr": 1e-3, **section})

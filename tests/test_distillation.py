@@ -15,6 +15,7 @@ from tiny_params import distillation as section
 from gkd import distillation, methods
 from gkd.distillation import checkpointed, distil, distil_folder, preview, step_mask
 from gkd.models import Encoder
+from gkd.train.resume import Resume
 from gkd.train.run import FP32, Run
 
 PLAIN = {"scale": [1.0, 1.0], "rand_augment": "", "erase_probability": 0.0}
@@ -143,11 +144,43 @@ def test_any_two_timm_models_and_a_folder_make_a_distilled_student(folder):
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
 
 
-def test_convolutional_models_of_other_sizes_keep_their_statistics(folder):
+@pytest.mark.parametrize("trained", [True, False])
+def test_batch_norm_keeps_the_statistics_of_a_trained_model_and_finds_those_of_a_new_one(folder, trained):
     student, teacher = timm.create_model("resnet10t"), timm.create_model("vit_tiny_patch16_224", **TINY)
+    if trained:
+        torch.nn.init.uniform_(student.bn1.running_mean)
     before = student.bn1.running_mean.clone()
-    history = distil_folder(student, teacher, folder, steps=1, batch_size=2, image_size=[32, 32])
-    assert np.isfinite(history["loss"]).all() and torch.equal(student.bn1.running_mean, before)
+    history = distil_folder(student, teacher, folder, steps=1, batch_size=2, image_size=(32, 32))
+    assert np.isfinite(history["loss"]).all() and torch.equal(student.bn1.running_mean, before) == trained
+
+
+def test_every_image_below_the_folder_is_seen_whatever_its_folders_are_called(folder, monkeypatch):
+    (folder / "a" / "b").rename(folder / "train")  # a class of COCO
+    Image.fromarray(photos()[0][0]).save(folder / "car.png")
+    seen = []
+    monkeypatch.setattr(distillation, "distil", lambda *given: seen.append(len(given[3])))
+    distil_folder(tiny_vit(), tiny_vit(), folder, steps=1)
+    assert seen == [len(photos()) + 1]
+
+
+def test_states_serve_an_equal_call_alone(folder, tmp_path):
+    """A script that is run again continues; another folder, option or model starts anew."""
+    run, losses = Run("run", resume=Resume(tmp_path / "states", "key", 0)), []
+    for options in ({}, {}, {"lr": 1e-3}, {"steps": 1}):
+        history = distil_folder(
+            tiny_vit(24, seed=1), tiny_vit(48), folder, **{"steps": 2, "batch_size": 2} | options, run=run
+        )
+        losses.append(history["loss"].tolist())
+    assert losses[0] == losses[1] != losses[2] and len(losses[3]) == 1
+
+
+def test_what_does_not_fit_says_which_of_the_two_it_is(folder):
+    with pytest.raises(ValueError, match="^teacher: VisionTransformer cannot take images of 32 x 32"):
+        distil_folder(tiny_vit(), tiny_vit(size=64), folder, steps=1)
+    with pytest.raises(
+        ValueError, match=r"^teacher: expected weights in float32, found torch.bfloat16; call .float\(\)"
+    ):
+        distil_folder(tiny_vit(), tiny_vit().bfloat16(), folder, steps=1)
 
 
 def test_what_is_no_model_and_a_folder_without_images_are_named(folder):

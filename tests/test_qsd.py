@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_vit
 
 from gkd.methods.mse import RegressionHead
-from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.models import Encoder, Tokens, resample_patches
 from gkd.params import ROOT
 from gkd.qsd import QSD, Objective, attention_maps, distillation_loss, distillation_step, pool_tokens, spread
 
@@ -281,7 +281,7 @@ def test_maps_lie_on_the_teachers_grid_and_are_those_of_training(patch, size, po
     assert list(maps) == ["fea_head", "patch_head", "teacher cosine"]
     assert {m.shape for m in maps.values()} == {(patches, patches)}
     with torch.no_grad():
-        tokens = resample_tokens(student(image[None]), student.grid((32, size)), grid).patches
+        tokens = resample_patches(student(image[None]).patches, student.grid((32, size)), grid)
         target = teacher(image[None]).patches
         for name in ("fea_head", "patch_head"):
             head = getattr(objective, name)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import Average, Normed, Spy, tiny_vit
 
-from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.models import Encoder, Tokens, resample_patches
 from gkd.qsd import Objective, distillation_loss, distillation_step
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -36,7 +36,8 @@ def two_forwards(student, teacher, objective, images, mask):
     """The step in its plainest form: both views of all samples."""
     size = images.shape[-2:]
     grids = student.grid(size), teacher.grid(size)
-    plain, masked = (resample_tokens(student(images, m), *grids) for m in (None, mask))
+    views = (student(images, m) for m in (None, mask))
+    plain, masked = (view._replace(patches=resample_patches(view.patches, *grids)) for view in views)
     with torch.no_grad():
         target = teacher(images)
     return distillation_loss(objective, plain, masked, target)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gkd.data.transforms import seeded
@@ -97,5 +98,7 @@ def loader(data: Any, transform: Callable[..., Any], draw: Draw, *, labelled: bo
         Views(data, transform, draw.seed, labelled),
         batch_sampler=EpochBatches(len(data), draw),
         num_workers=count,
+        # Its own: from torch's it would draw a number, and a run that continues has drawn that already.
+        generator=torch.Generator(),
         **worker_options(count, ahead=4),
     )

@@ -1,6 +1,6 @@
 """Encoders: any timm backbone behind one token interface."""
 
 from gkd.models.backbones import check_name
-from gkd.models.encoder import Encoder, Tokens, resample_patches, resample_tokens
+from gkd.models.encoder import Encoder, Tokens, resample_patches
 
-__all__ = ["Encoder", "Tokens", "check_name", "resample_patches", "resample_tokens"]
+__all__ = ["Encoder", "Tokens", "check_name", "resample_patches"]

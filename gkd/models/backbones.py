@@ -35,7 +35,7 @@ def is_token_model(backbone: nn.Module) -> bool:
     return hasattr(backbone, "patch_embed") and len(reductions) < 2
 
 
-def end_at_last_stage(backbone: nn.Module) -> None:
+def drop_conv_head(backbone: nn.Module) -> None:
     """Take from an EfficientNet the convolution behind its last stage, which widens it for the classifier.
 
     What is left is what timm builds for `num_features=0`, which its named models do not pass on (timm 1.0.31); the
@@ -48,7 +48,7 @@ def end_at_last_stage(backbone: nn.Module) -> None:
         backbone.conv_head, backbone.bn2 = nn.Identity(), nn.Identity()
 
 
-def ends_at_last_stage(backbone: nn.Module) -> bool:
+def lacks_conv_head(backbone: nn.Module) -> bool:
     """Whether it is an EfficientNet without the layers behind its last stage."""
     return isinstance(getattr(backbone, "conv_head", None), nn.Identity)
 

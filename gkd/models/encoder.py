@@ -74,7 +74,7 @@ class Encoder(nn.Module):
         if reading:
             raise ValueError(f"{name}: {reading[0]} is no option of an encoder: `weights` says where weights come from")
         backbone = timm.create_model(name, num_classes=0, **options)
-        backbones.end_at_last_stage(backbone)
+        backbones.drop_conv_head(backbone)
         statistics = timm.data.resolve_data_config({}, model=backbone)
         encoder = cls(backbone, statistics["mean"], statistics["std"])
         encoder.name, encoder.options = name, options
@@ -237,16 +237,12 @@ class Encoder(nn.Module):
         return [block % count for block in blocks]
 
 
-def resample_tokens(tokens: Tokens, grid: tuple[int, int], target: tuple[int, int]) -> Tokens:
-    """Bring patches (B, N, C) from `grid` onto the `target` grid by bilinear resampling; cls stays."""
-    return Tokens(tokens.cls, resample_patches(tokens.patches, grid, target))
-
-
 def resample_patches(patches: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Patches (B, N, C) on `grid` -> (B, M, C) on the `target` grid, by bilinear resampling."""
     if tuple(grid) == tuple(target):
         return patches
     maps = patches.transpose(1, 2).unflatten(2, tuple(grid))  # (B, C, rows, columns)
     coarser = target[0] < grid[0] or target[1] < grid[1]
-    maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=coarser)
-    return maps.flatten(2).transpose(1, 2)
+    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))  # torch 2.14 antialiases no bf16 on a CPU
+    wide = F.interpolate(wide, target, mode="bilinear", align_corners=False, antialias=coarser)
+    return wide.to(maps.dtype).flatten(2).transpose(1, 2)

@@ -193,15 +193,15 @@ def default_blocks(encoder: Encoder) -> tuple[int, ...]:
 
 def check_blocks(encoder: Encoder, blocks: Sequence[int]) -> tuple[tuple[int, ...], list[int], list[int]]:
     """Blocks counted from 0, and the channels and the stride of each one's map."""
-    info = encoder.backbone.feature_info
-    found = tuple(block + len(info) if block < 0 else block for block in blocks)
-    in_range = all(0 <= block < len(info) for block in found)
+    count = len(encoder.backbone.feature_info)
+    found = tuple(block + count if block < 0 else block for block in blocks)
+    in_range = all(0 <= block < count for block in found)
     if len(found) != LEVELS or list(found) != sorted(set(found)) or not in_range:
         raise ValueError(
-            f"blocks: the mask2former decoder reads four blocks of 0 to {len(info) - 1}, in order; given {list(blocks)}"
+            f"blocks: the mask2former decoder reads four blocks of 0 to {count - 1}, in order; given {list(blocks)}"
         )
-    chosen = [info[block] for block in found]
-    return found, [entry["num_chs"] for entry in chosen], [entry["reduction"] for entry in chosen]
+    channels, strides = zip(*encoder.intermediate_dims(found), strict=True)
+    return found, list(channels), list(strides)
 
 
 def _full(x: Tensor) -> Tensor:

@@ -226,15 +226,14 @@ def choose(
     candidates = {lr: _candidate(model) for lr in section.lrs}
     rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
     histories = learn_side_by_side(candidates, data, section, run.part(f"lr {rates}"), guide)
-    runs = []
-    for lr, candidate in candidates.items():
-        own = run.part(f"lr {lr:g}")
-        confusion = measure_all({"": candidate}, validation, own)[""]
-        runs.append((scores(confusion).miou, lr, confusion))
-        print(f"{own.name}  source validation mIoU {runs[-1][0]:.2f}", flush=True)
-    _, lr, confusion = max(runs, key=lambda run: run[0])
-    choice = pd.DataFrame([{"lr": rate, "miou": miou} for miou, rate, _ in runs])
-    return Trained(candidates[lr], lr, histories[lr], choice, confusion)
+    found = measure_all({f"lr {lr:g}": candidate for lr, candidate in candidates.items()}, validation, run)
+    confusions = dict(zip(candidates, found.values(), strict=True))
+    miou = {lr: scores(confusion).miou for lr, confusion in confusions.items()}
+    for lr, score in miou.items():
+        print(f"{run.name} lr {lr:g}  source validation mIoU {score:.2f}", flush=True)
+    best = max(miou, key=miou.__getitem__)
+    choice = pd.DataFrame(miou.items(), columns=["lr", "miou"])
+    return Trained(candidates[best], best, histories[best], choice, confusions[best])
 
 
 def _candidate(model: Segmentor) -> Segmentor:

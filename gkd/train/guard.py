@@ -30,7 +30,9 @@ class Guard:
         self._check(weight, "weight", self.trained, f"after {step} steps")
         found = dict(zip(values, numbers, strict=True))
         if not math.isfinite(found["_loss"]):
-            raise FloatingPointError(f"{self.name}: the loss is {found['_loss']} at step {step}; {self.advice}")
+            broken = [name for name, value in found.items() if name != "_loss" and not math.isfinite(value)]
+            which = f" ({', '.join(broken)})" if broken else ""
+            raise FloatingPointError(f"{self.name}: the loss is {found['_loss']}{which} at step {step}; {self.advice}")
         self._check(gradient, "gradient", gradients, f"at step {step}")
         return found
 

@@ -83,15 +83,14 @@ def fill(size: int, draw: Draw, views: Views, ask: Callable[[Any], Parts], like:
     _check_memory(size, sum(part[0].nbytes for part in example.values()), draw, name)
     parts = {key: torch.empty((size, *part.shape[1:]), dtype=part.dtype) for key, part in example.items()}
     progress, done = Progress(f"{name} pool", -(-size // batch), quiet=index > 0), 0
-    with torch.random.fork_rng([]):  # a DataLoader draws a number, and a run that continues has its own already
-        # Views follow their keys, so the size of these batches is free.
-        for number, found in enumerate(views(replace(draw, steps=-(-size // batch), batch_size=batch, start=0)), 1):
-            end = min(done + batch, size)
-            for key, part in ask(found).items():
-                whole = gather(part.contiguous())  # process by process, which have every count-th sample
-                parts[key][done:end] = whole.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)[: end - done]
-            progress(number, end - done)
-            done = end
+    # Views follow their keys, so the size of these batches is free.
+    for number, found in enumerate(views(replace(draw, steps=-(-size // batch), batch_size=batch, start=0)), 1):
+        end = min(done + batch, size)
+        for key, part in ask(found).items():
+            whole = gather(part.contiguous())  # process by process, which have every count-th sample
+            parts[key][done:end] = whole.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)[: end - done]
+        progress(number, end - done)
+        done = end
     return parts
 
 

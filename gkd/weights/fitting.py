@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gkd.models.backbones import ends_at_last_stage
+from gkd.models.backbones import lacks_conv_head
 from gkd.weights.matching import LAYER_SCALE
 from gkd.weights.tensors import CheckpointError
 
@@ -89,7 +89,7 @@ def _set_aside(keys: Iterable[str], own: Mapping[str, Tensor], backbone: nn.Modu
     names = (classifier,) if isinstance(classifier, str) else classifier
     of_timm = "|".join(rf"{re.escape(name)}\.(weight|bias)" for name in names)
     patterns = ALLOWED | {"classifier": f"{ALLOWED['classifier']}|{of_timm}"}
-    if ends_at_last_stage(backbone):
+    if lacks_conv_head(backbone):
         patterns["convolution before the classifier"] = r"conv_head\.weight|bn2\.\w+"
     found: dict[str, list[str]] = {}
     for key in dict.fromkeys(keys):

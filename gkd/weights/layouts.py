@@ -32,7 +32,11 @@ _MMSEG = {"backbone.": "backbone", "decode_head.": "decoder", "auxiliary_head.":
 LAYOUTS = (
     Layout("a distillation checkpoint of the GKD authors", "student.backbone.", _AUTHORS),
     Layout("an mmseg segmentor", "decode_head.", _MMSEG),
-    Layout("a backbone with its pretraining head, as DINO's", "backbone.", {"backbone.": "backbone", "head.": ""}),
+    Layout(
+        "an encoder of ours, or a backbone with its pretraining head, as DINO's",
+        "backbone.",
+        {"backbone.": "backbone", "mask_token": "encoder", "head.": ""},
+    ),
 )
 
 

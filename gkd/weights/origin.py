@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gkd.models import Encoder, check_name
-from gkd.models.backbones import ends_at_last_stage
+from gkd.models.backbones import lacks_conv_head
 from gkd.params import ROOT, EncoderSpec
 from gkd.weights.door import load
 from gkd.weights.fitting import fit
@@ -111,7 +111,7 @@ def load_in_order(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
     """
     own = module.state_dict()
     values = list(state.values())
-    before = 6 if ends_at_last_stage(module) else 0
+    before = 6 if lacks_conv_head(module) else 0
     if len(values) - len(own) in (before, before + 2):
         values = values[: len(own)]
     shapes = [tuple(v.shape) for v in values], [tuple(v.shape) for v in own.values()]

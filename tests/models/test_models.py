@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import SWIN, Average, tiny_vit
 
-from gkd.models import Encoder, Tokens, resample_tokens
+from gkd.models import Encoder, Tokens, resample_patches
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3}
 NO_CLS = {**VIT, "class_token": False, "global_pool": "avg"}
@@ -186,20 +186,28 @@ def tokens_of(maps):
 
 @settings(max_examples=30)
 @given(st.tuples(*[st.integers(1, 9)] * 4), st.floats(-2, 2, width=32))
-def test_resampling_keeps_constants_and_cls(sizes, value):
+def test_resampling_keeps_constants(sizes, value):
     grid, target = sizes[:2], sizes[2:]
-    cls = torch.rand(2, 3)
-    tokens = Tokens(cls, torch.full((2, grid[0] * grid[1], 3), value))
-    out = resample_tokens(tokens, grid, target)
-    assert out.cls is cls and (out.patches is tokens.patches) == (grid == target)
-    torch.testing.assert_close(out.patches, torch.full((2, target[0] * target[1], 3), value))
+    patches = torch.full((2, grid[0] * grid[1], 3), value)
+    out = resample_patches(patches, grid, target)
+    assert (out is patches) == (grid == target)
+    torch.testing.assert_close(out, torch.full((2, target[0] * target[1], 3), value))
+
+
+@pytest.mark.parametrize("target", [(2, 2), (4, 2), (8, 8)])
+def test_bf16_is_resampled_as_fp32_and_stays_bf16(target):
+    """torch 2.14 antialiases no bf16 on a CPU: "compute_index_ranges_weights" not implemented for 'BFloat16'."""
+    patches = torch.randn(2, 16, 3).bfloat16()
+    found = resample_patches(patches, (4, 4), target)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, resample_patches(patches.float(), (4, 4), target).bfloat16())
 
 
 @pytest.mark.parametrize("target", [(2, 8), (8, 2)])
 def test_an_axis_that_gets_coarser_is_averaged_whatever_the_other_does(target):
     stripes = torch.tensor([0.0, 1.0]).repeat(2)  # four rows or columns
     maps = stripes.view(4, 1) if target[0] < 4 else stripes.view(1, 4)
-    out = resample_tokens(tokens_of(maps.expand(4, 4)[None, None]), (4, 4), target).patches
+    out = resample_patches(tokens_of(maps.expand(4, 4)[None, None]).patches, (4, 4), target)
     assert out.min() > 0.3 and out.max() < 0.7
 
 
@@ -208,7 +216,7 @@ def test_an_axis_that_gets_coarser_is_averaged_whatever_the_other_does(target):
 def test_resampling_to_a_finer_grid_follows_a_ramp_and_keeps_rows_and_columns_apart(rows, columns, times):
     y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
     tokens = tokens_of(torch.stack([y, x])[None])
-    out = resample_tokens(tokens, (rows, columns), (rows * times, columns * times)).patches[0]
+    out = resample_patches(tokens.patches, (rows, columns), (rows * times, columns * times))[0]
     sides = ((torch.arange(side * times) + 0.5) / times for side in (rows, columns))
     fine = torch.meshgrid(*sides, indexing="ij")
     expected = [fine[0].clamp(0.5, rows - 0.5), fine[1].clamp(0.5, columns - 0.5)]

@@ -122,6 +122,15 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     assert row["miou"] == trained.choice["miou"].max()
 
 
+def test_the_validation_part_is_read_once_for_all_rates(monkeypatch):
+    part, reads, real = Blocks(3), [], Blocks.__getitem__
+    monkeypatch.setattr(
+        Blocks, "__getitem__", lambda self, i: (reads.append(i) if self is part else None) or real(self, i)
+    )
+    choose(segmentor(), Blocks(), on(part), section=section(lrs=[1e-2, 1e-3, 1e-4]), run=RUN)
+    assert sorted(reads) == [0, 1, 2]
+
+
 def test_a_killed_choice_continues_where_it_was(tmp_path, monkeypatch):
     options, run = section(lrs=[1e-2, 1e-3]), Run("run", resume=Resume(tmp_path / "member", "key", 0))
     expected = choose(segmentor(), Blocks(), on(), section=options, run=RUN)

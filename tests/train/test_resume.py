@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import Killed, Photos, assert_equal_runs, distilled
+from tiny_models import tiny_vit
 from torch import nn
 
 from gkd.train.loop import Training, fit
@@ -123,6 +124,18 @@ def test_a_finished_run_is_not_repeated(tmp_path, capsys):
     again = train(resume, kill=0)  # a step would end it
     assert_equal_runs(first, again)
     assert not again[0].training and "run  continues after step 8" in capsys.readouterr().out
+
+
+def test_a_student_that_draws_numbers_continues_with_those_that_it_would_have_drawn(tmp_path):
+    """A DataLoader draws one from torch's generator each time it starts (torch 2.14, `_BaseDataLoaderIter`)."""
+    run, ended = Run("run", resume=Resume(tmp_path, "key", 0)), []
+    for at, photos in ((run, Photos(left=11)), (run, None), (Run("run"), None)):
+        student = tiny_vit(24, depth=3, seed=1, drop_path_rate=0.3)
+        try:
+            ended.append(distilled(at, photos, student=student))
+        except Killed:
+            assert 0 < len(run.slot.load()["history"]) < 5
+    assert_equal_runs(*ended)
 
 
 @pytest.mark.parametrize(("left", "precision"), [(3, "fp32"), (8, "bf16"), (19, "fp32"), (19, "bf16")])

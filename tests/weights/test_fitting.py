@@ -184,6 +184,13 @@ def test_a_dino_pretraining_file_gives_the_teacher(tmp_path, capsys):
     assert "pretraining head, as DINO's; loaded: encoder; set aside: head.* (2 keys), student, epoch" in said
 
 
+def test_an_encoder_that_torch_saved_loads_with_its_mask_token(tmp_path):
+    encoder, other = tiny_vit(seed=1), tiny_vit(seed=2)
+    torch.save(encoder.state_dict(), tmp_path / "a.pth")
+    load(tmp_path / "a.pth", {"encoder": other})
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in encoder.state_dict().items())
+
+
 def test_a_safetensors_file_of_others_is_told_by_its_keys_and_may_be_what_a_stage_starts_from(tmp_path):
     encoder, path = tiny_vit(seed=1), tmp_path / "x.safetensors"
     save_file(state_of(encoder, "backbone."), path)
