@@ -1,24 +1,19 @@
-"""Where the time and the memory of a training step go.
+"""Where the time of a training step goes.
 
     for marks in step_marks(student, teacher, objective, batches, lr=1e-4): spent(marks)     # seconds by part
-    with allocated_memory() as record: ...                                                   # record.frame
 
 The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
 """
 
-import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.profiler import profile
 
 from gkd.models import Encoder, Tokens
 from gkd.qsd import Objective, distillation_step
@@ -123,44 +118,3 @@ def resident() -> int:
     if not file.is_file():
         raise RuntimeError("memory is read from /proc, which this system lacks: measure on Linux")
     return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class MemoryRecord:
-    """What `allocated_memory` saw; `frame` has seconds (of time.perf_counter) and bytes of tensors above its start."""
-
-    frame: pd.DataFrame
-
-    def between(self, begin: float, end: float) -> pd.DataFrame:
-        """The rows of a stretch of time, such as a step; the last one before it comes first.
-
-        Raises:
-            ValueError: the record begins later.
-        """
-        frame = self.frame
-        first = int((frame["seconds"] <= begin).sum()) - 1
-        if first < 0:
-            raise ValueError(f"memory was recorded from {frame['seconds'].min():.3f} on, not from {begin:.3f}")
-        return frame[(frame.index >= first) & (frame["seconds"] <= end)].reset_index(drop=True)
-
-
-@contextmanager
-def allocated_memory() -> Iterator[MemoryRecord]:
-    """Records each allocation and release of a tensor in the main memory or on a GPU, by torch.profiler.
-
-    The record is filled when the block ends. Releases of what was there before are not seen: let a step pass first.
-    What the process holds would not show small models, since the system's allocator keeps what tensors return to it.
-    Recording slows a step down, so time and memory are measured apart.
-    """
-    record, rows = MemoryRecord(), [(time.perf_counter(), 0)]
-    # Of several readings, since the process may be interrupted between two clocks.
-    offset = statistics.median(time.time() - time.perf_counter() for _ in range(9))
-    with profile(profile_memory=True) as profiler:
-        yield record
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        profiler.export_chrome_trace(file.name)  # the documented form of the events
-        trace = json.loads(Path(file.name).read_text())
-    start = trace["baseTimeNanoseconds"] / 1e9 - offset
-    events = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
-    for event in sorted(events, key=lambda event: event["ts"]):
-        rows.append((start + event["ts"] / 1e6, rows[-1][1] + event["args"]["Bytes"]))
-    record.frame = pd.DataFrame(rows, columns=["seconds", "bytes"])

@@ -153,7 +153,7 @@ def kill(clone: Path, member: str, alone: Alone, early: bool, rng: random.Random
         if there:
             break
         print(f"{member} ended before its kill: once more", flush=True)
-    left = len(list(watched.scratch.rglob("*.pt"))), len(list(watched.scratch.rglob("*.partial")))
+    left = len(list(watched.scratch.rglob("*.pt"))), len(list(watched.scratch.rglob(".*.part")))
     row = {"member": member, "kind": "start-up" if early else "work", "killed_at": seconds}
     return row | {"states_seen": watched.states, "states": left[0], "while_writing": left[1] > 0}
 

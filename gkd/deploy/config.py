@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,10 +21,6 @@ class InferenceConfig(InferenceInfo):
     """The fields of `gkd.segmentation.windows.Inference`, which says what they mean."""
 
     multiple: int = Field(gt=0)
-
-    # Options that are gone: older exports may say that they are off.
-    flip: Literal[False] = Field(False, exclude=True)
-    scales: tuple[Annotated[float, Field(ge=1, le=1)]] = Field((1.0,), exclude=True)
 
 
 class Config(BaseModel):

@@ -61,7 +61,8 @@ def differences(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Ta
         tables.append(Table(f"gap-{setting}", f"{title} (-: no lead).", text))
         home = by_source(rows, setting, {s: [known.sources[s].validation.name] for s in params.sources})
         found = {name: paired(home, name, "none") for name in everything if name != "none"}
-        title = f"{setting.upper()}: each row minus no distillation on the source's own validation part, mIoU, points"
+        part = "the source's own validation part" if params.hold_out else "the source, partly what it was trained on"
+        title = f"{setting.upper()}: each row minus no distillation on {part}, mIoU, points"
         tables.append(_estimates(f"home-{setting}", f"{title} ({chance}).", found))
     return tables
 

@@ -284,16 +284,9 @@ def test_a_class_count_that_differs_is_named(copy):
         load_folder(copy)
 
 
-def older(folder, flip):
-    """The config as earlier versions wrote it."""
-    inference = json.loads((folder / "config.json").read_text())["inference"]
-    edit(folder, inference={**inference, "flip": flip, "scales": [1.0]})
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: older(f, True), "config.json: inference.flip: Input should be False; export the model again"),
         (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
         (lambda f: edit(f, format="gkd-segmentor-9"), "config.json: format: Input should be"),
         (lambda f: edit(f, surplus=1), "config.json: surplus: Extra inputs"),
@@ -303,7 +296,6 @@ def older(folder, flip):
     ],
 )
 def test_damaged_folders_are_named(copy, damage, message):
-    older(copy, False)  # which is read
     assert load_folder(copy).inference.window == 32
     damage(copy)
     with pytest.raises(ExportError, match=message) as caught:

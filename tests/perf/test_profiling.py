@@ -2,7 +2,7 @@ import time
 
 import pytest
 import torch
-from profiling import PARTS, allocated_memory, medians, spent, step_marks
+from profiling import PARTS, medians, spent, step_marks
 from tiny_models import tiny_vit
 
 from gkd.qsd import Objective
@@ -35,18 +35,3 @@ def test_the_parts_add_up_to_a_training_step_and_waiting_is_data(models) -> None
     assert medians(steps)["teacher"] == pytest.approx(sum(spent(marks)["teacher"] for marks in steps) / 2)
     assert any((a != b).any() for a, b in zip(before, models[0].parameters(), strict=True))
     assert not models[0]._forward_hooks and not models[0]._forward_pre_hooks
-
-
-def test_each_tensor_counts_while_it_lives() -> None:
-    with allocated_memory() as record:
-        start = time.perf_counter()
-        kept = torch.ones(1000, 25)
-        between = time.perf_counter()
-        passing = torch.ones(500_000)
-        del passing
-        end = time.perf_counter()
-    assert record.frame["seconds"].is_monotonic_increasing and record.frame["bytes"].iloc[-1] == kept.nbytes
-    assert record.between(start, between)["bytes"].max() == kept.nbytes
-    assert record.between(between, end)["bytes"].max() == kept.nbytes + 2_000_000
-    with pytest.raises(ValueError, match="recorded from"):
-        record.between(start - 60, end)
