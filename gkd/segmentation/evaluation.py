@@ -89,13 +89,8 @@ def scores(confusion: np.ndarray) -> Scores:
 
 
 def evaluate(model: nn.Module, data: Samples, classes: int, how: Inference, run: Run | None = None) -> np.ndarray:
-    """Confusion matrix (K, K) int64 of one model over one domain, see `evaluate_all`."""
-    return evaluate_all({"": (model, how)}, data, classes, run)[""]
-
-
-def evaluate_all(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) int64 of each model over one domain, see `evaluate_images`."""
-    return {name: own.sum(axis=0) for name, own in evaluate_images(models, data, classes, run).items()}
+    """Confusion matrix (K, K) int64 of one model over one domain, see `evaluate_images`."""
+    return evaluate_images({"": (model, how)}, data, classes, run)[""].sum(axis=0)
 
 
 def evaluate_images(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:

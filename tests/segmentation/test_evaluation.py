@@ -8,7 +8,7 @@ from small_runs import Killed, Photos
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from gkd.segmentation.evaluation import count, evaluate, evaluate_all, evaluate_images, scores
+from gkd.segmentation.evaluation import count, evaluate, evaluate_images, scores
 from gkd.segmentation.windows import Inference, predict
 from gkd.train.resume import Resume
 from gkd.train.run import Run
@@ -132,13 +132,13 @@ def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys
     monkeypatch.setenv("GKD_WORKERS", workers)
     data, expected = Photos(7), one_after_another()
     data.in_memory = in_memory
-    found = evaluate_all(MODELS, data, 3)
+    found = evaluate_images(MODELS, data, 3)
     assert data.reads == ([] if workers == "2" and not in_memory else list(range(7)))  # read elsewhere, or each once
     assert capsys.readouterr().out == ""
     for name, matrices in expected.items():
-        np.testing.assert_array_equal(found[name], matrices.sum(axis=0))
+        np.testing.assert_array_equal(found[name], matrices)
         assert found[name].dtype == np.int64
-    assert list(evaluate_all(MODELS, data, 3, Run("told"))) == list(MODELS)
+    assert list(evaluate_images(MODELS, data, 3, Run("told"))) == list(MODELS)
     assert capsys.readouterr().out.startswith("told  step 7/7")
 
 
@@ -146,7 +146,7 @@ def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys
 def test_a_killed_evaluation_counts_each_photo_once(tmp_path, seconds):
     run = Run("a", resume=Resume(tmp_path, "key", seconds))
     with pytest.raises(Killed):
-        evaluate_all(MODELS, Photos(7, left=4), 3, run)
+        evaluate_images(MODELS, Photos(7, left=4), 3, run)
     data = Photos(7)
     for _ in range(2):  # the second time all is done
         found = evaluate_images(MODELS, data, 3, run)
@@ -158,7 +158,7 @@ def test_a_killed_evaluation_counts_each_photo_once(tmp_path, seconds):
 def test_models_that_see_photos_at_different_sizes_do_not_share_a_reading():
     other = {"c": (Colours(2), Inference(16, 16, (48, 40)))}
     with pytest.raises(ValueError, match="one reading serves models of one bound"):
-        evaluate_all(MODELS | other, Photos(7), 3)
+        evaluate_images(MODELS | other, Photos(7), 3)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
