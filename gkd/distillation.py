@@ -137,7 +137,8 @@ def distil_folder(
         folder: image files, at any depth, or tar files of them.
         steps: of the optimiser.
         objective: the heads; None = those of GKD, which are thrown away.
-        run: seed, number format, processes. Its states serve an equal call alone.
+        run: seed, number format, processes. Its states serve an equal call alone, on models as they were at its start:
+            after an interrupt in a notebook, build them anew and repeat the call, which continues.
         options: other keys of gkd.params.Distillation; by default batches of 64, the published learning rate for
             them, and images of the size that the student was built for.
     """
@@ -156,7 +157,8 @@ def distil_folder(
         torch.manual_seed(run.seed)
         objective = Objective(own.dim, other.dim)
     if run.resume is not None:
-        run = run.part(fingerprint(section.model_dump_json(), str(Path(folder).resolve()), own, other, objective))
+        said = f"{section.model_dump_json()} {run.seed} {run.compute.model_dump_json()} {Path(folder).resolve()}"
+        run = run.part(fingerprint(said, own, other, objective))
     return distil(own, other, objective, data, section, run)
 
 

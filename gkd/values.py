@@ -13,8 +13,8 @@ POLICY = "a policy of timm's RandAugment, such as rand-m9-mstd0.5-inc1, or '' fo
 PROFILE = "a name of letters, digits, dot, _ and - that is no number, date or truth value"
 WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
 FILES = r"none|hub|package:[\w.-]+|[^:]*\.(safetensors|pth|pt)"
-# Magnitude, layers and increase are whole numbers; t is the name of a set of transforms.
-POLICIES = r"(rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t[a-z]+)*)?"
+# Magnitude, layers and increase are whole numbers; t names one of timm's sets, and another name its default one.
+POLICIES = r"(rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t(weights|3aw?))*)?"
 SCALE = "two positive numbers, the smaller one first"
 
 

@@ -164,14 +164,14 @@ def test_every_image_below_the_folder_is_seen_whatever_its_folders_are_called(fo
 
 
 def test_states_serve_an_equal_call_alone(folder, tmp_path):
-    """A script that is run again continues; another folder, option or model starts anew."""
-    run, losses = Run("run", resume=Resume(tmp_path / "states", "key", 0)), []
-    for options in ({}, {}, {"lr": 1e-3}, {"steps": 1}):
-        history = distil_folder(
-            tiny_vit(24, seed=1), tiny_vit(48), folder, **{"steps": 2, "batch_size": 2} | options, run=run
-        )
-        losses.append(history["loss"].tolist())
-    assert losses[0] == losses[1] != losses[2] and len(losses[3]) == 1
+    """A script that is run again continues; another folder, option, seed or model starts anew."""
+    losses, resume = [], Resume(tmp_path / "states", "key", 0)
+    for seed, options in ((0, {}), (0, {}), (0, {"lr": 1e-3}), (0, {"steps": 1}), (1, {})):
+        student, teacher, run = tiny_vit(24, seed=1), tiny_vit(48), Run("run", seed, resume)
+        objective = methods.objective("gkd", student, teacher, seed=0)
+        options = {"steps": 2, "batch_size": 2} | options
+        losses.append(distil_folder(student, teacher, folder, objective=objective, run=run, **options)["loss"].tolist())
+    assert losses[0] == losses[1] and losses[0] not in losses[2:] and [len(own) for own in losses[2:]] == [2, 1, 2]
 
 
 def test_what_does_not_fit_says_which_of_the_two_it_is(folder):

@@ -37,13 +37,13 @@ class Pattern(NamedTuple):
     def below(self, root: Path) -> Iterator[tuple[str, str]]:
         """(key, name) of the files: name is the posix path below the folder, key is what the star stands for.
 
-        Hidden files and folders are left out (macOS leaves "._x.png" behind), and links to a folder that they lie in.
+        Left out are hidden files and folders (macOS leaves "._x.png" behind) and links back to a folder on the way.
 
         Raises DatasetError where a folder cannot be read, or a name is not UTF-8.
         """
         folder = root / self.folder
         for where, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".") and not _leads_up(Path(where, name))]
+            folders[:] = [name for name in folders if not _is_left_out(Path(where, name))]
             prefix = Path(where).relative_to(folder)
             for name in names:
                 end = next((end for end in self.ends if name.lower().endswith(end.lower())), None)
@@ -70,13 +70,19 @@ class Pattern(NamedTuple):
 def _unreadable(error: OSError) -> None:
     """What `os.walk` would leave out without a word; a folder that is not there has no files."""
     if not isinstance(error, FileNotFoundError):
-        what = f"{error.strerror}; check its permissions"
+        remedy = "its permissions" if isinstance(error, PermissionError) else "the disk, or name another folder"
+        what = f"{error.strerror}; check {remedy}"
         raise DatasetError(f"{error.filename}: expected a folder to read, found {what}") from error
 
 
-def _leads_up(path: Path) -> bool:
-    """Whether it is a link to a folder that it lies in: following it would never end."""
-    return path.is_symlink() and path.resolve() in path.parent.resolve().joinpath("-").parents
+def _is_left_out(path: Path) -> bool:
+    """Whether a folder is hidden, the file system's own, or a link to one that the walk came through, without end."""
+    if path.name.startswith(".") or path.name == "lost+found":
+        return True
+    if not path.is_symlink():
+        return False
+    above = {parent.resolve() for parent in path.parents}  # as walked, and where these lie
+    return path.resolve() in above | {*path.parent.resolve().parents}
 
 
 def _check(where: str, name: str) -> None:

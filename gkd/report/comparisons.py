@@ -78,7 +78,7 @@ def by_domain(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Ca
         for where in domains:
             estimate = Estimate(np.nan, seeds=0)
             if where in drawn:
-                low, high = np.percentile(drawn[where], ENDS)
+                low, high = np.nanpercentile(drawn[where], ENDS)
                 ahead = (drawn[where] > 0).mean()
                 estimate = Estimate(lead[where].mean(), low, high, lead[where].count(), ahead)
             found[name][heading(where[1], where[0], params, known)] = estimate
@@ -115,7 +115,7 @@ def by_profile(profiles: Mapping[str, pd.DataFrame], plans: Mapping[str, Params]
         scores = _unseen(rows, plans[profile], known).drop(columns=MEAN)  # of other sources in each
         for name in (TEACHER, *plans[profile].rows):
             numbers = over_seeds(scores, [name])
-            shown = (name, *numbers["mean"].map("{:.1f}".format))
+            shown = (name, *as_text(numbers).iloc[0])
             if numbers["seeds"].any() and shown not in seen:
                 seen.append(shown)
                 parts.append(numbers.assign(method=f"{profile}: {row(name).label}"))

@@ -78,4 +78,4 @@ def resampled(draws: pd.DataFrame, ours: tuple[str, str], other: tuple[str, str]
     """
     if ours not in draws or other not in draws:
         return pd.DataFrame(index=draws.index)
-    return (draws[ours] - draws[other]).dropna(axis=1).T.groupby(level=[0, 1], sort=False).mean().T
+    return (draws[ours] - draws[other]).dropna(axis=1, how="all").T.groupby(level=[0, 1], sort=False).mean().T

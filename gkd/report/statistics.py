@@ -137,7 +137,7 @@ def _said(found: Estimate, images: pd.Series) -> str:
     seeds = "one seed, so no interval over seeds"
     if found.seeds > 1:
         seeds = f"95 % interval {found.low:+.1f} to {found.high:+.1f}, Student's t over {found.seeds} seeds"
-    low, high = np.percentile(images, ENDS)
+    low, high = np.nanpercentile(images, ENDS)
     return f"{found.value:+.1f} points ({seeds}; {low:+.1f} to {high:+.1f} over resampled images)"
 
 

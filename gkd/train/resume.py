@@ -21,6 +21,8 @@ from torch import nn
 
 from gkd.files import write_whole
 
+IGNORED = {"__pycache__", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"}  # as in .dvcignore
+
 
 class Resume:
     """The states of one member of a stage, below `folder`, with at least `seconds` between two saves of a slot.
@@ -72,9 +74,9 @@ class Slot:
 
 
 def versions() -> str:
-    """What equal bytes hang on beside parameters, code, data and weights: libraries, and threads."""
-    names = ("torch", "torchvision", "timm", "transformers", "numpy", "pillow")
-    return f"{', '.join(f'{name} {version(name)}' for name in names)}, {torch.get_num_threads()} threads"
+    """What equal bytes hang on beside parameters, code, data and weights: libraries, torch's build, and threads."""
+    names = ", ".join(f"{name} {version(name)}" for name in ("torchvision", "timm", "transformers", "numpy", "pillow"))
+    return f"torch {torch.__version__}, {names}, {torch.get_num_threads()} threads"
 
 
 def fingerprint(*parts: str | Path | nn.Module) -> str:
@@ -86,7 +88,7 @@ def fingerprint(*parts: str | Path | nn.Module) -> str:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         elif isinstance(part, Path):
-            below = sorted(f for f in part.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+            below = sorted(f for f in part.rglob("*") if f.is_file() and IGNORED.isdisjoint(f.parts))
             for file in below if part.is_dir() else [part]:
                 content = file.read_bytes() if file.is_file() else b"absent"
                 digest.update(f"{file.relative_to(part.parent).as_posix()} {len(content)}\n".encode() + content)

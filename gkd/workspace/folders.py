@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gkd.files import write_whole
-from gkd.params import ROOT, EncoderSpec, Params
+from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.workspace.manifests import verify_weights
 from gkd.workspace.members import dependencies, stage_of
 
@@ -124,9 +124,13 @@ class Workspace:
 
         They hold for what dvc.yaml says that the member depends on, versions and threads, and for `modules` in their
         state at this call. `item` has the fields of the member by name, as the matrix of its stage.
+
+        Raises ValueError where params.yaml was changed since the notebook read it.
         """
         from gkd.train.resume import Resume, fingerprint, versions  # with torch, which only some stages need
 
+        if not self.by_hand and load() != self.params:
+            raise ValueError("params.yaml changed since this stage began: run it again")
         self._began = item, self._read(item)
         key = fingerprint(self._began[1], versions(), *modules)
         return Resume(self.states, key, self.params.machine.resume_seconds)

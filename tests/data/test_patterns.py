@@ -22,7 +22,15 @@ def test_a_link_to_a_folder_above_is_not_followed_and_others_are(tmp_path: Path)
     (tmp_path / "root/a/self").symlink_to(".")
     (tmp_path / "root/a/up").symlink_to(tmp_path / "root")
     (tmp_path / "root/other").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")  # through another link
+    (tmp_path / "root/lost+found").mkdir()
+    (tmp_path / "root/lost+found/1.jpg").touch()
     assert names(tmp_path / "root") == ["a/1.jpg", "other/1.jpg"]
+    for one, other in ("ab", "ba"):
+        (tmp_path / "two" / one).mkdir(parents=True)
+        (tmp_path / "two" / one / "1.jpg").touch()
+        (tmp_path / "two" / one / "x").symlink_to(tmp_path / "two" / other)
+    assert names(tmp_path / "two") == ["a/1.jpg", "a/x/1.jpg", "b/1.jpg", "b/x/1.jpg"]
     assert names(tmp_path / "nothing") == []
 
 

@@ -214,7 +214,6 @@ def test_what_is_added_runs_alone(copy):
     more, dataset, target, encoder = (YAML(typ="safe").load(text) for text in blocks("yaml"))
     (copy.folder / "gkd/methods/cwd.py").write_text(method)
     (copy.folder / "gkd/datasets/kitti.py").write_text(layout)
-    (copy.folder / "tables").mkdir()
     (copy.folder / "tables/harbour.csv").write_text(own_table)
     write_pairs(copy.folder / "data")
     before = copy.put(more, target)

@@ -67,6 +67,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"task_learning.crop": [64, 72]}, "task_learning.crop", "models.students.f2l: VisionTransformer cannot take"),
         ({"inference.window": 72}, "inference.window", "models.teacher: .*72 x 72 pixels: .*img_size"),
         ({"distillation.rand_augment": "rand_m9"}, "distillation.rand_augment", "timm's RandAugment, such as rand-m9"),
+        ({"distillation.rand_augment": "rand-tweihgts"}, "distillation.rand_augment", "timm's RandAugment"),
         ({"settings": [["f2l"]]}, "settings.0", "'f2l' or 'f2f'"),
         ({"heads.gkd.num_heads": 7}, "heads.gkd", "num_heads=7 does not divide the teacher's 192 channels"),
     ],

@@ -145,6 +145,8 @@ def test_states_are_kept_for_equal_parameters_code_data_and_weights_alone(checko
         ({"rows": ["gkd"]}, False),  # not of this member
         ("gkd/qsd.py", True),
         (f"{UPSTREAM}/encoder.safetensors", True),
+        ("gkd/.ipynb_checkpoints/qsd-checkpoint.py", False),  # which DVC ignores
+        (f"{UPSTREAM}/.DS_Store", False),
         (None, False),
     ],
 )
@@ -161,7 +163,7 @@ def test_what_changed_while_a_stage_ran_ends_it_before_dvc_takes_it_for_what_it_
     if isinstance(change, dict):
         written(checkout, change)
     elif change is not None:
-        (checkout / change).write_text("2")
+        write_whole(checkout / change, "2")
     assert by_hand.metrics({"a": 1}) == {"a": 1}  # which DVC does not see
     if not told:
         assert stage.metrics({"a": 1}) == {"a": 1}
@@ -169,6 +171,13 @@ def test_what_changed_while_a_stage_ran_ends_it_before_dvc_takes_it_for_what_it_
     with pytest.raises(ValueError, match="changed while this stage ran.*put the change back and run again"):
         stage.metrics({"a": 1})
     assert not stage.file("metrics.json").exists()
+
+
+def test_parameters_that_changed_before_the_states_were_asked_for_are_told(checkout: Path) -> None:
+    stage = space()
+    written(checkout, {"distillation.mask_ratio": 0.1})
+    with pytest.raises(ValueError, match="params.yaml changed since this stage began: run it again"):
+        stage.resume(WHO)
 
 
 def test_training_images_are_those_of_all_datasets_of_a_source(checkout: Path) -> None:
