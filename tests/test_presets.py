@@ -1,15 +1,18 @@
 """Every profile in profiles/ can be run; `paper` has the published hyper-parameters, and models that timm has."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from gkd.methods import objective
 from gkd.models import Encoder
-from gkd.params import ROOT, EncoderSpec, load
+from gkd.params import ROOT, EncoderSpec, at, load
 from gkd.weights import origin
 from gkd.workspace.check import names
 from gkd.workspace.models import encoders
@@ -45,6 +48,25 @@ def test_every_profile_is_sound(file: Path) -> None:
     compute = {"threads": 0 if gpu else params.compute.threads or 1, "precision": "auto" if gpu else "fp32"}
     assert params.compute.model_dump() == {**compute, "compile": False, "fused_adamw": gpu}
     assert params.task_agnostic.grad_checkpointing == (params.profile == "paper")
+
+
+@pytest.mark.parametrize("file", [*PROFILES, ROOT / "params.yaml"], ids=lambda file: file.stem)
+def test_no_comment_stands_behind_a_list(file: Path) -> None:
+    assert not re.search(r"(?m)^[^#\n]*\].*#", file.read_text()), "see the next test"
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "profiles/camvid.yaml"])
+def test_lists_can_be_emptied_and_filled_by_experiments_again_and_again(file: str, tmp_path: Path) -> None:
+    """ruamel.yaml 0.19.1 writes `[]` for a commented list, and then the next mapping on the line of its key."""
+    own, keys = tmp_path / "params.yaml", ("distilled", "guided", "undistilled", "rows", "task_agnostic.settings")
+    shutil.copy(ROOT / file, own)
+    content = YAML(typ="safe").load(own)
+    for key in (*keys, *keys[::-1]):
+        before = at(content, key, list)
+        for values in ([], before):
+            apply_overrides(str(own), [f"{key}=[{','.join(values)}]"])  # what `-S` calls
+            assert at(YAML(typ="safe").load(own), key, list) == values
+    assert YAML(typ="safe").load(own) == content
 
 
 def test_photos_lacks_two_files_and_says_where_they_are_to_be_had(tmp_path: Path, monkeypatch) -> None:
