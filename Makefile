@@ -25,10 +25,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help repro test test-pipeline lab data grid develop controls curves camvid weights lint clean workspace withheld-teacher
+.PHONY: help repro test test-pipeline lab data grid grid_long develop controls curves camvid weights lint clean workspace withheld-teacher
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 repro: workspace $(INSTALLED) data ## install, make the data and run the pipeline: result tables and figures
 	$(BIN)/python -m gkd repro --jobs $(JOBS)
@@ -56,6 +56,9 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; s
 	$(profile) profiles/grid_f2l.yaml docs/results/grid
 	$(profile) profiles/grid_f2f.yaml docs/results/grid
 	$(profile) profiles/grid_f2f_proxy.yaml docs/results/grid_proxy
+
+grid_long: workspace $(INSTALLED) data ## F2L of `make grid` with none and kd trained much longer as rows of their own; there too
+	$(profile) profiles/grid_long.yaml docs/results/grid
 
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
 	$(profile) profiles/develop.yaml docs/results/develop

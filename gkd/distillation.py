@@ -171,13 +171,13 @@ def _encoder(module: nn.Module) -> Encoder:
     statistics = resolve_data_config({}, model=module)
     encoder = Encoder(module, statistics["mean"], statistics["std"])
     # A model that was never trained has none to keep, and would not be normalised at all.
-    encoder.keep_statistics = any(bool((m.running_mean != 0).any()) for m in _batch_norms(encoder))
+    kept = (m.running_mean for m in _batch_norms(encoder) if m.running_mean is not None)
+    encoder.keep_statistics = any(bool((mean != 0).any()) for mean in kept)
     return encoder
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
-    found = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [m for m in found if m.running_mean is not None]
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 @torch.no_grad()
@@ -200,8 +200,7 @@ def checkpointed(encoder: Encoder, wanted: bool = True) -> Iterator[None]:
     """
     if wanted:
         name = type(encoder.backbone).__name__
-        batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
-        if batch_norm and not encoder.keep_statistics:
+        if _batch_norms(encoder) and not encoder.keep_statistics:
             raise ValueError(f"grad_checkpointing: batch statistics of {name} would count twice; use micro_batch")
         try:
             encoder.backbone.set_grad_checkpointing(True)

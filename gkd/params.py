@@ -155,9 +155,10 @@ class TaskLearning(Training):
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source
     pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
 
-    def for_method(self, distils: bool) -> TaskLearning:
-        """The section with the steps of a method that distils or does not."""
-        return self if distils else self.model_copy(update={"steps": self.steps + self.undistilled_steps})
+    def for_method(self, distils: bool, options: Mapping[str, Any] | None) -> TaskLearning:
+        """The section with the steps of a method that distils or does not, or with those that its `heads` name."""
+        own, steps = options or {}, self.steps + (0 if distils else self.undistilled_steps)
+        return self.model_copy(update={"steps": own.get("task_steps", steps), "pool": own.get("task_pool", self.pool)})
 
 
 class Inference(_Section):
@@ -213,8 +214,9 @@ class Params(_Section):
     compute: Compute
     machine: Machine = Machine()
     models: Models
-    # By method: what its file calls options, on top of the defaults there, and `lr_factor`, times the rates of both
-    # distillation stages: methods whose losses differ have their best rates elsewhere.
+    # By method: what its file calls options, on top of the defaults there; `lr_factor`, times the rates of both
+    # distillation stages, as methods whose losses differ have their best rates elsewhere; `task_steps` and `task_pool`,
+    # in the place of steps and pool of task learning, for rows that are given longer.
     heads: dict[str, values.Options]
     task_agnostic: TaskAgnostic
     domain_agnostic: DomainAgnostic

@@ -75,8 +75,10 @@ def test_the_active_profile_is_read_and_frozen(tmp_path: Path) -> None:
     twice = distilling.for_method({"lr_factor": 2.0, "weights": [1, 1, 1]})
     assert (twice.lr, twice.min_lr, twice.steps) == (2 * distilling.lr, 2 * distilling.min_lr, distilling.steps)
     section = params.task_learning
-    assert section.for_method(distils=True) is section
-    assert section.for_method(distils=False).steps == section.steps + section.undistilled_steps
+    assert section.for_method(distils=True, options=None) == section
+    assert section.for_method(distils=False, options={}).steps == section.steps + section.undistilled_steps
+    longer = section.for_method(distils=False, options={"task_steps": 700, "task_pool": 900})
+    assert longer == section.model_copy(update={"steps": 700, "pool": 900})
     with pytest.raises(ParamsError, match=r"models.students has no 'f2g' \(only: f2f, f2l"):
         params.student("f2g")
     with pytest.raises(ValueError, match="frozen"):

@@ -41,8 +41,8 @@ def paper():
 def test_every_profile_is_sound(file: Path) -> None:
     elsewhere = file.stem in ("photos", "withheld")  # weights: the user brings them, `make control-withheld` makes them
     params = load(file, lambda content: (*names(content), *(() if elsewhere else encoders(content))))
-    # grid_f2f and grid_f2f_proxy share members, and so do camvid and camvid_eighth.
-    name = re.sub("(?<=f2f)_proxy|(?<=camvid)_eighth", "", file.stem)
+    # grid_f2l and grid_long share members, and so do grid_f2f and grid_f2f_proxy, camvid and camvid_eighth.
+    name = re.sub("(?<=f2f)_proxy|(?<=camvid)_eighth", "", file.stem).replace("grid_long", "grid_f2l")
     assert params.profile == (name if file in PROFILES else "mini")
     gpu = params.profile in ("paper", "photos")  # which give up equal bytes
     compute = {"threads": 0 if gpu else params.compute.threads or 1, "precision": "auto" if gpu else "fp32"}
@@ -86,7 +86,7 @@ SMALL = {**DIAG, **{f"models.teacher.options.{key}": value for key, value in NAR
 CONTROLS = {
     "augmented_none": {"task_learning.rand_augment": load().task_agnostic.rand_augment},
     "fine_tuned": {"heads.gkd_diag_tuned.lr_factor": 2.0},
-    "long_none": {"task_learning.pool": 16000, "task_learning.undistilled_steps": 3600},
+    "long_none": {"heads.none.task_pool": 16000, "heads.none.task_steps": 4000},
     "mse": MSE,
     "mse_hidden": {**MSE, "heads.mse.hidden": 129},
     "overhead_proxy": {**DIAG, "roots.proxy": "data/proxy/train/n02_overhead"},
@@ -130,6 +130,18 @@ def test_the_grids_have_one_recipe_so_that_their_teachers_are_the_same() -> None
     recipe["task_agnostic"]["settings"] = ["f2f"]
     assert recipe == proxy.model_dump(exclude=apart)
     assert f2l.heads == f2f.heads and f2l.rows == f2f.rows and proxy.heads.items() <= f2l.heads.items()
+
+
+def test_the_long_rows_come_to_the_grid_with_the_samples_of_distilled_ones() -> None:
+    grid, both = (load(ROOT / f"profiles/grid_{name}.yaml") for name in ("f2l", "long"))
+    lists = {"rows", "guided", "undistilled", "heads"}
+    assert both.model_dump(exclude=lists) == grid.model_dump(exclude=lists)
+    assert [row for row in both.rows if row not in grid.rows] == ["none_long", "kd_long"]
+    long, learning = both.heads["none_long"], grid.task_learning
+    assert both.heads == {**grid.heads, "none_long": long, "kd_long": long}
+    distilling = sum(s.steps * s.batch_size for s in (grid.task_agnostic, grid.domain_agnostic))
+    rates = len(learning.lrs) * learning.batch_size
+    assert long["task_steps"] * rates == distilling + learning.steps * rates
 
 
 def test_camvid_with_an_eighth_of_the_labels_is_camvid_so_that_students_are_distilled_once() -> None:

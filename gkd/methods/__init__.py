@@ -20,12 +20,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, PositiveFloat, ValidationError, create_model
+from pydantic import ConfigDict, PositiveFloat, PositiveInt, ValidationError, create_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+# Options beside those of the heads: of training, see `for_method` of the sections in gkd.params.
+OF_TASK_LEARNING = {"task_steps": (PositiveInt, 1), "task_pool": (PositiveInt, 1)}
+OF_DISTILLATION = {"lr_factor": (PositiveFloat, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Row:
     label: str  # as printed
     frozen: bool = True  # the encoder, in task learning
     guided: bool = False  # task learning adds `guidance`, by the teacher's segmentor
+    long: bool = False  # task learning as long as `task_steps` of its options says, which must be there
     attention: bool = False  # the heads have maps for gkd.qsd.attention_maps
     name: str = ""
     distils: bool = False  # has an objective
@@ -51,15 +55,16 @@ def objective(
 ) -> nn.Module:
     """The heads of a method for this student and teacher (gkd.models.Encoder), initialised from `seed`.
 
-    `options`, those of `heads.<name>` in params.yaml, go before the method's own; `lr_factor` is not for the heads, see
-    gkd.params.Distillation.for_method. Raises ValueError where the method does not distil, has no such option, or an
-    option does not fit the encoders.
+    `options`, those of `heads.<name>` in params.yaml, go before the method's own; those of training are not for the
+    heads. Raises ValueError where the method does not distil, has no such option, or an option does not fit the
+    encoders.
     """
     import torch  # which the index does without
 
     options = dict(options or {})
     check_options(name, options)
-    options.pop("lr_factor", None)
+    for key in (*OF_DISTILLATION, *OF_TASK_LEARNING):
+        options.pop(key, None)
     if not row(name).distils:
         raise ValueError(f"{name} does not distil: its file has no objective")
     torch.manual_seed(seed)
@@ -82,12 +87,12 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
         for p in own
     }
-    schema |= {"lr_factor": (PositiveFloat, 1.0)} if build else {}
+    schema |= (OF_DISTILLATION if build else {}) | OF_TASK_LEARNING
     model = create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **schema)
     try:
         model.model_validate_json(json.dumps(dict(options)))  # as JSON, where a list may stand for a tuple
     except ValidationError as error:
-        unknown = f"unknown option; {name} has {', '.join(schema) or 'none'}"
+        unknown = f"unknown option; {name} has {', '.join(schema)}"
         lines = []
         for item in error.errors():
             key = ".".join(map(str, ("heads", name, *item["loc"])))

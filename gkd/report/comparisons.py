@@ -15,7 +15,7 @@ from gkd.report.statistics import ENDS, MEAN, Estimate, by_source, gap_closed, o
 from gkd.report.tables import MISSING, Table, as_text, over_seeds, wide
 from gkd.workspace.check import TEACHER
 
-ALONE = ("none", "none_frozen")  # the student without a teacher
+ALONE = ("none", "none_frozen", "none_long")  # the student without a teacher
 CLEAR = 5.0  # points by which the teacher must lead the student alone
 HEADROOM = "Headroom"
 

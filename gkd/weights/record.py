@@ -26,7 +26,7 @@ FORMAT = "gkd-weights-1"
 _FOLLOWED = {
     "task_agnostic": ("compute", "heads"),
     "domain_agnostic": ("compute", "heads"),
-    "task_learning": ("threads", "label_divisor"),
+    "task_learning": ("threads", "label_divisor", "heads"),
 }
 # Options of timm without effect on the arithmetic of given weights, or seen in what a record holds beside them.
 _FREE = re.compile(r"dynamic_img_(size|pad)|strict_img_size|.*drop.*|init_values|pretrained_cfg.*")

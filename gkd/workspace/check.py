@@ -17,7 +17,8 @@ from gkd.methods import NAMES, check_options, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
 from gkd.workspace.models import encoders
 
-TEACHER = "teacher"  # the row whose segmentor guided methods follow
+TEACHER = "teacher"  # the row whose segmentor guided methods follow; it comes by itself
+ROWS = [name for name in NAMES if name != TEACHER]  # what `rows` may name
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen", "dev")
 
@@ -52,33 +53,35 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _unknown("roots", at(content, "roots", dict), folders)
     given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
     yield from _unknown("roots", given, [variable(folder) for folder in folders], "in the environment")
-    yield from _options(at(content, "heads", dict), groups["distilled"])
+    yield from _options(at(content, "heads", dict), _texts(content, "rows"))
 
 
 def _groups(rows: list[str], groups: Mapping[str, list[str]]) -> Iterator[Fault]:
     """Rows that are unknown, in no group or in two, or in one that their file does not fit."""
-    yield from _unknown("rows", rows, [name for name in NAMES if name != TEACHER])
-    for name in filter(NAMES.__contains__, rows):
+    yield from _unknown("rows", rows, ROWS)
+    for name in filter(ROWS.__contains__, rows):
         found = [group for group, members in groups.items() if name in members]
         method = row(name)
         fitting = "distilled" if method.distils else "guided" if method.guided else "undistilled"
-        if found != [fitting] and name != TEACHER:
+        if found != [fitting]:
             where = f"it stands in {' and '.join(found)}" if found else f"it is in none of {', '.join(GROUPS)}"
             yield Fault("rows", f"{name} belongs to `{fitting}`, as its file says; {where}")
     for group, members in groups.items():
         yield from (Fault(group, f"{name} is not in `rows`: add it there") for name in members if name not in rows)
 
 
-def _options(heads: Mapping[str, Any], distilled: Iterable[str]) -> Iterator[Fault]:
-    yield from _unknown("heads", heads, NAMES)
-    for name in filter(NAMES.__contains__, heads):
+def _options(heads: Mapping[str, Any], rows: Iterable[str]) -> Iterator[Fault]:
+    yield from _unknown("heads", heads, ROWS)
+    for name in filter(ROWS.__contains__, heads):
         try:
             check_options(name, at(heads, name, dict))
         except ValueError as error:
             yield from (Fault(*line.split(": ", 1)) for line in str(error).split("\n"))  # one an option
-    for name in distilled:
-        if name in NAMES and name not in heads:
+    for name in filter(ROWS.__contains__, rows):
+        if name not in heads:
             yield Fault(f"heads.{name}", "missing: its options, {} for none")
+        elif row(name).long and "task_steps" not in at(heads, name, dict):
+            yield Fault(f"heads.{name}.task_steps", "missing: the steps of task learning of this longer row")
 
 
 def data(content: Mapping[str, Any]) -> Iterator[Fault]:

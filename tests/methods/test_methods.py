@@ -1,23 +1,20 @@
 """The index of methods, their options, and what each of them computes."""
 
-import itertools
 import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_models import photos, tiny_vit
 from tiny_params import distillation
 
 from gkd import methods
 from gkd.distillation import distil
 from gkd.methods import NAMES, check_options, guidance, objective, row
-from gkd.methods.kd import guidance as pixel_kl
 from gkd.methods.mse import RegressionHead
 from gkd.params import ROOT
 from gkd.qsd import QSD
+from gkd.train.pixel_kl import pixel_kl
 from gkd.train.run import Run
 
 STUDENT, TEACHER = tiny_vit(24, depth=1), tiny_vit(48, depth=1)
@@ -33,7 +30,9 @@ def test_the_rows_are_those_of_the_paper_and_ours() -> None:
         "teacher": (False, True, False, False),
         "none": (False, False, False, False),
         "none_frozen": (False, True, False, False),
+        "none_long": (False, False, False, False),
         "kd": (False, False, True, False),
+        "kd_long": (False, False, True, False),
         "mse": (True, True, False, False),
         "gkd": (True, True, False, True),
         "gkd_diag": (True, True, False, True),
@@ -42,7 +41,8 @@ def test_the_rows_are_those_of_the_paper_and_ours() -> None:
     }
     labels = {row(name).label for name in NAMES}
     assert len(labels) == len(NAMES) and {x for x in labels if "ours" in x} == {"GKD-diag (ours)", "GKD-light (ours)"}
-    assert guidance("kd") is pixel_kl
+    assert guidance("kd") is guidance("kd_long") is pixel_kl
+    assert [name for name in NAMES if row(name).long] == ["kd_long", "none_long"]
     with pytest.raises(ValueError, match="unknown method 'gdk'; known: gkd, gkd_diag, gkd_diag_tuned, gkd_light, kd"):
         row("gdk")
     with pytest.raises(ValueError, match="none does not distil"):
@@ -56,7 +56,8 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
     assert light.fea_head.pool == 2 and heads("gkd_light", pool=4).fea_head.pool == 4
     assert isinstance(mse.fea_head, RegressionHead) and heads("mse", weights=[1, 0, 0.5]).weights == (1, 0, 0.5)
     assert heads("gkd_diag", num_heads=3).fea_head.diagonal_bias.item() == 6
-    assert heads("gkd_diag", diagonal_bias=None, lr_factor=0.5).fea_head.diagonal_bias is None
+    of_training = {"lr_factor": 0.5, "task_steps": 9, "task_pool": 8}
+    assert heads("gkd_diag", diagonal_bias=None, **of_training).fea_head.diagonal_bias is None
     with pytest.raises(ValueError, match="heads.mse.lr_factor: Input should be greater than 0"):
         heads("mse", lr_factor=0.0)
     every = heads("gkd", num_heads=3, scaled=True, diagonal_bias=1.0, pool=4, weights=[0.0, 0.5, 2.0])
@@ -75,9 +76,9 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
         (
             "mse",
             {"num_heads": 2},
-            r"heads.mse.num_heads: unknown option; mse has hidden, weights, lr_factor \(given: 2\)",
+            r"heads.mse.num_heads: unknown option; mse has hidden, weights, lr_factor, task_steps, .* \(given: 2\)",
         ),
-        ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has none"),
+        ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has task_steps, task_pool"),
         ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
         ("gkd_diag", {"pool": 0}, r"heads.gkd_diag.pool: .*greater than 0 \(given: 0\)"),
         ("gkd", {"scaled": "true"}, r"heads.gkd.scaled: .*valid boolean \(given: 'true'\)"),
@@ -129,28 +130,3 @@ def test_the_linear_head_is_layer_norm_and_linear_and_ignores_the_teacher():
     torch.testing.assert_close(head(s, torch.randn(2, 3, 7)), expected)
     keys = [f"proj.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")]
     assert list(heads("mse").state_dict()) == [f"{h}_head.{key}" for h in ("fea", "patch", "token") for key in keys]
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 2), st.integers(2, 4), st.integers(1, 3), st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 99))
-def test_pixel_kl_is_its_formula(batch, classes, side, temperature, seed):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, classes, side, side)
-    student, teacher = (3 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    total = 0.0
-    for b, y, x in itertools.product(range(batch), range(side), range(side)):
-        p, q = ((z[b, :, y, x] / temperature).softmax(0) for z in (student, teacher))
-        total += (q * (q / p).log()).sum()
-    expected = temperature**2 * total / (batch * side * side)
-    torch.testing.assert_close(pixel_kl(student, teacher, temperature), expected, rtol=1e-9, atol=1e-9)
-
-
-def test_pixel_kl_resizes_computes_in_float32_and_names_differing_classes():
-    teacher, student = torch.randn(1, 3, 1, 1), torch.randn(1, 3, 4, 4)
-    torch.testing.assert_close(pixel_kl(student, teacher), pixel_kl(student, teacher.expand(1, 3, 4, 4)))
-    half = student.half(), teacher.half()
-    loss = pixel_kl(*half)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, pixel_kl(*(logits.float() for logits in half)))
-    with pytest.raises(ValueError, match="teacher's segmentor has 6 classes and the student's 19"):
-        pixel_kl(torch.zeros(1, 19, 2, 2), torch.zeros(1, 6, 2, 2))

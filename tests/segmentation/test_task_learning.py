@@ -13,7 +13,6 @@ from tiny_params import learning as section
 
 from gkd.data.labels import IGNORE
 from gkd.datasets import official
-from gkd.methods.kd import guidance as pixel_kl
 from gkd.params import Inference
 from gkd.segmentation import task_learning as task
 from gkd.segmentation.decoders import LinearDecoder, Segmentor
@@ -27,6 +26,7 @@ from gkd.segmentation.task_learning import (
     score_row,
     show,
 )
+from gkd.train.pixel_kl import pixel_kl
 from gkd.train.resume import Resume
 from gkd.train.run import Run
 from gkd.weights import CheckpointError, Record, save

@@ -51,7 +51,7 @@ def test_training_data_and_the_teacher_go_on_from_file_to_file(tmp_path, monkeyp
     ("stage", "keys"),
     [
         ("task_agnostic", {"task_agnostic", "heads", "compute"}),
-        ("task_learning", {"task_learning", "threads", "label_divisor"}),
+        ("task_learning", {"task_learning", "threads", "label_divisor", "heads"}),
     ],
 )
 def test_edits_that_a_stage_does_not_follow_from_leave_its_record(stage, keys):

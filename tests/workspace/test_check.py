@@ -18,6 +18,11 @@ MASK2FORMER = {
     "models.mask2former": SIZES,
     "models.teacher.blocks": [2, 3, 4, 5],
 }
+LONG = {
+    "rows": ["none", "none_long", "kd", "gkd"],
+    "undistilled": ["none", "none_long"],
+    "heads.none_long": {"task_pool": 9},
+}
 
 
 def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict[str, str]:
@@ -39,7 +44,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
     [
         ({"rows": ["none", "kd", "gkd", "gdk"]}, "rows", "unknown name 'gdk'; known: .*gkd"),
         ({"rows": ["teacher", "none", "kd", "gkd"]}, "rows", "unknown name 'teacher'"),
-        ({"rows": ["none", "kd", "mse", "gkd"]}, "rows", "mse belongs to `distilled`.*; it is in none of"),
+        ({"rows": ["none", "kd", "mse", "gkd"], "heads.mse": {}}, "rows", "mse belongs to `distilled`.*; it is in "),
         ({"guided": ["kd", "gkd"]}, "rows", "gkd belongs to `distilled`.*; it stands in distilled and guided"),
         ({"guided": [], "undistilled": ["none", "kd"]}, "rows", "kd belongs to `guided`.*; it stands in undistilled"),
         ({"headline": "mse"}, "headline", "unknown name 'mse'; known: none, kd, gkd"),
@@ -49,7 +54,9 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"targets.gtav": ["gtav_val"]}, "targets.gtav", "gtav_val is a part of the source gtav"),
         ({"targets": {}}, "targets.gtav", "missing: the domains"),
         ({"heads.gdk": {}}, "heads", "unknown name 'gdk'"),
-        ({"heads": {}}, "heads.gkd", "missing: its options, {} for none"),
+        ({"heads": {"kd": {}, "gkd": {}}}, "heads.none", "missing: its options, {} for none"),
+        ({"heads.teacher": {}}, "heads", "unknown name 'teacher'"),
+        (LONG, "heads.none_long.task_steps", "missing: the steps of task"),
         ({"heads.gkd.num_head": 2}, "heads.gkd.num_head", "unknown option"),
         ({"evaluate.bounds": {}}, "evaluate.bounds.gtav.validation", "missing: a size .*, or null"),
         ({"evaluate.bounds.gtav.acdc_fog": None}, "evaluate.bounds.gtav", "unknown name 'acdc_fog'; known: validation"),
