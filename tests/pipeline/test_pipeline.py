@@ -171,6 +171,17 @@ def test_a_seed_or_a_source_more_and_less(copy):
     (copy.folder / "params.yaml").write_text(tiny)
 
 
+def test_a_row_that_learns_longer_runs_alone(copy):
+    tiny = copy.put(alone(undistilled="none"))
+    lists = ("rows=[none,none_long]", "undistilled=[none,none_long]")
+    new = ALWAYS | chain("none_long", stage="undistilled")
+    assert copy.experiment(*lists, "+heads.none_long={task_steps: 9}") >= new
+    assert copy.experiment("heads.none_long.task_steps=11") == new
+    history = copy.folder / f"results/task_learning/tiny/f2l-none_long-{FIRST}-0/history/task_learning.csv"
+    assert len(history.read_text().splitlines()) == 1 + 11
+    (copy.folder / "params.yaml").write_text(tiny)
+
+
 def test_a_small_rate_and_a_width(copy):
     found = copy.experiment("task_agnostic.min_lr=1.0e-6", "models.decoder_width=32")
     assert found == ALWAYS | {"task_agnostic@f2l-gkd-0"} | every()
