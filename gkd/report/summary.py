@@ -9,7 +9,7 @@ import pandas as pd
 
 from gkd.data.catalogue import Catalogue
 from gkd.methods import row
-from gkd.params import Params
+from gkd.params import STAGES, Params
 from gkd.report.benchmarks import AVERAGES, averages, benchmarks_of, heading, targets
 from gkd.report.statistics import MEAN, by_source
 from gkd.report.tables import ALL, Table, as_text, over_seeds, statistics, wide
@@ -47,6 +47,20 @@ def read_histories(folders: Iterable[Path], stage: str) -> pd.DataFrame:
             found.setdefault((name, int(who["seed"])), pd.read_csv(file))
     frames = [curve.assign(member=name, seed=seed) for (name, seed), curve in found.items()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step", "loss", "member", "seed"])
+
+
+def budgets(folders: Iterable[Path]) -> pd.DataFrame:
+    """What rows were given: steps of each stage, and how many rates task learning tried, by setting, method and source.
+
+    Seeds that were given the same are one row.
+    """
+    found = []
+    for folder in folders:
+        who = pd.read_csv(folder / "scores.csv").iloc[0][["setting", "method", "source"]]
+        files = {stage: folder / "history" / f"{stage}.csv" for stage in (*STAGES, "task_learning")}
+        steps = {stage: len(pd.read_csv(file)) if file.is_file() else 0 for stage, file in files.items()}
+        found.append({**who, **steps, "rates": len(pd.read_csv(folder / "choice.csv"))})
+    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
 
 
 def read_pictures(folders: Iterable[Path]) -> dict[str, tuple[list, list, dict[str, list]]]:

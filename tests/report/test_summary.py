@@ -15,6 +15,7 @@ from gkd.report.summary import (
     ALL,
     UNSEEN,
     benchmark_tables,
+    budgets,
     choices,
     members,
     radar_values,
@@ -181,6 +182,24 @@ def test_curves_are_of_the_members_that_have_one(tmp_path: Path) -> None:
         (folder / "history/domain_agnostic.csv").rename(folder / "history/task_agnostic.csv")
     shared = read_histories(folders, "task_agnostic")
     assert shared.groupby(["member", "seed"]).size().to_dict() == {("f2l-gkd", 0): 2, ("f2l-mse", 1): 2}
+
+
+def test_budgets_are_steps_by_stage_and_rates_and_seeds_that_agree_are_one_row(tmp_path: Path) -> None:
+    given = {"gkd-0": (7, 5, 4, 3), "gkd-1": (7, 5, 4, 3), "none-0": (0, 0, 9, 3), "none-1": (0, 0, 8, 3)}
+    for name, (*steps, rates) in given.items():
+        folder = tmp_path / name
+        (folder / "history").mkdir(parents=True)
+        method, seed = name.split("-")
+        who = {"setting": "f2l", "method": method, "source": "gtav", "seed": int(seed)}
+        pd.DataFrame([{**who, "domain": domain} for domain in DRIVING]).to_csv(folder / "scores.csv", index=False)
+        pd.DataFrame({"lr": range(rates)}).to_csv(folder / "choice.csv", index=False)
+        for stage, count in zip(("task_agnostic", "domain_agnostic", "task_learning"), steps, strict=True):
+            if count:
+                pd.DataFrame({"step": range(count)}).to_csv(folder / "history" / f"{stage}.csv", index=False)
+    found = budgets(sorted(tmp_path.iterdir())).set_index("method").drop(columns=["setting", "source"])
+    assert [(name, *row) for name, row in zip(found.index, found.to_numpy().tolist(), strict=True)] == [
+        ("gkd", 7, 5, 4, 3), ("none", 0, 0, 9, 3), ("none", 0, 0, 8, 3)
+    ]  # fmt: skip
 
 
 def test_pictures_of_all_models_stand_under_the_photos_of_the_first(tmp_path: Path) -> None:
