@@ -25,6 +25,7 @@ from typing import Any
 
 from table import arguments, finish, show
 
+from gkd.methods import OF_DISTILLATION, OF_TASK_LEARNING
 from gkd.params import ROOT, Params, load
 
 POOL, ASKED, BEFORE, LIGHTLY = "from a pool", "teacher asked", "before, teacher asked", "lightly-train"
@@ -72,12 +73,13 @@ def requests(params: Params, options: Any) -> dict[str, tuple[dict[str, Any], st
     """By side: what its process is asked for, its interpreter and its checkout."""
     section = params.task_agnostic.model_dump(exclude={"settings"})
     section |= {"steps": -(-options.samples // section["batch_size"]), "warmup_steps": 0, "pool": None}
+    method, of_training = options.method or params.headline, {*OF_DISTILLATION, *OF_TASK_LEARNING}
     models = {"teacher": params.models.teacher, "student": params.models.students["f2l"]}
     common = {
         **{name: {**spec.model_dump(), "weights": str(ROOT / spec.file)} for name, spec in models.items()},
-        "method": options.method or params.headline,
-        # Rates cost no time, and the older checkout knows none of a method's own.
-        "heads": {k: v for k, v in params.heads.get(options.method or params.headline, {}).items() if k != "lr_factor"},
+        "method": method,
+        # What is of training costs no time here, and the older checkout does not know it.
+        "heads": {key: value for key, value in params.heads.get(method, {}).items() if key not in of_training},
         "proxy": str(options.proxy.resolve()),
         "steps": options.steps,
         "core": options.core,

@@ -137,7 +137,7 @@ def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str
 
 
 def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
-    section = params.task_learning.for_method(method.distils)
+    section = params.task_learning.for_method(method.distils, params.heads.get(method.name), method.long)
     key = method.name == TEACHER, method.frozen, method.guided
     if key not in models.task:
         models.task[key] = _task_cost(params, models, method)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 # Options beside those of the heads: of training, see `for_method` of the sections in gkd.params.
-OF_TASK_LEARNING = {"task_steps": (PositiveInt, 1), "task_pool": (PositiveInt, 1)}
+OF_TASK_LEARNING = {"task_steps": (PositiveInt, 1), "task_pool": (PositiveInt | None, None)}
 OF_DISTILLATION = {"lr_factor": (PositiveFloat, 1.0)}
 
 
@@ -77,7 +77,7 @@ def guidance(name: str) -> Callable[[Tensor, Tensor, float], Tensor]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Compare options with the signature of the method's objective.
+    """Compare options with the signature of the method's objective, and with those of training.
 
     A ValueError has a line for each that is unknown or of another type, which names its key in params.yaml.
     """

@@ -1,4 +1,4 @@
-"""Everything that is written of a list of evaluations: the report notebook and `gkd tables` make the same files.
+"""What is made of the scores of a list of evaluations: the report notebook and `gkd tables` make the same files.
 
 report = build(folders, [params], catalogue(params))
 report.write(Path("tables"))

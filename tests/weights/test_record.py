@@ -63,11 +63,14 @@ def test_edits_that_a_stage_does_not_follow_from_leave_its_record(stage, keys):
             "machine": params.machine.model_copy(update={"resume_seconds": 1.0, "processes": 4}),
             "domain_agnostic": params.domain_agnostic.model_copy(update={"steps": 9}),
             "seeds": [0, 1],
+            "heads": {**params.heads, "none": {"task_steps": 9}},
         }
     )
     assert Record.of(edited, {**WHO, "stage": stage}).text() == first.text()
     other = params.model_copy(update={stage: getattr(params, stage).model_copy(update={"batch_size": 2})})
     assert Record.of(other, {**WHO, "stage": stage}) != first
+    longer = params.model_copy(update={"heads": {**params.heads, "gkd": {"task_steps": 9}}})
+    assert Record.of(longer, {**WHO, "stage": stage}) != first
 
 
 def test_options_of_an_encoder_are_plain_values():
