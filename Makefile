@@ -57,7 +57,7 @@ grid: workspace $(INSTALLED) data ## F2L and F2F, several seeds, every method; s
 	$(profile) profiles/grid_f2f.yaml docs/results/grid
 	$(profile) profiles/grid_f2f_proxy.yaml docs/results/grid_proxy
 
-grid_long: workspace $(INSTALLED) data ## F2L of `make grid` with rows more, none and kd trained much longer; in its place there
+grid_long: workspace $(INSTALLED) data ## F2L of `make grid` and two rows more, none and kd trained much longer; in its place there
 	$(profile) profiles/grid_long.yaml docs/results/grid
 
 develop: workspace $(INSTALLED) data ## the default on the development domains; tables to docs/results/develop
