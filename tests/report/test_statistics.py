@@ -114,6 +114,17 @@ def test_the_headline_is_the_lead_over_the_best_that_does_not_decouple_source_by
     assert one.frame[["low", "high"]].isna().all(axis=None) and set(one.frame["seeds"]) == {1}
 
 
+def test_rows_trained_longer_make_a_second_lead_over_the_seeds_that_they_have():
+    values = {"gkd": [30.0, 34.0], "none": [20.0, 20.0], "none_long": [25.0]}
+    rows = scored({(name, source): own for name, own in values.items() for source in TARGETS})
+    longer = PARAMS.model_copy(update={"rows": [*PARAMS.rows, "none_long"]})
+    usual, found = (headline(rows, drawn(rows), params, KNOWN) for params in (PARAMS, longer))
+    assert found.sentence.startswith(usual.sentence) and usual.numbers.items() <= found.numbers.items()
+    assert (found.numbers["headline/f2l/lead"], found.numbers["headline/f2l/lead_seeds"]) == (12, 2)
+    assert (found.numbers["headline_long/f2l/lead"], found.numbers["headline_long/f2l/lead_seeds"]) == (5, 1)
+    assert "trained longer: the best row that does not decouple (No KD (long)): +5.0 points (one seed" in found.sentence
+
+
 @pytest.mark.parametrize(
     "values",
     [
