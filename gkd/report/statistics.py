@@ -124,8 +124,9 @@ def _lead(
     means = scores.groupby(level="method").mean().reindex(others).dropna(subset=domains)
     best = {source: means[source].idxmax() for source in domains} if len(means) else {}
     differences = {s: of_method(scores, ours)[s] - of_method(scores, name)[s] for s, name in best.items()}
-    leads = _with_mean(pd.DataFrame(differences))
-    if leads.dropna().empty:
+    leads = _with_mean(pd.DataFrame(differences)).dropna()  # so that all that is said is of the same seeds
+    draws = draws.loc[:, draws.columns.get_level_values(-1).isin(leads.index)]
+    if leads.empty:
         return "nothing: no row that does not decouple has one of its seeds on every source, so there is no lead.", {}
     found = {column: interval(leads[column]) for column in leads}
     worst = min(domains, key=lambda source: found[source].value)
