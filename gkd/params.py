@@ -155,14 +155,9 @@ class TaskLearning(Training):
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source
     pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
 
-    def for_method(self, distils: bool, options: Mapping[str, Any] | None, long: bool = False) -> TaskLearning:
-        """The section with the steps of a method that distils or does not, or with those that its `heads` name.
-
-        Raises ValueError where a `long` one names none.
-        """
+    def for_method(self, distils: bool, options: Mapping[str, Any] | None) -> TaskLearning:
+        """The section with the steps of a method that distils or does not, or with those that its `heads` name."""
         own, steps = options or {}, self.steps + (0 if distils else self.undistilled_steps)
-        if long and "task_steps" not in own:
-            raise ValueError("heads.<row>.task_steps of this longer row is missing in params.yaml: say how long")
         return self.model_copy(update={"steps": own.get("task_steps", steps), "pool": own.get("task_pool", self.pool)})
 
 

@@ -22,7 +22,7 @@ from table import arguments, finish, show
 from torch import nn
 
 from gkd.datasets import catalogue
-from gkd.methods import Row, objective
+from gkd.methods import Row, check_options, objective
 from gkd.methods import row as row_of
 from gkd.models import Encoder
 from gkd.params import ROOT, Distillation, EncoderSpec, Params, load
@@ -137,7 +137,9 @@ def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str
 
 
 def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
-    section = params.task_learning.for_method(method.distils, params.heads.get(method.name), method.long)
+    options = params.heads.get(method.name, {})
+    check_options(method.name, options)
+    section = params.task_learning.for_method(method.distils, options)
     key = method.name == TEACHER, method.frozen, method.guided
     if key not in models.task:
         models.task[key] = _task_cost(params, models, method)

@@ -79,9 +79,7 @@ def test_the_active_profile_is_read_and_frozen(tmp_path: Path) -> None:
     assert section.for_method(distils=False, options={}).steps == section.steps + section.undistilled_steps
     longer = section.for_method(distils=False, options={"task_steps": 700, "task_pool": 900})
     assert longer == section.model_copy(update={"steps": 700, "pool": 900})
-    assert section.for_method(distils=False, options={"task_steps": 5, "task_pool": None}, long=True).pool is None
-    with pytest.raises(ValueError, match="task_steps of this longer row is missing"):
-        section.for_method(distils=False, options={"task_pool": 900}, long=True)
+    assert section.for_method(distils=False, options={"task_steps": 5, "task_pool": None}).pool is None
     with pytest.raises(ParamsError, match=r"models.students has no 'f2g' \(only: f2f, f2l"):
         params.student("f2g")
     with pytest.raises(ValueError, match="frozen"):

@@ -217,7 +217,10 @@ def test_bad_options_and_shapes_are_named():
         (lambda: QSD(4, 6, num_heads=4), "num_heads=4 does not divide the teacher's 6 channels"),
         (lambda: QSD(4, 6, pool=0), "pool=0"),
         (lambda: Objective(4, 6, weights=(1.0,)), r"weights=\[1.0\]: expected three"),
-        (lambda: QSD(4, 6)(torch.randn(1, 4, 4), torch.randn(1, 9, 6)), "4 student and 9 teacher.*resample_patches"),
+        (
+            lambda: QSD(4, 6)(torch.randn(1, 4, 4), torch.randn(1, 9, 6)),
+            "4 student and 9 teacher tokens.*resample_patches",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make()

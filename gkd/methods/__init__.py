@@ -88,6 +88,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         for p in own
     }
     schema |= (OF_DISTILLATION if build else {}) | OF_TASK_LEARNING
+    if row(name).long:
+        schema["task_steps"] = PositiveInt, ...
     model = create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **schema)
     try:
         model.model_validate_json(json.dumps(dict(options)))  # as JSON, where a list may stand for a tuple

@@ -108,11 +108,12 @@ def headline(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Cat
     )
     others = [name for name in params.rows if name != ours and not row(name).distils]
     usual = [name for name in others if not row(name).long]
-    sentence, numbers = _lead(scores, draws, setting, ours, usual)
+    sentence, lead = _lead(scores, draws, setting, ours, usual)
+    numbers = {f"headline/{setting}/{key}": value for key, value in lead.items()}
     if len(usual) < len(others):
         more, longer = _lead(scores, draws, setting, ours, others)
         sentence += f" With those that were trained longer: {more}"
-        numbers |= {key.replace("headline/", "headline_long/"): value for key, value in longer.items()}
+        numbers |= {f"headline_long/{setting}/{key}": value for key, value in longer.items()}
     return Headline(frame, f"{setting.upper()}, unseen domains: {row(ours).label} against {sentence}", numbers)
 
 
@@ -141,7 +142,7 @@ def _lead(
     numbers = {}
     for key, name in (("lead", MEAN), ("worst_source", worst)):
         ends = zip(("", "_low", "_high", "_seeds"), found[name][:4], strict=True)
-        numbers |= {f"headline/{setting}/{key}{end}": float(value) for end, value in ends if not np.isnan(value)}
+        numbers |= {f"{key}{end}": float(value) for end, value in ends if not np.isnan(value)}
     return sentence, numbers
 
 

@@ -80,8 +80,6 @@ def _options(heads: Mapping[str, Any], rows: Iterable[str]) -> Iterator[Fault]:
     for name in filter(ROWS.__contains__, rows):
         if name not in heads:
             yield Fault(f"heads.{name}", "missing: its options, {} for none")
-        elif row(name).long and "task_steps" not in at(heads, name, dict):
-            yield Fault(f"heads.{name}.task_steps", "missing: the steps of task learning of this longer row")
 
 
 def data(content: Mapping[str, Any]) -> Iterator[Fault]:

@@ -76,9 +76,11 @@ def test_heads_follow_the_method_its_options_and_the_seed() -> None:
         (
             "mse",
             {"num_heads": 2},
-            r"heads.mse.num_heads: unknown option; mse has hidden, weights, lr_factor, task_steps, .* \(given: 2\)",
+            r"heads.mse.num_heads: unknown option; mse has hidden, weights, lr_factor, task_steps, task_pool "
+            r"\(given: 2\)",
         ),
         ("kd", {"pool": 2}, "heads.kd.pool: unknown option; kd has task_steps, task_pool"),
+        ("none_long", {"task_pool": 900}, "heads.none_long.task_steps: Field required"),
         ("gkd", {"num_head": 2}, "heads.gkd.num_head: unknown option; gkd has num_heads, scaled, diagonal_bias, pool"),
         ("gkd_diag", {"pool": 0}, r"heads.gkd_diag.pool: .*greater than 0 \(given: 0\)"),
         ("gkd", {"scaled": "true"}, r"heads.gkd.scaled: .*valid boolean \(given: 'true'\)"),

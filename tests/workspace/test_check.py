@@ -18,6 +18,7 @@ MASK2FORMER = {
     "models.mask2former": SIZES,
     "models.teacher.blocks": [2, 3, 4, 5],
 }
+UNGROUPED = {"rows": ["none", "kd", "mse", "gkd"], "heads.mse": {}}
 LONG = {
     "rows": ["none", "none_long", "kd", "gkd"],
     "undistilled": ["none", "none_long"],
@@ -44,7 +45,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
     [
         ({"rows": ["none", "kd", "gkd", "gdk"]}, "rows", "unknown name 'gdk'; known: .*gkd"),
         ({"rows": ["teacher", "none", "kd", "gkd"]}, "rows", "unknown name 'teacher'"),
-        ({"rows": ["none", "kd", "mse", "gkd"], "heads.mse": {}}, "rows", "mse belongs to `distilled`.*; it is in "),
+        (UNGROUPED, "rows", "mse belongs to `distilled`.*; it is in none of"),
         ({"guided": ["kd", "gkd"]}, "rows", "gkd belongs to `distilled`.*; it stands in distilled and guided"),
         ({"guided": [], "undistilled": ["none", "kd"]}, "rows", "kd belongs to `guided`.*; it stands in undistilled"),
         ({"headline": "mse"}, "headline", "unknown name 'mse'; known: none, kd, gkd"),
@@ -54,9 +55,10 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"targets.gtav": ["gtav_val"]}, "targets.gtav", "gtav_val is a part of the source gtav"),
         ({"targets": {}}, "targets.gtav", "missing: the domains"),
         ({"heads.gdk": {}}, "heads", "unknown name 'gdk'"),
+        ({"heads": {"none": {}, "kd": {}}}, "heads.gkd", "missing: its options, {} for none"),
         ({"heads": {"kd": {}, "gkd": {}}}, "heads.none", "missing: its options, {} for none"),
         ({"heads.teacher": {}}, "heads", "unknown name 'teacher'"),
-        (LONG, "heads.none_long.task_steps", "missing: the steps of task"),
+        (LONG, "heads.none_long.task_steps", "Field required"),
         ({"heads.gkd.num_head": 2}, "heads.gkd.num_head", "unknown option"),
         ({"evaluate.bounds": {}}, "evaluate.bounds.gtav.validation", "missing: a size .*, or null"),
         ({"evaluate.bounds.gtav.acdc_fog": None}, "evaluate.bounds.gtav", "unknown name 'acdc_fog'; known: validation"),
