@@ -54,6 +54,7 @@ def distil(
     (uint8 image (H, W, 3), label or None), whose label is not looked at. With `section.pool`, that many views are drawn
     and shown to the teacher once, at the start, and each step takes of these (gkd.train.pool).
     """
+    teacher.requires_grad_(False).eval()
     if run.processes > 1:
         launch(run, distil, student=student, teacher=teacher, objective=objective, data=data, section=section)
         return finished(run.slot, [student, objective])
@@ -62,7 +63,7 @@ def distil(
     accelerator = engine()
     dtype = resolve(run.compute.precision, accelerator.device)
     # Copied before it is moved: where a copy is made, the device holds it alone.
-    frozen = frozen_copy(teacher.requires_grad_(False).eval(), dtype).to(accelerator.device)
+    frozen = frozen_copy(teacher, dtype).to(accelerator.device)
 
     def step(number: int, batch: Any, share: Share) -> tuple[Tensor, dict[str, Tensor]]:
         images, asked, mask = batch, frozen, None

@@ -4,8 +4,9 @@ params = load()
 params.task_agnostic.steps, params.models.teacher.name
 
 The classes below are the schema, section by section. What changes a result stands in the file, where DVC tracks it:
-there are no defaults but null and empty, that is off. Names that other rooms know (methods, datasets, encoders) are
-plain text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
+there are no defaults but null and empty, that is off. No stage depends on this file, so what follows from several
+sections is formed elsewhere (gkd.train.budget). Names that other rooms know (methods, datasets, encoders) are plain
+text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -111,31 +112,17 @@ class Distillation(Training):
     repeats: values.Count  # repeated augmentation: views of each drawn image in an epoch
     pool: values.Count | None = None  # views drawn and shown to the teacher once, then kept; null = anew each step
 
-    def for_method(self, options: Mapping[str, Any] | None) -> Self:
-        """The section at the rate of a method with these `heads`: times their `lr_factor`."""
-        factor = (options or {}).get("lr_factor", 1.0)
-        return self.model_copy(update={"lr": self.lr * factor, "min_lr": self.min_lr * factor})
-
 
 class TaskAgnostic(Distillation):
     """On the proxy set: `distillation:` with what `task_agnostic:` says otherwise."""
 
     settings: list[Setting]  # that distil here; the others hand the student on as it is
 
-    def for_setting(self, setting: str) -> TaskAgnostic:
-        """The section with the steps of one setting."""
-        off = {"steps": 0, "warmup_steps": 0}
-        return self if setting in self.settings else self.model_copy(update=off)
-
 
 class DomainAgnostic(Distillation):
     """On a source: `distillation:` with what `domain_agnostic:` says otherwise."""
 
     source_steps: dict[str, values.Count] = {}  # in the place of `steps`
-
-    def for_source(self, source: str) -> DomainAgnostic:
-        """The section with the steps of one source."""
-        return self.model_copy(update={"steps": self.source_steps.get(source, self.steps)})
 
 
 class TaskLearning(Training):
@@ -154,11 +141,6 @@ class TaskLearning(Training):
     kd_temperature: values.Positive
     undistilled_steps: values.Index  # more steps for methods that do not distil: equal budgets on the source
     pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
-
-    def for_method(self, distils: bool, options: Mapping[str, Any] | None) -> TaskLearning:
-        """The section with the steps of a method that distils or does not, or with those that its `heads` name."""
-        own, steps = options or {}, self.steps + (0 if distils else self.undistilled_steps)
-        return self.model_copy(update={"steps": own.get("task_steps", steps), "pool": own.get("task_pool", self.pool)})
 
 
 class Inference(_Section):
@@ -189,7 +171,7 @@ class DeclaredDataset(_Section):
     labels: str | None = None
     table: str | None = None  # a label table, or the path of a CSV of one's own
     label_space: str | None = None  # the table that names the classes; None = that of `table`
-    splits: list[str] | dict[str, str] = []
+    splits: values.Splits = []
     train: values.Several = []  # splits, of this dataset or "gtav/train"
     validation: str | None = None
 
@@ -215,8 +197,7 @@ class Params(_Section):
     machine: Machine = Machine()
     models: Models
     # By method: what its file calls options, on top of the defaults there; `lr_factor`, times the rates of both
-    # distillation stages, as methods whose losses differ have their best rates elsewhere; `task_steps` and `task_pool`,
-    # in the place of steps and pool of task learning, for rows that are given longer.
+    # distillation stages; `task_steps` and `task_pool`, in the place of steps and pool of task learning.
     heads: dict[str, values.Options]
     task_agnostic: TaskAgnostic
     domain_agnostic: DomainAgnostic
@@ -277,7 +258,7 @@ def load(path: Path | None = None, names: Callable[[dict[str, Any]], Iterable[Fa
         raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
     whole = _merged(content)
     faults = [Fault(_written(fault.key, content), fault.text) for fault in faults_of(Params, whole)]
-    faults += [*_across(content), *(names(content) if isinstance(content, dict) else ())]
+    faults += [*_across(content), *names(content)] if isinstance(content, dict) else []
     if faults:
         raise ParamsError(*dict.fromkeys(": ".join(filter(None, (path.name, *fault))) for fault in faults))
     return Params.model_validate(whole)
@@ -311,14 +292,18 @@ def _written(key: str, content: Any) -> str:
     return key if elsewhere and name not in at(content, "distillation", dict) else f"distillation.{rest}"
 
 
-def _across(content: Any) -> Iterator[Fault]:
+def _across(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Contradictions between sections."""
-    if at(content, "hold_out", bool) is False and len(at(content, "task_learning.lrs", list)) > 1:
+    if content.get("hold_out") is False and len(at(content, "task_learning.lrs", list)) > 1:
         yield Fault("task_learning.lrs", "a choice needs hold_out: true, else it is made on training images")
     students = at(content, "models.students", dict)
     for setting in ("f2l", "f2f"):
         if setting in at(content, "settings", list) and students and setting not in students:
             yield Fault("models.students", f"expected a student for each of settings; {setting} has none")
+    warmup = at(content, "domain_agnostic.warmup_steps", int) or at(content, "distillation.warmup_steps", int)
+    for source, steps in at(content, "domain_agnostic.source_steps", dict).items():
+        if isinstance(steps, int) and 0 < steps <= warmup:
+            yield Fault(f"domain_agnostic.source_steps.{source}", f"expected more than warmup_steps, {warmup}")
     if at(content, "models.decoder", str) == "mask2former" and not at(content, "models.mask2former", dict):
         yield Fault("models.mask2former", "expected the sizes of the decoder mask2former, as in profiles/paper.yaml")
 

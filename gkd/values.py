@@ -15,6 +15,7 @@ WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
 FILES = r"none|hub|package:[\w.-]+|[^:]*\.(safetensors|pth|pt)"
 # Magnitude, layers and increase are whole numbers; t names one of timm's sets, and another name its default one.
 POLICIES = r"(rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t(weights|3aw?))*)?"
+SPLITS = "names of letters, digits, dot, _ and -"
 SCALE = "two positive numbers, the smaller one first"
 
 
@@ -75,6 +76,10 @@ AreaScale = Annotated[Scale, AfterValidator(expect("shares of a photo's area, at
 Distinct = AfterValidator(expect("each value once", lambda values: len(set(values)) == len(values)))
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]  # it becomes part of file names
 Several = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Splits = Annotated[  # they become part of file names
+    list[str] | dict[str, str],
+    AfterValidator(expect(SPLITS, lambda names: all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for name in names))),
+]
 Options = Annotated[dict[str, Any], AfterValidator(expect("text and finite numbers", _plain))]
 Weights = Annotated[str, AfterValidator(expect(WEIGHTS, re.compile(FILES).fullmatch))]
 Policy = Annotated[str, AfterValidator(expect(POLICY, re.compile(POLICIES).fullmatch))]

@@ -28,6 +28,7 @@ from gkd.models import Encoder
 from gkd.params import ROOT, Distillation, EncoderSpec, Params, load
 from gkd.qsd import Objective
 from gkd.segmentation.decoders import Segmentor, build_decoder
+from gkd.train import budget
 from gkd.workspace.check import TEACHER
 
 ROWS = (TEACHER, "none", "none_frozen", "kd", "gkd")
@@ -128,18 +129,17 @@ def _distillation(params: Params, models: _Models, method: Row) -> list[dict[str
         what = {"stage": name, "source": source, "dtype": "bf16", "batch": section.batch_size}
         return {**what, "images": section.steps * section.batch_size, "cost": cost, "fixed": fixed}
 
-    first, second = params.task_agnostic.for_setting(models.setting), params.domain_agnostic
-    found = []
+    first, found = budget.task_agnostic(params, models.setting, method.name), []
     if first.steps:
         found = [stage("task_agnostic", "all", first, count(first.image_size, masked=first.mask_probability))]
-    cost = count(second.image_size, masked=second.mask_probability)
-    return found + [stage("domain_agnostic", s, second.for_source(s), cost) for s in params.sources]
+    cost = count(params.domain_agnostic.image_size, masked=params.domain_agnostic.mask_probability)
+    sections = {source: budget.domain_agnostic(params, source, method.name) for source in params.sources}
+    return found + [stage("domain_agnostic", source, section, cost) for source, section in sections.items()]
 
 
 def _task(params: Params, models: _Models, method: Row) -> list[dict[str, Any]]:
-    options = params.heads.get(method.name, {})
-    check_options(method.name, options)
-    section = params.task_learning.for_method(method.distils, options)
+    check_options(method.name, params.heads.get(method.name, {}))
+    section = budget.task_learning(params, method.name, method.distils)
     key = method.name == TEACHER, method.frozen, method.guided
     if key not in models.task:
         models.task[key] = _task_cost(params, models, method)

@@ -72,17 +72,16 @@ def test_one_boundary_for_mistakes(monkeypatch: pytest.MonkeyPatch, error: BaseE
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands for `dvc`: records what is started, and exits with `codes` in turn."""
-    seen = SimpleNamespace(started=[], workers=[], codes=[])
+    seen = SimpleNamespace(started=[], jobs=[], codes=[])
 
     def start(command: tuple[str, ...], **options: Any) -> object:
         seen.started.append(command)
-        seen.workers.append(options["env"].get("GKD_WORKERS"))
+        seen.jobs.append(options["env"]["GKD_JOBS"])
         code = seen.codes.pop(0) if seen.codes else 0
         return type("Ended", (), {"wait": lambda self: code})()
 
     monkeypatch.setattr(jobs, "graph", lambda: {"report": {"a", "b"}, "b": {"a"}, "a": set()})
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.delenv("GKD_WORKERS", raising=False)
     return seen
 
 
@@ -91,7 +90,7 @@ def test_repro_runs_every_member_and_then_checks_the_whole(checkout: Path, proce
     *members, last = processes.started
     assert last == ("dvc", "--wait-for-lock", "repro")
     assert {command[:-1] for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
-    assert [command[-1] for command in members] == ["a", "b", "report"] and set(processes.workers) == {"0"}
+    assert [command[-1] for command in members] == ["a", "b", "report"] and set(processes.jobs) == {"2"}
     processes.started.clear()
     processes.codes = [255]  # a member that fails
     assert gkd("repro", "--jobs", "1").exit_code == 255 and len(processes.started) == 1

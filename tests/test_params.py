@@ -69,21 +69,10 @@ def test_the_active_profile_is_read_and_frozen(tmp_path: Path) -> None:
     assert load().profile == YAML(typ="safe").load(ROOT / "params.yaml")["profile"]
     params = load(written(tmp_path, {"task_agnostic.batch_size": 4, "task_agnostic.settings": ["f2f"]}))
     assert (params.task_agnostic.batch_size, params.domain_agnostic.batch_size) == (4, 8)  # on top of `distillation`
-    assert params.task_agnostic.for_setting("f2l").steps == 0 < params.task_agnostic.for_setting("f2f").steps
-    distilling = params.task_agnostic
-    assert distilling.for_method({}).lr == distilling.lr == distilling.for_method(None).lr
-    twice = distilling.for_method({"lr_factor": 2.0, "weights": [1, 1, 1]})
-    assert (twice.lr, twice.min_lr, twice.steps) == (2 * distilling.lr, 2 * distilling.min_lr, distilling.steps)
-    section = params.task_learning
-    assert section.for_method(distils=True, options=None) == section
-    assert section.for_method(distils=False, options={}).steps == section.steps + section.undistilled_steps
-    longer = section.for_method(distils=False, options={"task_steps": 700, "task_pool": 900})
-    assert longer == section.model_copy(update={"steps": 700, "pool": 900})
-    assert section.for_method(distils=False, options={"task_steps": 5, "task_pool": None}).pool is None
     with pytest.raises(ParamsError, match=r"models.students has no 'f2g' \(only: f2f, f2l"):
         params.student("f2g")
     with pytest.raises(ValueError, match="frozen"):
-        section.steps = 1
+        params.task_learning.steps = 1
 
 
 def sections(section: type[BaseModel] = Params) -> Iterator[type[BaseModel]]:

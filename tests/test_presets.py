@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from gkd.methods import objective
 from gkd.models import Encoder
 from gkd.params import ROOT, EncoderSpec, at, load
+from gkd.train.budget import domain_agnostic
 from gkd.weights import origin
 from gkd.workspace.check import names
 from gkd.workspace.models import encoders
@@ -85,6 +86,7 @@ SMALL = {**DIAG, **{f"models.teacher.options.{key}": value for key, value in NAR
 # What a control changes of the default beside its rows and their groups; GTAV and overhead alone.
 CONTROLS = {
     "augmented_none": {"task_learning.rand_augment": load().task_agnostic.rand_augment},
+    "five_rates": {**DIAG, "task_learning.lrs": [2.5e-3, 5e-3, 0.01, 0.02, 0.04]},
     "fine_tuned": {"heads.gkd_diag_tuned.lr_factor": 2.0},
     "long_none": {"heads.none.task_pool": 16000, "heads.none.task_steps": 4000},
     "mse": MSE,
@@ -109,7 +111,7 @@ def flat(content: dict, before: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("file", sorted((ROOT / "profiles/controls").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_control_is_the_default_but_for_one_thing(file: Path) -> None:
     own, default = load(file), load()
-    assert own.sources == ["gtav", "potsdam_rgb"] and own.rows == [*own.distilled, *own.undistilled][::-1]
+    assert own.sources == ["gtav", "potsdam_rgb"] and own.rows == [*own.undistilled, *own.guided, *own.distilled]
     assert own.targets == {source: default.targets[source] for source in own.sources}
     lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled", "sources"}
     rest = flat(default.model_dump(exclude={"targets", "heads"}))
@@ -196,6 +198,6 @@ def test_the_models_and_hyper_parameters_are_the_published_ones(paper) -> None:
     assert paper.task_agnostic.steps == 1281167 // 256 * 256 // 512 * 100
     sizes = {"gtav": 24966, "cityscapes": 2975, "potsdam_rgb": 3456}
     epochs = {source: count // 256 * 256 // 128 * 300 for source, count in sizes.items()}
-    assert {source: paper.domain_agnostic.for_source(source).steps for source in sizes} == epochs
+    assert {source: domain_agnostic(paper, source, "gkd").steps for source in sizes} == epochs
     assert (paper.task_learning.steps, paper.task_learning.batch_size, paper.task_learning.lrs) == (40000, 4, [1e-4])
     assert paper.task_learning.crop == [512, 512] and (paper.inference.window, paper.inference.stride) == (512, 341)

@@ -83,7 +83,7 @@ class Catalogue:
         return self.sources[name]
 
     def domain(self, text: str, label_space: str | None = None) -> Domain:
-        """A domain by its name in tables or by "dataset/split", which is its name where it has no other.
+        """A domain by its name in tables or by "dataset/split", which makes its name where it has no other.
 
         Raises ValueError where it is not known, or has not the labels of `label_space`.
         """
@@ -94,6 +94,8 @@ class Catalogue:
             domain = next(same, Domain(f"{dataset}_{split}", dataset, split))
         elif text in self.domains:
             domain = self.domains[text]
+        elif found := [f"{d}/{s}" for d, layout in self.layouts.items() for s in layout.splits if f"{d}_{s}" == text]:
+            return self.domain(found[0], label_space)
         else:
             raise ValueError(f"{text!r}: expected DATASET/SPLIT, or one of {', '.join(self.domains)}")
         space = self.layout(domain.dataset).label_space or "no labels"

@@ -80,6 +80,6 @@ def _source(name: str, declared: DeclaredDataset, known: Catalogue) -> Source | 
         raise ValueError("train and validation are of a source: expected labels and the table of their ids")
     texts = (text if "/" in text else f"{name}/{text}" for text in (validation, *train))
     parts = [known.domain(text, layout.label_space) for text in texts]
-    if parts[0] in parts[1:]:
-        raise ValueError(f"{validation} is for training and for validation: name two splits")
+    if len({*parts}) < len(parts):
+        raise ValueError(f"expected each split once in train ({', '.join(train)}) and validation ({validation})")
     return Source(name, tuple(parts[1:]), parts[0], layout.label_space)

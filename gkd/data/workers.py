@@ -3,18 +3,19 @@
 import os
 from typing import Any
 
-import torch
-from accelerate.utils import patch_environment
-
 MOST = 8  # by default: each holds batches ready, and a GPU box has cores for other runs
 
 
 def workers() -> int:
     """Loader processes: GKD_WORKERS where it is set, which changes no result, else what leaves torch a core a thread.
 
-    Cores are those that this process may use, divided by the processes of a run on this machine. Where an accelerator
-    computes, one core is enough for this process. 0 = this process loads.
+    Cores are those that this process may use, divided by the members that run side by side (GKD_JOBS, set by `gkd
+    repro`) and by the processes of a run on this machine. Where an accelerator computes, one core is enough for this
+    process. 0 = this process loads.
     """
+    import torch  # here, for who only counts cores
+    from accelerate.utils import patch_environment
+
     given = os.environ.get("GKD_WORKERS")
     if given is not None:
         if not given.isdecimal():
@@ -25,7 +26,8 @@ def workers() -> int:
     with patch_environment(PYTORCH_NVML_BASED_CUDA_CHECK="1"):  # asked otherwise, CUDA is closed to forked processes
         accelerated = torch.accelerator.is_available()
     computing = 1 if accelerated else torch.get_num_threads()
-    return min(max(cores() // int(processes) - computing, 0), MOST)
+    sharing = int(os.environ.get("GKD_JOBS", "1")) * int(processes)
+    return min(max(cores() // sharing - computing, 0), MOST)
 
 
 def cores() -> int:
@@ -41,4 +43,6 @@ def worker_options(count: int, ahead: int = 2) -> dict[str, Any]:
 
 
 def _one_thread(_worker: int) -> None:
+    import torch
+
     torch.set_num_threads(1)

@@ -5,7 +5,6 @@ report = examine("cityscapes", known, quick=True)
 report.problems, report.counts, report.frequencies
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from gkd.data.labels import class_names
 from gkd.data.layout import Layout
+from gkd.data.workers import cores
 from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.reading import Seen, read_all
@@ -85,7 +85,7 @@ def examine(
     samples = {split: found for split, (found, _) in listed.items()}
     chosen = {split: evenly(s, SAMPLE) if quick else s for split, s in samples.items()}
     everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
-    seen = dict(zip(everything, read_all(layout, everything, jobs or os.cpu_count() or 1, say), strict=True))
+    seen = dict(zip(everything, read_all(layout, everything, jobs or cores(), say), strict=True))
     problems += [fault for one in seen.values() for fault in one.problems]
     return Report(
         name=name,

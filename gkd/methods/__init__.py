@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-# Options beside those of the heads: of training, see `for_method` of the sections in gkd.params.
+# Options beside those of the heads: of training, see gkd.train.budget.
 OF_TASK_LEARNING = {"task_steps": (PositiveInt, 1), "task_pool": (PositiveInt | None, None)}
 OF_DISTILLATION = {"lr_factor": (PositiveFloat, 1.0)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method as a row of the tables; `row` fills in the last two."""
+    """A method as a row of the tables; `row` fills in the last three."""
 
     label: str  # as printed
     frozen: bool = True  # the encoder, in task learning
-    guided: bool = False  # task learning adds `guidance`, by the teacher's segmentor
     long: bool = False  # task learning as long as `task_steps` of its options says, which must be there
     attention: bool = False  # the heads have maps for gkd.qsd.attention_maps
     name: str = ""
     distils: bool = False  # has an objective
+    guided: bool = False  # has a guidance, so that task learning follows the teacher's segmentor
 
 
 def row(name: str) -> Row:
     """The row of a method; a ValueError lists the known ones."""
     module = _module(name)
-    return replace(module.ROW, name=name, distils=hasattr(module, "objective"))
+    return replace(module.ROW, name=name, distils=hasattr(module, "objective"), guided=hasattr(module, "guidance"))
 
 
 def objective(

@@ -3,5 +3,5 @@
 from gkd.methods import Row
 from gkd.train.pixel_kl import pixel_kl
 
-ROW = Row(label="Vanilla KD", frozen=False, guided=True)
+ROW = Row(label="Vanilla KD", frozen=False)
 guidance = pixel_kl

@@ -3,5 +3,5 @@
 from gkd.methods import Row
 from gkd.train.pixel_kl import pixel_kl
 
-ROW = Row(label="Vanilla KD (long)", frozen=False, guided=True, long=True)
+ROW = Row(label="Vanilla KD (long)", frozen=False, long=True)
 guidance = pixel_kl

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from gkd.data.workers import cores
 from gkd.mini.suite import WRITERS, write_suite
 
 
@@ -15,9 +15,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gkd.mini", description="Write the miniature suite to disk.")
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per dataset")
     parser.add_argument("--seed", type=int, default=0, help="seed of the whole suite (default: 0)")
-    cores = os.cpu_count() or 1
     parser.add_argument(
-        "--processes", type=int, default=cores, help=f"that draw; no byte depends on it (default: {cores})"
+        "--processes", type=int, default=cores(), help=f"that draw; no byte depends on it (default: {cores()})"
     )
     options = parser.parse_args(arguments)
     try:

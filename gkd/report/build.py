@@ -88,7 +88,6 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
 def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[Params]:
     """What evaluations lie in `folders`, as parameters, one a setting: the order, and all else, is that of `params`."""
     rows, plans = read_scores(folders, ()), []
-    written = {known.domain(text).name: text for names in params.targets.values() for text in names}
     for setting, own in rows.groupby("setting", sort=False):
         sources = _ordered(own["source"], [*params.sources, *known.sources])
         domains = {s: own.loc[own["source"] == s, "domain"].unique() for s in sources}
@@ -96,7 +95,7 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
         found = {
             "settings": [setting],
             "sources": sources,
-            "targets": {s: [written.get(name, name) for name in domains[s] if name != home[s]] for s in sources},
+            "targets": {s: [name for name in domains[s] if name != home[s]] for s in sources},
             "seeds": sorted({*own["seed"].tolist()}),
             "rows": _ordered(own["method"], [*params.rows, *NAMES]),
         }

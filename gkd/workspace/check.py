@@ -42,12 +42,14 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
                 known.targets(source, [name])
             except ValueError as error:
                 yield Fault(f"targets.{source}", str(error))
+        found = [domain.name for domain in _targets(known, content, source)]
+        if len({*found}) < len(found):
+            yield Fault(f"targets.{source}", f"expected each domain once (given: {', '.join(found)})")
         if source not in at(content, "targets", dict):
             yield Fault(f"targets.{source}", "missing: the domains on which it is scored")
         if "validation" not in at(content, f"evaluate.bounds.{source}", dict):
             yield Fault(f"evaluate.bounds.{source}.validation", "missing: a size [width, height], or null for none")
-        bounded = ["validation", *(domain.name for domain in _targets(known, content, source))]
-        yield from _unknown(key := f"evaluate.bounds.{source}", at(content, key, dict), bounded)
+        yield from _unknown(key := f"evaluate.bounds.{source}", at(content, key, dict), ["validation", *found])
     yield from _unknown(key := "domain_agnostic.source_steps", at(content, key, dict), known.sources)
     folders = dict.fromkeys([*(layout.folder for layout in known.layouts.values()), *_declared(content)])
     yield from _unknown("roots", at(content, "roots", dict), folders)
@@ -85,9 +87,10 @@ def _options(heads: Mapping[str, Any], rows: Iterable[str]) -> Iterator[Fault]:
 def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     """Sources and targets whose files are not there or not as expected: what to get, or what to do without."""
     known, _ = _catalogue(content)
-    hold_out, sources = content.get("hold_out") is not False, _texts(content, "sources")
+    hold_out = content.get("hold_out") is not False
+    sources = [name for name in _texts(content, "sources") if name in known.sources]
     needed = [("distilled", PROXY, "")] if "task_agnostic" in distilling(content) else []
-    for name in filter(known.sources.__contains__, sources):
+    for name in sources:
         source = known.sources[name]
         needed += [("sources", domain, name) for domain in (*source.training(hold_out), source.validation)]
         needed += [(f"targets.{name}", domain, domain.name) for domain in _targets(known, content, name)]
@@ -101,6 +104,28 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
         entries = ", ".join(dict.fromkeys(entry for _, entry in found))
         remedy = f"remove {entries}" if entries else "set `distilled: []`"
         yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{miniature(known, found[0][0])}")
+    if not lacking:
+        divisor = at(content, "label_divisor", int)
+        for name in sources:
+            yield from _images(known, name, hold_out, _targets(known, content, name), divisor)
+
+
+def _images(known: Catalogue, name: str, hold_out: bool, targets: list[Domain], divisor: int) -> Iterator[Fault]:
+    """Targets that hold images of the source under another name, and too few images for a fraction of the labels."""
+
+    def images(domain: Domain) -> set[tuple]:
+        return {(sample.image, sample.window) for sample in known.open_split(domain.dataset, domain.split).samples}
+
+    source = known.sources[name]
+    own = images(source.validation)
+    for training in source.training(hold_out):
+        own |= (found := images(training))
+        if divisor > len(found):
+            text = f"expected at most {len(found)}, the images of {training.name} (given: {divisor})"
+            yield Fault("label_divisor", text)
+    for domain in targets:
+        if seen := len(images(domain) & own):
+            yield Fault(f"targets.{name}", f"{domain.name} holds {seen} images of {name}: name what it never saw")
 
 
 def miniature(known: Catalogue, domain: Domain) -> str:

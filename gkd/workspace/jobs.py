@@ -30,8 +30,7 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
     carries the shell's code of it (130 of Ctrl-C).
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    if jobs > 1:  # members have the cores among them
-        environment.setdefault("GKD_WORKERS", "0")
+    environment["GKD_JOBS"] = str(jobs)  # members have the cores among them, see gkd.data.workers
     running, ended = set[subprocess.Popen](), threading.Event()
 
     def call(*command: str) -> int:

@@ -32,6 +32,8 @@ def test_classes_of_a_source_are_those_of_its_domains() -> None:
 def test_a_domain_is_named_as_in_tables_or_by_its_split() -> None:
     assert KNOWN.domain("acdc_night") == KNOWN.domain("acdc/night_val") == Domain("acdc_night", "acdc", "night_val")
     assert KNOWN.domain("bdd100k/train", "cityscapes") == Domain("bdd100k_train", "bdd100k", "train")  # has no other
+    assert KNOWN.domain("bdd100k_train") == KNOWN.domain("bdd100k/train")  # in tables
+    assert KNOWN.domain("acdc_night_val") == KNOWN.domain("acdc_night")
     assert [d.name for d in KNOWN.targets("gtav", ["mapillary", "cityscapes/val"])] == ["mapillary", "cityscapes"]
 
 

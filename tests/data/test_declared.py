@@ -117,7 +117,7 @@ def test_every_fault_is_named_at_once(tmp_path: Path, harbour: dict) -> None:
         "f": ({"table": "mapillary", "label_space": "camvid"}, "mapillary has the train id 18, label space camvid"),
         "g": ({"train": "dusk"}, "g has no split 'dusk', expected one of train, val, night"),
         "h": ({"train": "gtav/all"}, f"gtav/all: expected the classes of {harbour['table']}, found cityscapes"),
-        "i": ({"validation": "train"}, "train is for training and for validation: name two splits"),
+        "i": ({"validation": "train"}, "expected each split once in train (train) and validation (train)"),
         "j": (bare | {"train": "night"}, "train and validation are of a source: expected labels"),
     }  # fmt: skip
     with pytest.raises(ParamsError) as caught:
@@ -132,6 +132,7 @@ def test_every_fault_is_named_at_once(tmp_path: Path, harbour: dict) -> None:
         ({"Harbour 1": {"images": "*.jpg"}}, "datasets.Harbour 1"),
         ({"a": {"image": "*.jpg"}}, "datasets.a.image"),
         ({"a": {"images": "*.jpg", "train": 5}}, "datasets.a.train"),
+        ({"a": {"images": "{split}/*.jpg", "splits": ["night/rain"]}}, "datasets.a.splits: expected names of letters"),
     ],
 )
 def test_what_is_no_declaration_is_refused(tmp_path: Path, dataset: dict, key: str) -> None:

@@ -8,7 +8,7 @@ from gkd.data.workers import MOST, worker_options, workers
 @pytest.fixture
 def machine(monkeypatch):
     """Sets cores, torch's threads, and whether there is a GPU."""
-    for name in ("GKD_WORKERS", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+    for name in ("GKD_WORKERS", "GKD_JOBS", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
     def become(cores, threads, gpu=False):
@@ -28,8 +28,11 @@ def test_workers_and_threads_have_a_core_each(machine, cores, threads, gpu, expe
     assert workers() == expected
 
 
-def test_the_processes_of_a_run_share_the_cores_and_the_environment_decides(machine, monkeypatch):
+def test_what_runs_beside_each_other_shares_the_cores_and_the_environment_decides(machine, monkeypatch):
     machine(16, 1)
+    monkeypatch.setenv("GKD_JOBS", "2")  # of `gkd repro`
+    assert workers() == 7
+    monkeypatch.delenv("GKD_JOBS")
     monkeypatch.setenv("WORLD_SIZE", "8")  # notebook_launcher
     assert workers() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun on two machines

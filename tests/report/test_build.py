@@ -157,9 +157,12 @@ def test_folders_of_scores_are_set_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_what_scores_hold_is_read_from_them_in_the_order_of_the_parameters(tmp_path: Path) -> None:
-    own = params(rows=["gkd_diag", "none_frozen", "none"], seeds=[3])
+    scored = TARGETS | {"gtav": ["cityscapes", "bdd100k/train"]}  # which no parameters name any more
+    own = params(rows=["gkd_diag", "none_frozen", "none"], seeds=[3], targets=scored)
     (plan,) = plans_of(write_evaluations(tmp_path, own, KNOWN), params(rows=["none", "kd", "gkd_diag"]), KNOWN)
-    assert (plan.settings, plan.seeds, plan.sources, plan.targets) == (["f2l"], [3], list(TARGETS), TARGETS)
+    assert (plan.settings, plan.seeds, plan.sources) == (["f2l"], [3], list(TARGETS))
+    for source, names in scored.items():
+        assert KNOWN.targets(source, plan.targets[source]) == KNOWN.targets(source, names)
     assert plan.rows == ["none", "gkd_diag", "none_frozen"]
 
 

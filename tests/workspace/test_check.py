@@ -19,6 +19,16 @@ MASK2FORMER = {
     "models.teacher.blocks": [2, 3, 4, 5],
 }
 UNGROUPED = {"rows": ["none", "kd", "mse", "gkd"], "heads.mse": {}}
+SHORT = {
+    "distillation.warmup_steps": 9,
+    "domain_agnostic.source_steps": {"gtav": 9},
+    **dict.fromkeys((f"{s}.steps" for s in STAGES), 20),
+}
+AGAIN = {
+    "datasets.mine": {"images": "images/*.png", "labels": "labels/*.png", "table": "cityscapes"},
+    "roots.mine": "data/gtav",
+    "targets.gtav": ["mine/all"],
+}
 LONG = {
     "rows": ["none", "none_long", "kd", "gkd"],
     "undistilled": ["none", "none_long"],
@@ -53,6 +63,9 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"sources": ["gta5"]}, "sources", f"unknown name 'gta5'; known: {', '.join(official().sources)}"),
         ({"targets.gtav": ["bdd", "bdd100k"]}, "targets.gtav", "'bdd': expected DATASET/SPLIT, or one of .*bdd100k"),
         ({"targets.gtav": ["gtav_val"]}, "targets.gtav", "gtav_val is a part of the source gtav"),
+        (AGAIN, "targets.gtav", r"mine_all holds \d+ images of gtav: name what it never saw"),
+        ({"targets.gtav": ["bdd100k", "bdd100k/val"]}, "targets.gtav", r"each domain once \(given: bdd100k, bdd100k\)"),
+        ({"label_divisor": 1000}, "label_divisor", r"expected at most \d+, the images of gtav_train \(given: 1000\)"),
         ({"targets": {}}, "targets.gtav", "missing: the domains"),
         ({"heads.gdk": {}}, "heads", "unknown name 'gdk'"),
         ({"heads": {"none": {}, "kd": {}}}, "heads.gkd", "missing: its options, {} for none"),
@@ -63,6 +76,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"evaluate.bounds": {}}, "evaluate.bounds.gtav.validation", "missing: a size .*, or null"),
         ({"evaluate.bounds.gtav.acdc_fog": None}, "evaluate.bounds.gtav", "unknown name 'acdc_fog'; known: validation"),
         ({"domain_agnostic.source_steps": {"camvd": 5}}, "domain_agnostic.source_steps", "unknown name 'camvd'"),
+        (SHORT, "domain_agnostic.source_steps.gtav", "expected more than warmup_steps, 9"),
         ({"roots.camvids": "/x"}, "roots", "unknown name 'camvids'; known: .*camvid"),
         ({"datasets.gtav": {"images": "*.png"}}, "datasets.gtav", "an official one has this name"),
         ({"models.teacher.name": "deit_smal_patch16_224"}, "models.teacher.name", "Nearest: deit_small_patch16_224"),
