@@ -52,12 +52,15 @@ def check(write: bool = typer.Option(False, "--write", help="Also list what stag
     """Look at params.yaml, and whether the data and weights that it names are there; every fault at once."""
     from gkd.workspace.check import check
     from gkd.workspace.manifests import write_all
+    from gkd.workspace.profiles import left
 
     params = check()
     if write:
         write_all(params)
     members = f"{', '.join(params.sources)}, seeds {', '.join(map(str, params.seeds))}"
     print(f"params.yaml is sound: profile {params.profile}, sources {members}")
+    if text := left():
+        _note(text)
 
 
 @app.command()
@@ -72,9 +75,11 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="Where the copies go."
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro`, after a check, with independent members side by side; it ends with a plain `dvc repro`."""
-    from gkd.workspace.profiles import undisturbed
+    from gkd.workspace.profiles import left, undisturbed
 
     with undisturbed():
+        if text := left():
+            _note(text)
         _reproduce(jobs)
 
 

@@ -93,7 +93,8 @@ def test_repro_runs_every_member_and_then_checks_the_whole(checkout: Path, proce
     assert [command[-1] for command in members] == ["a", "b", "report"] and set(processes.jobs) == {"2"}
     processes.started.clear()
     processes.codes = [255]  # a member that fails
-    assert gkd("repro", "--jobs", "1").exit_code == 255 and len(processes.started) == 1
+    result = gkd("repro", "--jobs", "1")
+    assert result.exit_code == 255 and len(processes.started) == 1 and result.stderr.startswith("failed: a;")
 
 
 def test_a_profile_runs_in_the_place_of_params_and_is_kept(

@@ -64,7 +64,10 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
         (setting,) = params.settings
         own = rows[(rows["setting"] == setting) & rows["seed"].isin(params.seeds)]
         if params.headline not in set(own["method"]):
-            raise ValueError(f"headline: {params.headline} of params.yaml has no scores in {setting}: name another row")
+            raise ValueError(
+                f"headline: {params.headline} of params.yaml has no scores in {setting}: name another row, or put the "
+                "profile of these scores in its place"
+            )
         wanted = {(source, name) for source in params.sources for name in targets(source, params, known)}
         seen = {k: v for k, v in images.items() if k[0] == setting and k[2:4] in wanted and k[4] in params.seeds}
         draws, table = resample(seen), summary.summary_table(own, params, known, setting)

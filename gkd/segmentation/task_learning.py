@@ -24,6 +24,7 @@ from gkd.params import EncoderSpec, Models, TaskLearning
 from gkd.segmentation.decoders import Segmentor, build_decoder
 from gkd.segmentation.evaluation import Samples, evaluate_images, scores
 from gkd.segmentation.windows import Inference, predict
+from gkd.train.guard import Diverged
 from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.pool import kept, opened, seen
 from gkd.train.processes import launch
@@ -135,6 +136,7 @@ def learn_side_by_side(
     training = Training(
         step=step,
         modules=list(models.values()),
+        labels=[str(lr) for lr in models],
         groups=[group for lr, model in models.items() for group in _groups(model, section, lr)],
         batches=batches,
         steps=section.steps,
@@ -221,19 +223,38 @@ def choose(
     """Train once for each learning rate of `section.lrs`, from the same start; keep the best on `validation`.
 
     The same set and the same rule for every method; no target domain is looked at. The best is that of the highest
-    mIoU, unrounded; of equals, the first. With `run.resume`, a killed choice continues where it was.
+    mIoU, unrounded; of equals, the first. A rate that diverges has none (NaN in `choice`), and is no candidate: the
+    others begin anew without it. With `run.resume`, a killed choice continues where it was.
+
+    Raises Diverged where every rate does, or one of a run of several processes.
     """
-    candidates = {lr: _candidate(model) for lr in section.lrs}
-    rates = ", ".join(f"{lr:g}" for lr in candidates) + (" (losses summed)" if len(candidates) > 1 else "")
-    histories = learn_side_by_side(candidates, data, section, run.part(f"lr {rates}"), guide)
-    found = measure_all({f"lr {lr:g}": candidate for lr, candidate in candidates.items()}, validation, run)
+    histories, candidates = _learn(model, data, section, run, guide)
+    found = measure_all({f"lr {lr}": candidate for lr, candidate in candidates.items()}, validation, run)
     confusions = dict(zip(candidates, found.values(), strict=True))
     miou = {lr: scores(confusion).miou for lr, confusion in confusions.items()}
     for lr, score in miou.items():
         print(f"{run.name} lr {lr:g}  source validation mIoU {score:.2f}", flush=True)
     best = max(miou, key=miou.__getitem__)
-    choice = pd.DataFrame(miou.items(), columns=["lr", "miou"])
+    choice = pd.DataFrame({"lr": section.lrs, "miou": [miou.get(lr, np.nan) for lr in section.lrs]})
     return Trained(candidates[best], best, histories[best], choice, confusions[best])
+
+
+def _learn(
+    model: Segmentor, data: Samples, section: TaskLearning, run: Run, guide: Guide | None
+) -> tuple[dict[float, pd.DataFrame], dict[float, Segmentor]]:
+    """Histories and models of those learning rates that do not diverge."""
+    lrs = section.lrs
+    while True:
+        candidates = {lr: _candidate(model) for lr in lrs}
+        listed = ", ".join(map(str, lrs)) if len(lrs) < 4 else f"{min(lrs)} to {max(lrs)}, {len(lrs)} rates"
+        named = run.part(f"lr {listed}{' (losses summed)' if len(lrs) > 1 else ''}")
+        try:
+            return learn_side_by_side(candidates, data, section, named, guide), candidates
+        except Diverged as error:
+            lrs = [lr for lr in lrs if str(lr) not in error.labels]
+            if not lrs or len(lrs) == len(candidates):
+                raise
+            print(f"{error}. Left out; the others begin anew", flush=True)
 
 
 def _candidate(model: Segmentor) -> Segmentor:

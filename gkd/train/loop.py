@@ -56,6 +56,7 @@ class Training:
     batches: Batches  # from the number of the first step to do: this process's batches from there to the last
     steps: int
     schedule: Schedule  # factor of the learning rates at a step
+    labels: Sequence[str] = ()  # of the modules, where they are trained beside each other: names of metrics end in them
     micro_batch: int | None = None  # samples forwarded at a time (gradient accumulation); None = a process's batch
 
 
@@ -78,7 +79,7 @@ def fit(
     The step computes in `dtype` (gkd.train.compute); weights, gradients, optimiser and states stay fp32.
 
     Raises:
-        FloatingPointError: a loss, a gradient or a weight is not finite, after the last step too; it is not saved.
+        Diverged: a loss, a gradient or a weight is not finite, after the last step too; it is not saved.
         ValueError: the micro-batch does not divide a process's batch.
     """
     accelerator = accelerator or engine()
@@ -88,7 +89,7 @@ def fit(
     optimizer = accelerator.prepare(torch.optim.AdamW(training.groups, betas=(0.9, 0.999), eps=1e-8, fused=fused))
     bases = [group["lr"] for group in optimizer.param_groups]
     history = _continue(run, trained, optimizer)
-    guard = Guard(run.name, training.modules, max(bases))
+    guard = Guard(run.name, training.modules, max(bases), training.labels)
     progress = Progress(run.name, training.steps, quiet=not accelerator.is_main_process)
     for number, batch in enumerate(training.batches(len(history)), start=len(history)):
         factor = training.schedule(number)

@@ -62,7 +62,9 @@ class Workspace:
         Raises NotThere with what to run.
         """
         places = [ROOT / path, ROOT / ".scratch" / path] if self.by_hand else [ROOT / path]
-        found = next((place for place in places if place.exists()), None)
+        # A stage that failed leaves folders without a file.
+        there = (place for place in places if place.is_file() or any(file.is_file() for file in place.rglob("*")))
+        found = next(there, None)
         if found is None:
             made = path.startswith("results/")
             how = "`dvc repro` makes it, or its notebook with `train = True` in the parameters cell"

@@ -103,10 +103,12 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
             running |= {pool.submit(start, node): node for node in ready[: jobs - len(running)]}
             ready = [node for node in ready if node not in running.values()]
             for future in wait(running, return_when=FIRST_COMPLETED).done:
+                node = running.pop(future)
                 if future.result():
                     pool.shutdown(wait=True, cancel_futures=True)
+                    print(f"failed: {node}; what it said stands above, where others ended after it", file=sys.stderr)
                     return future.result()
-                order.done(running.pop(future))
+                order.done(node)
         return 0
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -25,6 +25,7 @@ from gkd.params import ROOT, EncoderSpec, Params, distilling
 
 FOLDER = ROOT / "manifests"
 HASHED = 2_000_000_000  # bytes of a dataset up to which contents are hashed
+ORIGIN = ("origin", "digest")  # of weights
 HEADER = ("domain", "image", "label", "window", "table", "reader", "bytes", "digest")
 
 
@@ -46,18 +47,20 @@ def write_all(params: Params) -> list[Path]:
     specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **students}
     for name, spec in specs.items():
         rows = [] if spec is None else [_origin(spec)]
-        paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(("origin", "digest"), rows)))
+        paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(ORIGIN, rows)))
     return paths
 
 
 def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData]) -> None:
     """Raise DatasetError where the files of the domains, as they were opened, are no longer those of a manifest.
 
-    Names, readers and sizes are compared, not contents. By hand, without a manifest, there is nothing to compare with.
+    Names, readers and sizes are compared, not contents. By hand there may be no manifest, or that of what params.yaml
+    does not name, a header alone: there is nothing to compare with.
     """
-    if not (FOLDER / file).is_file():
+    lines = (FOLDER / file).read_text().splitlines() if (FOLDER / file).is_file() else []
+    written = [tuple(line[:-1]) for line in csv.reader(lines)][1:]
+    if not written:
         return
-    written = [tuple(line[:-1]) for line in csv.reader((FOLDER / file).read_text().splitlines())][1:]
     rows = (row for domain, data in opened.items() for row in _rows(known, domain, data.samples, None))
     found = [tuple(map(str, row[:-1])) for row in rows]
     if written != found:
@@ -73,7 +76,8 @@ def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData
 def verify_weights(name: str, spec: EncoderSpec) -> None:
     """Raise DatasetError where the weights of an encoder are others than `check` found."""
     file = FOLDER / f"weights/{name}.csv"
-    if file.is_file() and file.read_text() != _text(("origin", "digest"), [_origin(spec)]):
+    unused = _text(ORIGIN, [])
+    if file.is_file() and file.read_text() not in (unused, _text(ORIGIN, [_origin(spec)])):
         raise DatasetError(
             f"manifests/weights/{name}.csv is not of {spec.weights} as it is now; "
             "`dvc repro --force --single-item check` looks at it anew"

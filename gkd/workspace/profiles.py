@@ -7,6 +7,8 @@ with in_place(Path("profiles/grid_f2l.yaml")):
 import fcntl
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,16 +23,17 @@ FILES = ("params.yaml", "dvc.lock")
 def in_place(profile: Path) -> Iterator[None]:
     """While it lasts, params.yaml is `profile`; then params.yaml and dvc.lock are put back as they were.
 
-    After a kill the next call puts them back, unless params.yaml was edited meanwhile: then it is left as it is. So it
-    is where it was edited while this lasts.
+    After a kill the next call puts them back first, so that `profile` may be params.yaml. Where that was edited
+    meanwhile, or while this lasts, it is left as it is, and what was there before is kept; where, is printed.
 
     Raises:
         FileNotFoundError: there is no such profile.
         BlockingIOError: `gkd repro` runs in this checkout, or another profile.
     """
-    content, before = profile.read_bytes(), ROOT / ".scratch" / "before"
+    before = ROOT / ".scratch" / "before"
     with _held(fcntl.LOCK_EX):
         _put_back(before)
+        content = profile.read_bytes()
         aside = before.with_suffix(".part")
         shutil.rmtree(aside, ignore_errors=True)
         for name in filter(lambda name: (ROOT / name).is_file(), FILES):
@@ -63,14 +66,35 @@ def _held(kind: int) -> Iterator[None]:
         yield
 
 
+def left() -> str | None:
+    """What to say where a killed call left its profile in the place of params.yaml."""
+    before = ROOT / ".scratch" / "before"
+    if not before.is_dir() or not _in_place(before):
+        return None
+    return (
+        "params.yaml is the profile of a `gkd profile` that runs or was killed; the next `gkd profile` puts back what "
+        f"was there before ({before})"
+    )
+
+
+def _in_place(before: Path) -> bool:
+    return (ROOT / "params.yaml").read_bytes() == (before / "profile.yaml").read_bytes()
+
+
 def _put_back(before: Path) -> None:
     """End what a call began, where params.yaml is still the profile that it put in place."""
     if not before.is_dir():
         return
-    if (ROOT / "params.yaml").read_bytes() == (before / "profile.yaml").read_bytes():
-        for name in FILES:
-            if (before / name).is_file():
-                write_whole(ROOT / name, (before / name).read_bytes())
-            else:
-                (ROOT / name).unlink(missing_ok=True)
+    if not _in_place(before):
+        kept = before.with_name(f"before-{time.time_ns()}")
+        before.rename(kept)
+        print(
+            f"params.yaml was edited in the place of a profile and stays; what was there is in {kept}", file=sys.stderr
+        )
+        return
+    for name in FILES:
+        if (before / name).is_file():
+            write_whole(ROOT / name, (before / name).read_bytes())
+        else:
+            (ROOT / name).unlink(missing_ok=True)
     shutil.rmtree(before)

@@ -1,4 +1,5 @@
 import copy
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from gkd.segmentation.task_learning import (
     score_row,
     show,
 )
+from gkd.train.guard import Diverged
 from gkd.train.pixel_kl import pixel_kl
 from gkd.train.resume import Resume
 from gkd.train.run import Run
@@ -120,6 +122,32 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     row = score_row(who, validation.name, confusion, trained.lr)
     assert list(row) == [*who, "domain", "miou", "macc", "aacc", "lr"]
     assert row["miou"] == trained.choice["miou"].max()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_rate_that_diverges_is_left_out_and_changes_nothing_for_the_others(capsys, tmp_path, frozen):
+    """Also where the choice is killed after it was left out."""
+    learned = []
+    for lrs in ([1e-2, 1e-3], [1e-2, 1e35, 1e-3], [1e-2, 1e35, 1e-3]):
+        run = Run("run", resume=Resume(tmp_path / str(len(lrs)), "key", 0))
+        learned.append(choose(segmentor(frozen), Blocks(), on(), section=section(lrs=lrs), run=run))
+    expected, *others = learned
+    for found in others:
+        assert changed(expected.model.state_dict(), found.model) == [] and found.lr == expected.lr
+        assert found.choice["lr"].tolist() == [1e-2, 1e35, 1e-3] and found.choice["miou"].isna().tolist() == [0, 1, 0]
+        assert found.choice["miou"].dropna().tolist() == expected.choice["miou"].tolist()
+    said = capsys.readouterr().out
+    assert len(re.findall(r"run lr 0.01, 1e\+35, 0.001 .*1e\+35.*\. Left out; the others begin anew", said)) == 2, said
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        choose(segmentor(frozen), Blocks(), on(), section=section(lrs=[1e35, 1e36]), run=RUN)
+
+
+def test_many_rates_and_rates_that_look_alike_are_as_good_as_others(tmp_path):
+    lrs = [1e-2, *(1.23456781e-3 + number * 1e-11 for number in range(39))]
+    assert f"{lrs[1]:g}" == f"{lrs[2]:g}"
+    run = Run("task_learning f2l-gkd_diag-potsdam_rgb-0", resume=Resume(tmp_path, "key", 0))
+    trained = choose(segmentor(), Blocks(), on(), section=section(steps=1, lrs=lrs), run=run)
+    assert trained.choice["lr"].tolist() == lrs and trained.choice["miou"].notna().all()
 
 
 def test_the_validation_part_is_read_once_for_all_rates(monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gkd.train.guard import Diverged
 from gkd.train.loop import Training, fit
 from gkd.train.resume import Resume
 from gkd.train.run import Run
@@ -14,7 +15,7 @@ from gkd.train.schedules import parameter_groups
 
 STEPS = 6
 MESSAGES = {
-    "loss": "the loss is {value} (loss 0.1) at step {step}",  # of the candidate that broke, not of the others
+    "loss": "the loss is {value} (in loss 0.1) at step {step}",  # of the candidate that broke, not of the others
     "gradient": "the gradient of 0.weight is not finite at step {step}",
     "weight": "the weight of 0.weight is not finite after {steps} steps",
 }
@@ -34,7 +35,8 @@ def train(what, at, value=math.nan, resume=None):
 
     training = Training(
         step=step,
-        modules=[model],
+        modules=[model, nn.Linear(1, 1)],
+        labels=["0.1", "0.01"],
         groups=parameter_groups([model], 0.1, 0.05),
         batches=lambda start: [torch.ones(5, 3)] * (STEPS - start),
         steps=STEPS,
@@ -49,8 +51,9 @@ def train(what, at, value=math.nan, resume=None):
 def test_what_is_not_finite_ends_the_run_before_it_is_saved(tmp_path, what, at, seconds):
     resume = None if seconds is None else Resume(tmp_path, "key", seconds)
     text = f"stage member: {MESSAGES[what]}; lower the learning rate (0.1)".format(value="nan", step=at, steps=at + 1)
-    with pytest.raises(FloatingPointError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(Diverged, match=f"^{re.escape(text)}$") as caught:
         train(what, at, resume=resume)
+    assert [*caught.value.labels] == ["0.1"]
     if resume is not None:
         state = resume.slot("stage member").load()
         assert (0 if state is None else len(state["history"])) == (at if seconds == 0 else 0)

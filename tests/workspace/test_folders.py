@@ -39,7 +39,10 @@ def test_what_dvc_made_goes_before_what_was_made_by_hand_which_serves_by_hand_al
     looking = {"stage": "task_agnostic", "member": "f2l-gkd-0", "train": False}
     with pytest.raises(NotThere, match=f"^{UPSTREAM} is not there: `dvc repro` makes it, or .*`train = True`"):
         space(**looking)
-    by_hand.mkdir(parents=True)
+    (by_hand / "history").mkdir(parents=True)
+    with pytest.raises(NotThere):  # what a stage that failed leaves
+        space(**looking, results=".scratch/results")
+    (by_hand / "encoder.safetensors").touch()
     with pytest.raises(NotThere):
         space(**looking)
     assert (
@@ -48,6 +51,7 @@ def test_what_dvc_made_goes_before_what_was_made_by_hand_which_serves_by_hand_al
         == by_hand
     )
     made.mkdir(parents=True)
+    (made / "encoder.safetensors").touch()
     assert space(**looking, results=".scratch/results").folder == space().need(UPSTREAM) == made
     with pytest.raises(NotThere, match="weights/a.pth is not there: `git checkout weights/a.pth` may bring it"):
         space().need("weights/a.pth")  # which no stage makes
@@ -72,6 +76,7 @@ def test_a_member_starts_from_weights_or_from_what_a_stage_left(checkout: Path) 
         space().start(UPSTREAM, "f2l")
     (checkout / UPSTREAM).mkdir(parents=True)
     file = checkout / UPSTREAM / "encoder.safetensors"
+    file.touch()
     assert space().start(UPSTREAM, "f2l") == (params.models.students["f2l"], file)
 
 

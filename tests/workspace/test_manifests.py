@@ -89,6 +89,11 @@ def test_a_changed_added_or_removed_file_is_noticed_and_the_command_is_named(che
                                            f"cityscapes: .*_000020_.*root right.*{COMMAND}"):  # fmt: skip
         open_target(params, "gtav", target)
     write_all(params)
+    written(checkout, {"distilled": []})
+    write_all(load())
+    assert len(open_proxy(load())) == 1  # by hand: no stage reads it
+    written(checkout)
+    write_all(params)
     for file in more:
         file.unlink()
     with pytest.raises(DatasetError, match=COMMAND):
@@ -124,9 +129,11 @@ def test_weights_other_than_those_that_were_found_are_noticed(checkout: Path) ->
     files = {name: checkout / f"weights/mini/{file}.safetensors" for name, file in names.items()}
     for name, file in files.items():
         file.write_text(name)
+    written(checkout, {"settings": ["f2l"]})
     params = load()
     verify_weights("teacher", params.models.teacher)  # by hand, before any list is there
     write_all(params)
+    verify_weights("f2f", params.models.students["f2f"])  # by hand, of a setting that is not listed
     verify_weights("f2l", params.models.students["f2l"])
     files["f2l"].write_text("changed")
     with pytest.raises(DatasetError, match=f"weights/mini/student_narrow.*{COMMAND}"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gkd.workspace import profiles
-from gkd.workspace.profiles import in_place, undisturbed
+from gkd.workspace.profiles import in_place, left, undisturbed
 
 
 @pytest.fixture
@@ -44,16 +44,32 @@ def test_a_lock_that_was_not_there_goes(root: Path) -> None:
     assert not (root / "dvc.lock").exists()
 
 
-def test_after_a_kill_the_next_one_puts_them_back_but_leaves_an_edited_file_alone(root: Path) -> None:
+def test_after_a_kill_the_next_one_puts_them_back_but_leaves_an_edited_file_alone(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for edited, expected in (("grid", ["default", "default"]), ("edited", ["edited", "of the run"])):
         with in_place(root / "grid.yaml"):
             shutil.copytree(root / ".scratch/before", root / "killed")
         (root / "killed").rename(root / ".scratch/before")
         (root / "params.yaml").write_text(edited)
         (root / "dvc.lock").write_text("of the run")
+        assert (left() is not None) == (edited == "grid")
         with in_place(root / "grid.yaml"):
-            pass
-        assert contents(root) == expected
+            assert "is the profile of a `gkd profile`" in str(left())
+        assert contents(root) == expected and left() is None
+    (kept,) = root.glob(".scratch/before-*")
+    assert (kept / "params.yaml").read_text() == "default"
+    assert f"edited in the place of a profile and stays; what was there is in {kept}\n" in capsys.readouterr().err
+
+
+def test_after_a_kill_params_as_the_next_profile_is_what_stood_there_before(root: Path) -> None:
+    """As `make controls` begins."""
+    with in_place(root / "grid.yaml"):
+        shutil.copytree(root / ".scratch/before", root / "killed")
+    (root / "killed").rename(root / ".scratch/before")
+    (root / "params.yaml").write_text("grid")
+    with in_place(root / "params.yaml"):
+        assert contents(root) == ["default", "default"]
 
 
 def test_two_at_once_are_refused_and_a_profile_that_is_not_there_changes_nothing(root: Path) -> None:
