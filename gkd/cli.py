@@ -39,11 +39,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def main() -> None:
-    """Check and run the GKD workspace."""
-
-
 # What a command uses is imported in it, so that `gkd --help` answers at once.
 
 

@@ -28,8 +28,9 @@ from PIL import Image
 from table import arguments, finish, show
 from torch import Tensor, nn
 
+from gkd.data.samples import SegmentationData
 from gkd.data.workers import cores
-from gkd.datasets import SegmentationData, official
+from gkd.datasets import official
 from gkd.models import Encoder
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.segmentation.evaluation import evaluate

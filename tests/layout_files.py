@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gkd.datasets import DatasetError, SegmentationData, official
+from gkd.data.reading import DatasetError
+from gkd.data.samples import SegmentationData
+from gkd.datasets import official
 
 SIZE = (6, 8)  # height, width
 

@@ -84,14 +84,12 @@ class Layout:
 
     def find(self, root: Path, split: str) -> list[Sample]:
         """The samples of a split, sorted. Raises DatasetError where folders, images or labels are missing."""
-        places = self.places_of(split)
+        self.places_of(split)  # an unknown split is told before an absent root
         if not root.is_dir():
             raise DatasetError(f"{root}: expected the root folder of {self.name}, found no such folder")
-        present = [place for place in places if not place.missing(root)]
-        if not present:
+        place = self.place(root, split)
+        if place is None:
             raise DatasetError(self._misplaced(root, split))
-        # If no place has labels, the first one is the one to complain about.
-        place = next((place for place in present if place.has_labels(root)), present[0])
         samples, faults = self.pairs(root, place)
         if faults:
             raise DatasetError(faults[0])
@@ -109,6 +107,11 @@ class Layout:
         if split not in self.splits:
             raise DatasetError(f"{self.name} has no split {split!r}, expected one of {', '.join(self.splits)}")
         return tuple(place.of(self.splits[split]) for place in self.places)
+
+    def place(self, root: Path, split: str) -> Place | None:
+        """Where a split lies: the first place that is there with labels, else the first that is there."""
+        present = [place for place in self.places_of(split) if not place.missing(root)]
+        return next((place for place in present if place.has_labels(root)), next(iter(present), None))
 
     def pairs(self, root: Path, place: Place) -> tuple[list[Sample], list[str]]:
         """Of what lies in a place: the samples that have all their files, sorted by name, and every fault.

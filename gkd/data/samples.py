@@ -45,8 +45,7 @@ def read_image_of(sample: Sample) -> np.ndarray:
     """uint8 RGB (H, W, 3). Raises DatasetError as gkd.data.reading does."""
     if sample.window is not None:
         return read_window(sample.image, sample.window, sample.reader.bands)
-    inside = ".tar" in (parent.suffix.lower() for parent in sample.image.parents)
-    member = read_member(sample.image) if inside else None
+    member = read_member(sample.image)
     photo = read_photo(sample.image) if member is None else member
     if not sample.reader.half:
         return photo

@@ -25,13 +25,17 @@ def members(tar: Path, ends: tuple[str, ...]) -> list[Path]:
     return [tar / name for name in names if name.lower().endswith(ends)]
 
 
+def tar_of(path: Path) -> Path | None:
+    """The tar that a path of `members` leads into; None where it leads into none."""
+    return next((parent for parent in path.parents if parent.suffix.lower() == ".tar" and parent.is_file()), None)
+
+
 def read_member(path: Path) -> np.ndarray | None:
     """An image as uint8 RGB (H, W, 3), by a path of `members`; None where the path leads into no tar.
 
     Raises DatasetError where the tar does not hold it, or it is damaged.
     """
-    tar = next((parent for parent in path.parents if parent.suffix.lower() == ".tar" and parent.is_file()), None)
-    if tar is None:
+    if (tar := tar_of(path)) is None:
         return None
     place = _places(tar).get(path.relative_to(tar).as_posix())
     if place is None:

@@ -9,24 +9,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 
-from gkd.data.catalogue import Catalogue, variable
+from gkd.data.catalogue import Catalogue
 from gkd.data.declared import extend
 from gkd.data.domains import Domain, Source
 from gkd.data.layout import Layout
-from gkd.data.reading import DatasetError
-from gkd.data.samples import Sample, SegmentationData, concatenate
 from gkd.params import Params, ParamsError
-
-__all__ = [
-    "Catalogue",
-    "DatasetError",
-    "Sample",
-    "SegmentationData",
-    "catalogue",
-    "concatenate",
-    "official",
-    "variable",
-]
 
 
 def catalogue(params: Params) -> Catalogue:

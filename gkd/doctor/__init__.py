@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from gkd.data.catalogue import Catalogue
 from gkd.data.labels import class_names
 from gkd.data.layout import Layout
+from gkd.data.samples import Sample
 from gkd.data.workers import cores
-from gkd.datasets import Catalogue, Sample
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.reading import Seen, read_all
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gkd.data.layout import Layout
+from gkd.data.reading import DatasetError
+from gkd.data.samples import Sample
 from gkd.data.tiles import TILES, TileLayout
-from gkd.datasets import DatasetError, Sample
 
 
 class Problem(NamedTuple):
@@ -40,8 +41,7 @@ def list_split(layout: Layout, root: Path, split: str) -> tuple[list[Sample], li
         return layout.find(root, split), []
     except DatasetError as error:
         first = as_problem(error, root)
-    present = [place for place in layout.places_of(split) if not place.missing(root)]
-    place = next((place for place in present if place.has_labels(root)), present[0] if present else None)
+    place = layout.place(root, split)
     if place is not None and place.labels is not None:
         samples, faults = layout.pairs(root, place)
         return layout.part(split, samples), [as_problem(DatasetError(fault), root) for fault in faults] or [first]

@@ -15,7 +15,7 @@ import numpy as np
 from gkd.data import samples as files
 from gkd.data.labels import IGNORE, class_names
 from gkd.data.layout import Layout
-from gkd.datasets import Sample
+from gkd.data.samples import Sample
 from gkd.doctor.listing import Problem, as_problem
 
 FEW = 200  # images that are not worth worker processes

@@ -1,11 +1,11 @@
 """Several processes for one run, started from where a stage runs: a notebook's kernel."""
 
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from accelerate import notebook_launcher
+from accelerate.utils.other import get_free_port
 
 from gkd.train.run import Run
 
@@ -20,11 +20,8 @@ def launch(run: Run, function: Callable[..., Any], **arguments: Any) -> None:
         raise ValueError(f"processes: {run.processes} need a Run with `resume`, through which their result comes back")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(f"processes: {run.processes} cannot be started from one of several processes: set it to 1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
 
     def work() -> None:  # no partial: torch's launcher asks for a name
         function(**arguments, run=run.alone())
 
-    notebook_launcher(work, num_processes=run.processes, use_port=str(port))
+    notebook_launcher(work, num_processes=run.processes, use_port=str(get_free_port()))

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from gkd.files import write_whole
+from gkd.weights.tensors import digest
 
 IGNORED = {"__pycache__", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"}  # as in .dvcignore
 
@@ -81,20 +82,18 @@ def versions() -> str:
 
 def fingerprint(*parts: str | Path | nn.Module) -> str:
     """A short hash of texts, of files (of folders: all files below, with their names) and of the state of modules."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for part in parts:
         if isinstance(part, nn.Module):
-            for name, tensor in part.state_dict().items():
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            found.update(digest(part.state_dict()).encode())
         elif isinstance(part, Path):
             below = sorted(f for f in part.rglob("*") if f.is_file() and IGNORED.isdisjoint(f.parts))
             for file in below if part.is_dir() else [part]:
                 content = file.read_bytes() if file.is_file() else b"absent"
-                digest.update(f"{file.relative_to(part.parent).as_posix()} {len(content)}\n".encode() + content)
+                found.update(f"{file.relative_to(part.parent).as_posix()} {len(content)}\n".encode() + content)
         else:
-            digest.update(f"{len(part)} {part}\n".encode())
-    return digest.hexdigest()[:16]
+            found.update(f"{len(part)} {part}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def model_state(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,8 +2,9 @@
 
 from gkd.data.domains import PROXY, Domain
 from gkd.data.reading import DatasetError
+from gkd.data.samples import SegmentationData, concatenate
 from gkd.data.subsets import fraction
-from gkd.datasets import SegmentationData, catalogue, concatenate
+from gkd.datasets import catalogue
 from gkd.params import Params
 from gkd.workspace.check import miniature
 from gkd.workspace.manifests import verify

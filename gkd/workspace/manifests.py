@@ -19,6 +19,7 @@ from gkd.data.domains import PROXY, Domain
 from gkd.data.labels import table_file
 from gkd.data.reading import DatasetError, check_sizes
 from gkd.data.samples import Sample, SegmentationData
+from gkd.data.tars import tar_of
 from gkd.datasets import catalogue
 from gkd.files import sha256, write_whole
 from gkd.params import ROOT, EncoderSpec, Params, distilling
@@ -124,8 +125,7 @@ def _rows(known: Catalogue, domain: Domain, samples: Sequence[Sample], hashes: _
 
 def _files(sample: Sample) -> list[Path]:
     """The files that hold an image and its label: of a member of a tar, the tar."""
-    tars = (parent for parent in sample.image.parents if parent.suffix.lower() == ".tar" and parent.is_file())
-    return [next(tars, sample.image), *([] if sample.label is None else [sample.label])]
+    return [tar_of(sample.image) or sample.image, *([] if sample.label is None else [sample.label])]
 
 
 @cache

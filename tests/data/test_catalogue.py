@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gkd.data.domains import Domain
-from gkd.datasets import DatasetError, official
+from gkd.data.reading import DatasetError
+from gkd.datasets import official
 from gkd.params import ROOT
 
 KNOWN = official()

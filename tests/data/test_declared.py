@@ -8,7 +8,9 @@ import pytest
 import yaml
 from layout_files import SIZE, image_array, save
 
-from gkd.datasets import Catalogue, catalogue, concatenate, official
+from gkd.data.catalogue import Catalogue
+from gkd.data.samples import concatenate
+from gkd.datasets import catalogue, official
 from gkd.params import ROOT, ParamsError, load
 
 TABLE = "id,name,train_id,r,g,b\n1,water,0,0,0,255\n2,quay,1,9,9,9\n0,void,255,0,0,0\n"

@@ -8,8 +8,7 @@ import pytest
 from layout_files import SIZE, image_array, open_split, refused, save, write_vaihingen
 from PIL import Image
 
-from gkd.data.samples import Reader, Sample, read
-from gkd.datasets import SegmentationData, concatenate
+from gkd.data.samples import Reader, Sample, SegmentationData, concatenate, read
 
 
 def equal(one, other) -> bool:

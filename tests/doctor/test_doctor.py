@@ -11,7 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
-from gkd.datasets import DatasetError, official, variable
+from gkd.data.catalogue import variable
+from gkd.data.reading import DatasetError
+from gkd.datasets import official
 from gkd.doctor import Report, reading
 from gkd.doctor import examine as examine_known
 from gkd.doctor.listing import evenly

@@ -9,7 +9,8 @@ from dataset_names import touch, written
 from torch import nn
 
 from gkd.data.domains import Domain
-from gkd.datasets import DatasetError, official
+from gkd.data.reading import DatasetError
+from gkd.datasets import official
 from gkd.files import write_whole
 from gkd.params import load
 from gkd.workspace.folders import NotThere, Workspace
