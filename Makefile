@@ -105,8 +105,8 @@ lint: $(INSTALLED) ## check style, and that the notebooks are stored without out
 	$(BIN)/nbstripout --verify --extra-keys "metadata.language_info" $(NOTEBOOKS)
 
 clean: ## remove results, resume checkpoints and tool caches; files in git, data, weights and DVC's cache stay
-	@# .scratch/before: params.yaml, where a run of another profile was killed
-	git clean -fdxq -e before results .scratch
+	@# .scratch/before*: params.yaml, where a run of another profile was killed
+	git clean -fdxq -e 'before*' results .scratch
 	git clean -fdXq .hypothesis .pytest_cache .ruff_cache gkd notebooks perf tests
 
 workspace:

@@ -300,7 +300,7 @@ def _across(content: Mapping[str, Any]) -> Iterator[Fault]:
     for setting in ("f2l", "f2f"):
         if setting in at(content, "settings", list) and students and setting not in students:
             yield Fault("models.students", f"expected a student for each of settings; {setting} has none")
-    warmup = at(content, "domain_agnostic.warmup_steps", int) or at(content, "distillation.warmup_steps", int)
+    warmup = at(_merged(content), "domain_agnostic.warmup_steps", int)
     for source, steps in at(content, "domain_agnostic.source_steps", dict).items():
         if isinstance(steps, int) and 0 < steps <= warmup:
             yield Fault(f"domain_agnostic.source_steps.{source}", f"expected more than warmup_steps, {warmup}")

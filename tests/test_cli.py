@@ -69,6 +69,17 @@ def test_one_boundary_for_mistakes(monkeypatch: pytest.MonkeyPatch, error: BaseE
     assert said or result.exception is error, "a fault of the program keeps its traceback"
 
 
+def test_a_profile_that_was_killed_is_told_of(checkout: Path, processes: SimpleNamespace, monkeypatch) -> None:
+    monkeypatch.setattr(profiles, "ROOT", checkout)
+    before = checkout / ".scratch/before"
+    before.mkdir(parents=True)
+    (before / "profile.yaml").write_bytes((checkout / "params.yaml").read_bytes())
+    (before / "params.yaml").write_text("the user's")
+    for command in (["check"], ["repro"]):
+        result = gkd(*command)
+        assert result.exit_code == 0 and f"puts back what was there before ({before})" in result.stderr
+
+
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands for `dvc`: records what is started, and exits with `codes` in turn."""

@@ -5,6 +5,7 @@ trained = choose(model, data, validation, section=params.task_learning, run=Run(
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,14 +227,14 @@ def choose(
     mIoU, unrounded; of equals, the first. A rate that diverges has none (NaN in `choice`), and is no candidate: the
     others begin anew without it. With `run.resume`, a killed choice continues where it was.
 
-    Raises Diverged where every rate does, or one of a run of several processes.
+    Raises Diverged where every rate diverges. In several processes one of them ends the run.
     """
     histories, candidates = _learn(model, data, section, run, guide)
     found = measure_all({f"lr {lr}": candidate for lr, candidate in candidates.items()}, validation, run)
     confusions = dict(zip(candidates, found.values(), strict=True))
     miou = {lr: scores(confusion).miou for lr, confusion in confusions.items()}
     for lr, score in miou.items():
-        print(f"{run.name} lr {lr:g}  source validation mIoU {score:.2f}", flush=True)
+        print(f"{run.name} lr {lr}  source validation mIoU {score:.2f}", flush=True)
     best = max(miou, key=miou.__getitem__)
     choice = pd.DataFrame({"lr": section.lrs, "miou": [miou.get(lr, np.nan) for lr in section.lrs]})
     return Trained(candidates[best], best, histories[best], choice, confusions[best])
@@ -246,13 +247,16 @@ def _learn(
     lrs = section.lrs
     while True:
         candidates = {lr: _candidate(model) for lr in lrs}
-        listed = ", ".join(map(str, lrs)) if len(lrs) < 4 else f"{min(lrs)} to {max(lrs)}, {len(lrs)} rates"
+        listed = ", ".join(map(str, lrs))
+        if len(listed) > 60:  # it becomes part of a file name
+            listed = f"{min(lrs)} to {max(lrs)}, {len(lrs)} rates, {hashlib.sha256(listed.encode()).hexdigest()[:8]}"
         named = run.part(f"lr {listed}{' (losses summed)' if len(lrs) > 1 else ''}")
         try:
             return learn_side_by_side(candidates, data, section, named, guide), candidates
         except Diverged as error:
             lrs = [lr for lr in lrs if str(lr) not in error.labels]
-            if not lrs or len(lrs) == len(candidates):
+            # Of several processes one alone may have found it: before it saves a state.
+            if not lrs or len(lrs) == len(candidates) or engine().num_processes > 1:
                 raise
             print(f"{error}. Left out; the others begin anew", flush=True)
 

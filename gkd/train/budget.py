@@ -3,8 +3,6 @@
 section = task_learning(params, "none_long", distils=False)
 """
 
-from math import gcd
-
 from gkd.params import Distillation, DomainAgnostic, Params, TaskAgnostic, TaskLearning
 
 
@@ -43,8 +41,13 @@ def processes(params: Params, section: Distillation | TaskLearning) -> int:
 
     Says so where they are fewer.
     """
-    wanted = params.machine.processes
-    found = gcd(wanted, section.batch_size // (section.micro_batch or 1))
+    wanted, batch, micro = params.machine.processes, section.batch_size, section.micro_batch
+
+    def fits(count: int) -> bool:
+        share = batch // count
+        return batch % count == 0 and share % min(micro or share, share) == 0
+
+    found = next(count for count in range(min(wanted, batch), 0, -1) if fits(count))
     if found < wanted:
-        print(f"{found} of {wanted} processes: more do not share a batch of {section.batch_size} evenly", flush=True)
+        print(f"{found} of {wanted} processes: more do not share a batch of {batch} evenly", flush=True)
     return found

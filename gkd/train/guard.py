@@ -26,7 +26,7 @@ class Guard:
     """
 
     def __init__(self, name: str, modules: Sequence[nn.Module], lr: float, labels: Sequence[str] = ()) -> None:
-        self.name, self.labels, self.advice = name, labels, f"lower the learning rate ({lr:g})"
+        self.name, self.lr, self.labels = name, lr, labels
         pairs = zip(labels or [""] * len(modules), modules, strict=True)
         self.trained: Owned = [(label, n, p) for label, m in pairs for n, p in m.named_parameters() if p.requires_grad]
 
@@ -43,8 +43,7 @@ class Guard:
             broken = [name for name, value in found.items() if name != "_loss" and not math.isfinite(value)]
             which = f" (in {', '.join(broken)})" if broken else ""
             labels = [label for label in self.labels if any(name.endswith(f" {label}") for name in broken)]
-            text = f"{self.name}: the loss is {found['_loss']}{which} at step {step}; {self.advice}"
-            raise Diverged(text, labels)
+            raise self._diverged(f"the loss is {found['_loss']}{which} at step {step}", labels)
         self._check(gradient, "gradient", gradients, f"at step {step}")
         return found
 
@@ -56,8 +55,12 @@ class Guard:
         # Squares of large values overflow, which is no fault; so all are looked at then, and in a run that ends.
         bad = [] if math.isfinite(norm) else [item for item in tensors if not item[2].isfinite().all()]
         if bad:
-            text = f"{self.name}: the {kind} of {bad[0][1]} is not finite {when}; {self.advice}"
-            raise Diverged(text, {label for label, _, _ in bad if label})
+            labels = list(dict.fromkeys(label for label, _, _ in bad if label))
+            raise self._diverged(f"the {kind} of {bad[0][1]} is not finite {when}", labels)
+
+    def _diverged(self, what: str, labels: list[str]) -> Diverged:
+        lower = ", ".join(labels) or f"{self.lr:g}"
+        return Diverged(f"{self.name}: {what}; lower the learning rate ({lower})", labels)
 
 
 def _norm(tensors: Owned) -> Tensor:

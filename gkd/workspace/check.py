@@ -11,7 +11,7 @@ from typing import Any
 
 from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
-from gkd.data.domains import PROXY, Domain
+from gkd.data.domains import PROXY, Domain, Source
 from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
@@ -104,28 +104,36 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
         entries = ", ".join(dict.fromkeys(entry for _, entry in found))
         remedy = f"remove {entries}" if entries else "set `distilled: []`"
         yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{miniature(known, found[0][0])}")
-    if not lacking:
-        divisor = at(content, "label_divisor", int)
-        for name in sources:
-            yield from _images(known, name, hold_out, _targets(known, content, name), divisor)
+    absent = {domain for found in lacking.values() for domain, _ in found}
+    for name in sources:
+        source = known.sources[name]
+        training = source.training(hold_out)
+        if absent.isdisjoint((*training, source.validation)):
+            targets = [domain for domain in _targets(known, content, name) if domain not in absent]
+            yield from _unseen(known, source, training, targets)
+            yield from _fractions(known, training, at(content, "label_divisor", int))
 
 
-def _images(known: Catalogue, name: str, hold_out: bool, targets: list[Domain], divisor: int) -> Iterator[Fault]:
-    """Targets that hold images of the source under another name, and too few images for a fraction of the labels."""
+def _images(known: Catalogue, domain: Domain) -> set[tuple]:
+    return {(sample.image, sample.window) for sample in known.open_split(domain.dataset, domain.split).samples}
 
-    def images(domain: Domain) -> set[tuple]:
-        return {(sample.image, sample.window) for sample in known.open_split(domain.dataset, domain.split).samples}
 
-    source = known.sources[name]
-    own = images(source.validation)
-    for training in source.training(hold_out):
-        own |= (found := images(training))
-        if divisor > len(found):
-            text = f"expected at most {len(found)}, the images of {training.name} (given: {divisor})"
-            yield Fault("label_divisor", text)
+def _unseen(known: Catalogue, source: Source, training: Iterable[Domain], targets: Iterable[Domain]) -> Iterator[Fault]:
+    """Targets that hold images of the source, under another name."""
+    own = set().union(*(_images(known, domain) for domain in (*training, source.validation)))
     for domain in targets:
-        if seen := len(images(domain) & own):
-            yield Fault(f"targets.{name}", f"{domain.name} holds {seen} images of {name}: name what it never saw")
+        if seen := len(_images(known, domain) & own):
+            text = f"{domain.name} holds {seen} images of {source.name}: name what it never saw"
+            yield Fault(f"targets.{source.name}", text)
+
+
+def _fractions(known: Catalogue, training: Iterable[Domain], divisor: int) -> Iterator[Fault]:
+    """Datasets with too few images for a fraction of the labels."""
+    for domain in training if divisor > 1 else ():
+        count = len(_images(known, domain))
+        if divisor > count:
+            text = f"expected at most {count}, the images of {domain.name} (given: {divisor})"
+            yield Fault("label_divisor", text)
 
 
 def miniature(known: Catalogue, domain: Domain) -> str:

@@ -89,8 +89,8 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
     """Call `start` for every node of `graph`, up to `jobs` at a time, after the nodes that it names.
 
     `start` runs a node to its end and returns its exit code. Returns 0, or the first other exit code: then nothing new
-    is started, and what is running is left to end. Of those that could start, members of the first seed come first, so
-    that a long run that is broken off has whole seeds. Raises ValueError on a circle.
+    is started, what is running is left to end, and the node is named on stderr. Of those that could start, members of
+    the first seed come first, so that a long run that is broken off has whole seeds. Raises ValueError on a circle.
     """
     order = TopologicalSorter(graph)
     order.prepare()
@@ -106,7 +106,7 @@ def run(graph: Mapping[str, Iterable[str]], jobs: int, start: Callable[[str], in
                 node = running.pop(future)
                 if future.result():
                     pool.shutdown(wait=True, cancel_futures=True)
-                    print(f"failed: {node}; what it said stands above, where others ended after it", file=sys.stderr)
+                    print(f"failed: {node}; its output is above, perhaps before that of others", file=sys.stderr)
                     return future.result()
                 order.done(node)
         return 0

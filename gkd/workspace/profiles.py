@@ -16,7 +16,7 @@ from pathlib import Path
 from gkd.files import write_whole
 from gkd.params import ROOT
 
-FILES = ("params.yaml", "dvc.lock")
+FILES = ("dvc.lock", "params.yaml")  # put back in this order: by the last is seen whether it was done
 
 
 @contextmanager
@@ -67,34 +67,41 @@ def _held(kind: int) -> Iterator[None]:
 
 
 def left() -> str | None:
-    """What to say where a killed call left its profile in the place of params.yaml."""
+    """What to say where a call that was killed left its profile in the place of params.yaml."""
     before = ROOT / ".scratch" / "before"
-    if not before.is_dir() or not _in_place(before):
+    try:
+        with _held(fcntl.LOCK_SH):
+            if not before.is_dir() or not _is_params(before / "profile.yaml"):
+                return None
+    except BlockingIOError:  # it runs
         return None
     return (
-        "params.yaml is the profile of a `gkd profile` that runs or was killed; the next `gkd profile` puts back what "
-        f"was there before ({before})"
+        "params.yaml is the profile of a `gkd profile` that was killed; the next `gkd profile` puts back what was "
+        f"there before ({before})"
     )
 
 
-def _in_place(before: Path) -> bool:
-    return (ROOT / "params.yaml").read_bytes() == (before / "profile.yaml").read_bytes()
+def _is_params(file: Path) -> bool:
+    return (ROOT / "params.yaml").read_bytes() == file.read_bytes()
 
 
 def _put_back(before: Path) -> None:
-    """End what a call began, where params.yaml is still the profile that it put in place."""
+    """End what a call began, where params.yaml is still the profile that it put in place. A kill at any moment leaves
+    what the next call understands."""
     if not before.is_dir():
         return
-    if not _in_place(before):
+    if _is_params(before / "profile.yaml"):
+        for name in FILES:
+            if (before / name).is_file():
+                write_whole(ROOT / name, (before / name).read_bytes())
+            else:
+                (ROOT / name).unlink(missing_ok=True)
+    elif not _is_params(before / "params.yaml"):
         kept = before.with_name(f"before-{time.time_ns()}")
         before.rename(kept)
-        print(
-            f"params.yaml was edited in the place of a profile and stays; what was there is in {kept}", file=sys.stderr
-        )
+        print(f"params.yaml was edited in a profile's place and stays; what was there is in {kept}", file=sys.stderr)
         return
-    for name in FILES:
-        if (before / name).is_file():
-            write_whole(ROOT / name, (before / name).read_bytes())
-        else:
-            (ROOT / name).unlink(missing_ok=True)
-    shutil.rmtree(before)
+    aside = before.with_suffix(".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    before.rename(aside)  # it is whole or not there
+    shutil.rmtree(aside)

@@ -29,7 +29,7 @@ from gkd.segmentation.task_learning import (
 )
 from gkd.train.guard import Diverged
 from gkd.train.pixel_kl import pixel_kl
-from gkd.train.resume import Resume
+from gkd.train.resume import Resume, Slot
 from gkd.train.run import Run
 from gkd.weights import CheckpointError, Record, save
 
@@ -125,19 +125,33 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_rate_that_diverges_is_left_out_and_changes_nothing_for_the_others(capsys, tmp_path, frozen):
+def test_a_rate_that_diverges_is_left_out_and_changes_nothing_for_the_others(capsys, tmp_path, monkeypatch, frozen):
     """Also where the choice is killed after it was left out."""
-    learned = []
-    for lrs in ([1e-2, 1e-3], [1e-2, 1e35, 1e-3], [1e-2, 1e35, 1e-3]):
-        run = Run("run", resume=Resume(tmp_path / str(len(lrs)), "key", 0))
-        learned.append(choose(segmentor(frozen), Blocks(), on(), section=section(lrs=lrs), run=run))
+
+    def learn(lrs, states):
+        run = Run("run", resume=Resume(tmp_path / states, "key", 0))
+        return choose(segmentor(frozen), Blocks(), on(), section=section(lrs=lrs), run=run)
+
+    def kill(slot, state):
+        if "1e+35" not in slot.file.name and len(state["history"]) == 2:
+            raise KeyboardInterrupt
+        save(slot, state)
+
+    learned = [learn([1e-2, 1e-3], "without"), learn([1e-2, 1e35, 1e-3], "with")]
+    save = Slot.save
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Slot, "save", kill)
+        learn([1e-2, 1e35, 1e-3], "killed")
+    capsys.readouterr()
+    learned.append(learn([1e-2, 1e35, 1e-3], "killed"))
+    said = capsys.readouterr().out
+    assert re.search(r"run lr 0.01, 1e\+35, 0.001 .*1e\+35\)\. Left out; the others begin anew", said), said
+    assert "run lr 0.01, 0.001 (losses summed)  continues after step 1" in said
     expected, *others = learned
     for found in others:
         assert changed(expected.model.state_dict(), found.model) == [] and found.lr == expected.lr
         assert found.choice["lr"].tolist() == [1e-2, 1e35, 1e-3] and found.choice["miou"].isna().tolist() == [0, 1, 0]
         assert found.choice["miou"].dropna().tolist() == expected.choice["miou"].tolist()
-    said = capsys.readouterr().out
-    assert len(re.findall(r"run lr 0.01, 1e\+35, 0.001 .*1e\+35.*\. Left out; the others begin anew", said)) == 2, said
     with pytest.raises(Diverged, match="lower the learning rate"):
         choose(segmentor(frozen), Blocks(), on(), section=section(lrs=[1e35, 1e36]), run=RUN)
 

@@ -45,7 +45,16 @@ def test_task_learning_is_longer_without_distillation_and_as_long_as_a_row_says(
 
 @pytest.mark.parametrize(
     ("processes", "batch", "micro", "expected"),
-    [(1, 4, None, 1), (8, 32, None, 8), (8, 4, None, 4), (8, 6, None, 2), (8, 32, 8, 4), (2, 24, 8, 1)],
+    [
+        (1, 4, None, 1),
+        (8, 32, None, 8),
+        (8, 4, None, 4),
+        (8, 6, None, 6),
+        (8, 32, 32, 8),
+        (8, 128, 32, 8),
+        (5, 24, 8, 4),
+        (2, 24, 8, 1),
+    ],
 )
 def test_a_batch_is_shared_by_as_many_processes_as_divide_it(capsys, processes, batch, micro, expected) -> None:
     params = params_with(processes=processes, task_learning={"batch_size": batch, "micro_batch": micro})

@@ -122,6 +122,7 @@ def test_all_faults_of_parameters_and_data_come_at_once(checkout: Path) -> None:
     changes = {**wrong, "models.students.f2l.weights": "weights/a.pth", "sources": ["gtav", "gtva"], "profil": "tiny"}
     keys = {"seeds.0", "rows", "roots", "models.teacher.name", "models.students.f2l.weights", "sources", "profil"}
     assert set(faults(checkout, changes)) == keys | {"targets.gtav"}
+    assert set(faults(checkout, {"label_divisor": 1000})) == {"targets.gtav", "label_divisor"}
 
 
 def test_a_faulty_declared_dataset_hides_no_other(checkout: Path) -> None:

@@ -55,11 +55,38 @@ def test_after_a_kill_the_next_one_puts_them_back_but_leaves_an_edited_file_alon
         (root / "dvc.lock").write_text("of the run")
         assert (left() is not None) == (edited == "grid")
         with in_place(root / "grid.yaml"):
-            assert "is the profile of a `gkd profile`" in str(left())
+            assert left() is None  # which is as it should be
         assert contents(root) == expected and left() is None
     (kept,) = root.glob(".scratch/before-*")
     assert (kept / "params.yaml").read_text() == "default"
-    assert f"edited in the place of a profile and stays; what was there is in {kept}\n" in capsys.readouterr().err
+    assert f"edited in a profile's place and stays; what was there is in {kept}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before_it_was_put_in_place", [True, False])
+def test_a_kill_while_files_are_changed_is_understood(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before_it_was_put_in_place: bool
+) -> None:
+    """Between what was there being kept and the profile standing there, and in the middle of putting back."""
+    count = 0
+
+    def stop(path: Path, content: bytes) -> None:
+        nonlocal count
+        if path.parent == root and (count := count + 1) == (1 if before_it_was_put_in_place else 3):
+            raise SystemExit
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(profiles, "write_whole", stop)
+        if before_it_was_put_in_place:  # a kill leaves no time for it
+            killed.setattr(profiles, "_put_back", lambda before: None)
+        with pytest.raises(SystemExit), in_place(root / "grid.yaml"):
+            (root / "dvc.lock").write_text("of the run")
+    assert (left() is None) == before_it_was_put_in_place
+    with in_place(root / "grid.yaml"):
+        pass
+    assert contents(root) == ["default", "default"] and not list(root.glob(".scratch/before*/"))
+    assert capsys.readouterr().err == ""
 
 
 def test_after_a_kill_params_as_the_next_profile_is_what_stood_there_before(root: Path) -> None:
