@@ -56,8 +56,8 @@ class Training:
     batches: Batches  # from the number of the first step to do: this process's batches from there to the last
     steps: int
     schedule: Schedule  # factor of the learning rates at a step
-    labels: Sequence[str] = ()  # of the modules, where they are trained beside each other: names of metrics end in them
     micro_batch: int | None = None  # samples forwarded at a time (gradient accumulation); None = a process's batch
+    labels: Sequence[str] = ()  # of the modules, where they are trained beside each other: names of metrics end in them
 
 
 def engine() -> Accelerator:
