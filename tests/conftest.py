@@ -3,6 +3,7 @@ first."""
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # The same examples in every run, and no deadline: a loaded machine must not fail a test.
 settings.register_profile("gkd", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("gkd")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C as in a terminal: a shell has what it starts in the background ignore it, and tests of signals need it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
