@@ -45,17 +45,13 @@ app = typer.Typer(
 @app.command()
 def check(write: bool = typer.Option(False, "--write", help="Also list what stages read, in manifests/.")) -> None:
     """Look at params.yaml, and whether the data and weights that it names are there; every fault at once."""
-    from gkd.workspace.check import check
     from gkd.workspace.manifests import write_all
-    from gkd.workspace.profiles import left
 
-    params = check()
+    params = _checked()
     if write:
         write_all(params)
     members = f"{', '.join(params.sources)}, seeds {', '.join(map(str, params.seeds))}"
     print(f"params.yaml is sound: profile {params.profile}, sources {members}")
-    if text := left():
-        _note(text)
 
 
 @app.command()
@@ -70,11 +66,9 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="Where the copies go."
 @app.command()
 def repro(jobs: int = typer.Option(2, min=1, help="Members that run at the same time.")) -> None:
     """`dvc repro`, after a check, with independent members side by side; it ends with a plain `dvc repro`."""
-    from gkd.workspace.profiles import left, undisturbed
+    from gkd.workspace.profiles import undisturbed
 
     with undisturbed():
-        if text := left():
-            _note(text)
         _reproduce(jobs)
 
 
@@ -191,11 +185,21 @@ def predict(
 def _reproduce(jobs: int) -> Any:
     """Check params.yaml and run its members; returns it, or exits with the code of what failed."""
     from gkd.workspace import jobs as side_by_side
-    from gkd.workspace.check import check
 
-    params = check()
+    params = _checked()
     if code := side_by_side.repro(side_by_side.graph(), jobs):
         raise typer.Exit(code)
+    return params
+
+
+def _checked() -> Any:
+    """params.yaml, once it is sound; says so where it is that of a profile which was killed."""
+    from gkd.workspace.check import check
+    from gkd.workspace.profiles import left
+
+    params = check()
+    if text := left():
+        _note(text)
     return params
 
 

@@ -5,7 +5,6 @@ trained = choose(model, data, validation, section=params.task_learning, run=Run(
 """
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -247,10 +246,7 @@ def _learn(
     lrs = section.lrs
     while True:
         candidates = {lr: _candidate(model) for lr in lrs}
-        listed = ", ".join(map(str, lrs))
-        if len(listed) > 60:  # it becomes part of a file name
-            listed = f"{min(lrs)} to {max(lrs)}, {len(lrs)} rates, {hashlib.sha256(listed.encode()).hexdigest()[:8]}"
-        named = run.part(f"lr {listed}{' (losses summed)' if len(lrs) > 1 else ''}")
+        named = run.part(f"lr {', '.join(map(str, lrs))}{' (losses summed)' if len(lrs) > 1 else ''}")
         try:
             return learn_side_by_side(candidates, data, section, named, guide), candidates
         except Diverged as error:

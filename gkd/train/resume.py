@@ -22,6 +22,7 @@ from torch import nn
 from gkd.files import write_whole
 from gkd.weights.tensors import digest
 
+LONGEST = 150  # letters of a name in a file name, of which systems take 255 bytes
 IGNORED = {"__pycache__", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"}  # as in .dvcignore
 
 
@@ -39,7 +40,10 @@ class Resume:
 
     def slot(self, name: str) -> Slot:
         """The state of one part, such as a method on a domain."""
-        return Slot(self.folder / self.key / f"{name.replace('/', '-')}.pt", self.seconds)
+        file = name.replace("/", "-")
+        if len(file) > LONGEST:
+            file = f"{file[:LONGEST]} {fingerprint(file)}"
+        return Slot(self.folder / self.key / f"{file}.pt", self.seconds)
 
     def clear(self) -> None:
         """Remove all states: the stage is done. Of several processes the first does so, which writes the results."""

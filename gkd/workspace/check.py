@@ -11,7 +11,7 @@ from typing import Any
 
 from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
-from gkd.data.domains import PROXY, Domain, Source
+from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
 from gkd.methods import NAMES, check_options, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
@@ -37,12 +37,9 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _groups(_texts(content, "rows"), groups)
     yield from _unknown("headline", [content.get("headline")], _texts(content, "rows"))
     for source in filter(known.sources.__contains__, sources):
-        for name in _texts(content, f"targets.{source}"):
-            try:
-                known.targets(source, [name])
-            except ValueError as error:
-                yield Fault(f"targets.{source}", str(error))
-        found = [domain.name for domain in _targets(known, content, source)]
+        domains, wrong = _targets(known, content, source)
+        yield from wrong
+        found = [domain.name for domain in domains]
         if len({*found}) < len(found):
             yield Fault(f"targets.{source}", f"expected each domain once (given: {', '.join(found)})")
         if source not in at(content, "targets", dict):
@@ -89,11 +86,12 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     known, _ = _catalogue(content)
     hold_out = content.get("hold_out") is not False
     sources = [name for name in _texts(content, "sources") if name in known.sources]
+    targets = {name: _targets(known, content, name)[0] for name in sources}  # `names` tells of the others
     needed = [("distilled", PROXY, "")] if "task_agnostic" in distilling(content) else []
     for name in sources:
         source = known.sources[name]
         needed += [("sources", domain, name) for domain in (*source.training(hold_out), source.validation)]
-        needed += [(f"targets.{name}", domain, domain.name) for domain in _targets(known, content, name)]
+        needed += [(f"targets.{name}", domain, domain.name) for domain in targets[name]]
     lacking: dict[tuple[str, str], list[tuple[Domain, str]]] = {}  # domains of an absent folder lack the same
     for key, domain, entry in needed:
         text = known.problem(domain.dataset, domain.split)
@@ -107,31 +105,28 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     absent = {domain for found in lacking.values() for domain, _ in found}
     for name in sources:
         source = known.sources[name]
-        training = source.training(hold_out)
-        if absent.isdisjoint((*training, source.validation)):
-            targets = [domain for domain in _targets(known, content, name) if domain not in absent]
-            yield from _unseen(known, source, training, targets)
-            yield from _fractions(known, training, at(content, "label_divisor", int))
+        own = (*source.training(hold_out), source.validation)
+        if absent.isdisjoint(own):
+            there = [domain for domain in targets[name] if domain not in absent]
+            yield from _images(known, name, own, there, at(content, "label_divisor", int))
 
 
-def _images(known: Catalogue, domain: Domain) -> set[tuple]:
-    return {(sample.image, sample.window) for sample in known.open_split(domain.dataset, domain.split).samples}
+def _images(
+    known: Catalogue, source: str, own: tuple[Domain, ...], targets: Iterable[Domain], divisor: int
+) -> Iterator[Fault]:
+    """Targets that hold images of the source under another name, and training parts (`own` but for the last) with too
+    few images for a fraction of the labels."""
 
+    def images(domain: Domain) -> set[tuple]:
+        return {(sample.image, sample.window) for sample in known.open_split(domain.dataset, domain.split).samples}
 
-def _unseen(known: Catalogue, source: Source, training: Iterable[Domain], targets: Iterable[Domain]) -> Iterator[Fault]:
-    """Targets that hold images of the source, under another name."""
-    own = set().union(*(_images(known, domain) for domain in (*training, source.validation)))
+    seen = {domain: images(domain) for domain in own}
+    everything = set().union(*seen.values())
     for domain in targets:
-        if seen := len(_images(known, domain) & own):
-            text = f"{domain.name} holds {seen} images of {source.name}: name what it never saw"
-            yield Fault(f"targets.{source.name}", text)
-
-
-def _fractions(known: Catalogue, training: Iterable[Domain], divisor: int) -> Iterator[Fault]:
-    """Datasets with too few images for a fraction of the labels."""
-    for domain in training if divisor > 1 else ():
-        count = len(_images(known, domain))
-        if divisor > count:
+        if again := len(images(domain) & everything):
+            yield Fault(f"targets.{source}", f"{domain.name} holds {again} images of {source}: name what it never saw")
+    for domain in own[:-1]:
+        if divisor > (count := len(seen[domain])):
             text = f"expected at most {count}, the images of {domain.name} (given: {divisor})"
             yield Fault("label_divisor", text)
 
@@ -163,15 +158,15 @@ def _declared(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in at(content, "datasets", dict).items() if isinstance(name, str)}
 
 
-def _targets(known: Catalogue, content: Mapping[str, Any], source: str) -> list[Domain]:
-    """The sound ones."""
-    found = []
+def _targets(known: Catalogue, content: Mapping[str, Any], source: str) -> tuple[list[Domain], list[Fault]]:
+    """The sound ones, and what is wrong with the others."""
+    found, faults = [], []
     for name in _texts(content, f"targets.{source}"):
         try:
             found += known.targets(source, [name])
-        except ValueError:
-            continue  # `names` tells of it
-    return found
+        except ValueError as error:
+            faults.append(Fault(f"targets.{source}", str(error)))
+    return found, faults
 
 
 def _texts(content: Mapping[str, Any], key: str) -> list[str]:

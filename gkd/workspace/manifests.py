@@ -26,7 +26,6 @@ from gkd.params import ROOT, EncoderSpec, Params, distilling
 
 FOLDER = ROOT / "manifests"
 HASHED = 2_000_000_000  # bytes of a dataset up to which contents are hashed
-ORIGIN = ("origin", "digest")  # of weights
 HEADER = ("domain", "image", "label", "window", "table", "reader", "bytes", "digest")
 
 
@@ -48,18 +47,16 @@ def write_all(params: Params) -> list[Path]:
     specs = {"teacher": params.models.teacher, "f2l": None, "f2f": None, **students}
     for name, spec in specs.items():
         rows = [] if spec is None else [_origin(spec)]
-        paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(ORIGIN, rows)))
+        paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(("origin", "digest"), rows)))
     return paths
 
 
 def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData]) -> None:
     """Raise DatasetError where the files of the domains, as they were opened, are no longer those of a manifest.
 
-    Names, readers and sizes are compared, not contents. By hand there may be no manifest, or that of what params.yaml
-    does not name, a header alone: there is nothing to compare with.
+    Names, readers and sizes are compared, not contents.
     """
-    lines = (FOLDER / file).read_text().splitlines() if (FOLDER / file).is_file() else []
-    written = [tuple(line[:-1]) for line in csv.reader(lines)][1:]
+    written = [line[:-1] for line in _written(file)]
     if not written:
         return
     rows = (row for domain, data in opened.items() for row in _rows(known, domain, data.samples, None))
@@ -76,13 +73,19 @@ def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData
 
 def verify_weights(name: str, spec: EncoderSpec) -> None:
     """Raise DatasetError where the weights of an encoder are others than `check` found."""
-    file = FOLDER / f"weights/{name}.csv"
-    unused = _text(ORIGIN, [])
-    if file.is_file() and file.read_text() not in (unused, _text(ORIGIN, [_origin(spec)])):
+    written = _written(f"weights/{name}.csv")
+    if written and written != [_origin(spec)]:
         raise DatasetError(
             f"manifests/weights/{name}.csv is not of {spec.weights} as it is now; "
             "`dvc repro --force --single-item check` looks at it anew"
         )
+
+
+def _written(file: str) -> list[tuple[str, ...]]:
+    """The lines of a manifest below its header. None by hand, where there may be no manifest, or that of what
+    params.yaml does not name: then there is nothing to compare with."""
+    lines = (FOLDER / file).read_text().splitlines() if (FOLDER / file).is_file() else []
+    return [tuple(line) for line in csv.reader(lines)][1:]
 
 
 class _Hashes:
