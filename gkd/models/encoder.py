@@ -36,17 +36,27 @@ class Encoder(nn.Module):
     Args:
         backbone: timm model with `forward_features`, `num_features` and `feature_info`.
         mean, std: pixel statistics of its pretraining, for images in [0, 1].
+        enlarge: the backbone sees images that many times as large (bilinear), on as much finer a grid: for one that
+            knows things larger than they are in small photos. It divides the stride of the backbone.
     """
 
     def __init__(
-        self, backbone: nn.Module, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1)
+        self,
+        backbone: nn.Module,
+        mean: Sequence[float] = (0, 0, 0),
+        std: Sequence[float] = (1, 1, 1),
+        enlarge: int = 1,
     ) -> None:
         super().__init__()
+        stride = backbones.patch_size(backbone)
+        if enlarge not in range(1, stride + 1) or stride % enlarge:
+            raise ValueError(f"enlarge={enlarge}: expected a whole number that divides the stride of {stride} pixels")
+        self.enlarge = int(enlarge)
         self.backbone = backbone
         self.dim: int = backbone.num_features
         config = getattr(backbone, "pretrained_cfg", None) or {}
         self.name: str = config.get("architecture") or type(backbone).__name__
-        self.options: dict[str, object] | None = None  # of timm, where they are known
+        self.options: dict[str, object] | None = None  # of `create`, where they are known
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         # Zeros, as published: a masked patch starts as its position alone.
@@ -57,17 +67,18 @@ class Encoder(nn.Module):
         self._grids: dict[tuple[int, int], tuple[int, int]] = {}  # of the image sizes that were asked for
 
     @classmethod
-    def create(cls, name: str, **options: object) -> Encoder:
+    def create(cls, name: str, *, enlarge: int = 1, **options: object) -> Encoder:
         """Build an encoder by timm name, with that model's own pixel statistics and random weights.
 
         Weights come through `gkd.weights`, which resamples them as published; timm would do it otherwise.
 
         Args:
             name: timm model name, such as "deit_small_patch16_224.fb_in1k".
+            enlarge: see the class.
             options: passed to `timm.create_model` (`img_size`, `patch_size`, `embed_dim`, ...).
 
         Raises:
-            ValueError: timm has no such model, or an option has timm read weights.
+            ValueError: timm has no such model, an option has timm read weights, or `enlarge` does not fit.
         """
         check_name(name)
         reading = sorted({"pretrained", "checkpoint_path"} & options.keys())
@@ -76,8 +87,8 @@ class Encoder(nn.Module):
         backbone = timm.create_model(name, num_classes=0, **options)
         backbones.drop_conv_head(backbone)
         statistics = timm.data.resolve_data_config({}, model=backbone)
-        encoder = cls(backbone, statistics["mean"], statistics["std"])
-        encoder.name, encoder.options = name, options
+        encoder = cls(backbone, statistics["mean"], statistics["std"], enlarge)
+        encoder.name, encoder.options = name, options if enlarge == 1 else {**options, "enlarge": enlarge}
         return encoder
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tokens:
@@ -116,14 +127,15 @@ class Encoder(nn.Module):
         numbers = sorted(set(wanted))  # timm returns each once, in the order of the model
         with self._explained(images):
             maps = self.backbone.forward_intermediates(
-                self._normalise(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
+                self._prepared(images), indices=numbers, norm=False, output_fmt="NCHW", intermediates_only=True
             )
         return [maps[numbers.index(number)] for number in wanted]
 
     def intermediate_dims(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
         """Channels and stride in pixels of the maps that `intermediate` returns for `blocks`."""
         every = backbones.levels(self.backbone)
-        return [every[number] for number in self._block_numbers(blocks)]
+        chosen = (every[number] for number in self._block_numbers(blocks))
+        return [(channels, stride // self.enlarge) for channels, stride in chosen]
 
     def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
         """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number.
@@ -135,7 +147,7 @@ class Encoder(nn.Module):
         wanted = sorted(set(self._block_numbers(blocks)))
         with self._explained(images):
             final, maps = self.backbone.forward_intermediates(
-                self._normalise(images), indices=wanted, norm=False, output_fmt="NCHW"
+                self._prepared(images), indices=wanted, norm=False, output_fmt="NCHW"
             )
         return self._tokens(final), dict(zip(wanted, maps, strict=True))
 
@@ -164,7 +176,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: images of that size are smaller than a patch, or the backbone cannot take them.
         """
-        height, width = self._checked(size)
+        height, width = (length * self.enlarge for length in self._checked(size))
         embed = getattr(self.backbone, "patch_embed", None)
         if self.is_token_model and hasattr(embed, "dynamic_feat_size"):
             # No int(): under torch.export sizes are symbols, and a conversion would fix them.
@@ -176,7 +188,7 @@ class Encoder(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels of the image per patch, along one axis."""
-        return backbones.patch_size(self.backbone)
+        return backbones.patch_size(self.backbone) // self.enlarge
 
     @property
     def fixed_size(self) -> bool:
@@ -184,13 +196,17 @@ class Encoder(nn.Module):
         embed = getattr(self.backbone, "patch_embed", None)
         return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", False))
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+    def _prepared(self, images: Tensor) -> Tensor:
+        """What the backbone sees: normalised, and enlarged."""
+        images = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+        if self.enlarge == 1:
+            return images
+        return F.interpolate(images, scale_factor=self.enlarge, mode="bilinear", align_corners=False)
 
     def _features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        x, masking = self._normalise(images), nullcontext()
+        x, masking = self._prepared(images), nullcontext()
         if mask is not None:
-            grid = self.grid(x.shape[-2:])
+            grid = self.grid(images.shape[-2:])
             check_mask(mask, len(x), grid)
             if self.is_token_model:
                 masking = masked_embedding(self.backbone.patch_embed, self.mask_token, mask)

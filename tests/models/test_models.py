@@ -20,6 +20,8 @@ MODELS = {
     "resnet": ("resnet10t", {}, (64, 96), (2, 3), 512),
     "efficientnet": ("tf_efficientnet_lite0", {"output_stride": 16}, (64, 96), (4, 6), 320),
     "swin": ("swin_tiny_patch4_window7_224", SWIN, (64, 64), (2, 2), 128),
+    "enlarged": ("vit_tiny_patch16_224", {**VIT, "dynamic_img_size": True, "enlarge": 2}, (16, 24), (4, 6), 24),
+    "efficientnet enlarged": ("tf_efficientnet_lite0", {"output_stride": 16, "enlarge": 2}, (32, 48), (4, 6), 320),
 }
 
 
@@ -76,9 +78,35 @@ def test_the_cells_of_a_map_become_patches_row_by_row(key):
     torch.testing.assert_close(cls, features.mean(dim=(1, 2)))
 
 
-@pytest.mark.parametrize("kind", ["resnet", "vit"])
+@pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224"])
+def test_an_enlarging_encoder_sees_images_twice_as_large(name):
+    options = {} if name == "test_resnet" else {**VIT, "dynamic_img_size": True}
+    encoder, images = Encoder.create(name, enlarge=2, **options).eval(), torch.rand(2, 3, 32, 48)
+    plain = Encoder(encoder.backbone, encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()).eval()
+    large = torch.nn.functional.interpolate(images, (64, 96), mode="bilinear")
+    for found, expected in zip(encoder(images), plain(large), strict=True):
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(encoder.intermediate(images, [0]), plain.intermediate(large, [0]))
+    assert (encoder.stride, encoder.grid((32, 48))) == (plain.stride // 2, plain.grid((64, 96)))
+    assert encoder.intermediate_dims([0]) == [
+        (channels, stride // 2) for channels, stride in plain.intermediate_dims([0])
+    ]
+    assert encoder.options == {**options, "enlarge": 2}
+    half = images[..., : encoder.stride - 1]
+    with pytest.raises(ValueError, match=f"a patch has {encoder.stride} x {encoder.stride} pixels"):
+        encoder(half)
+
+
+@pytest.mark.parametrize("factor", [0, -2, 3, 1.5, "2"])
+def test_a_factor_that_does_not_divide_the_stride_is_refused(factor):
+    with pytest.raises(ValueError, match=f"enlarge={factor}: expected a whole number that divides the stride of 8"):
+        Encoder.create("vit_tiny_patch16_224", enlarge=factor, **VIT)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "enlarged", "vit"])
 def test_the_final_map_can_be_exported_for_any_size(kind):
-    encoder = Encoder.create("test_resnet") if kind == "resnet" else tiny_vit(depth=1, dynamic_img_size=True)
+    options = {"enlarge": 2} if kind == "enlarged" else {}
+    encoder = tiny_vit(depth=1, dynamic_img_size=True) if kind == "vit" else Encoder.create("test_resnet", **options)
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
     wrapped = torch.nn.Module()
     wrapped.encoder, wrapped.forward = encoder.eval(), encoder.final_map
