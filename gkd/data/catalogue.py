@@ -104,9 +104,11 @@ class Catalogue:
         return domain
 
     def targets(self, source: str, names: Iterable[str]) -> tuple[Domain, ...]:
-        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, where one is
-        a part of the source, and where two have one name."""
+        """The domains that `targets.<source>` of params.yaml names. Raises ValueError as `domain` does, where there are
+        none, where one is a part of the source, and where two have one name."""
         own, names = self.source(source), list(names)
+        if not names:
+            raise ValueError(f"targets.{source} of params.yaml names no domain to measure on")
         found = tuple(self.domain(name, own.label_space) for name in names)
         for seen in set(found) & set(own.domains):
             raise ValueError(f"{seen.name} is a part of the source {source}: name what it never saw")

@@ -12,6 +12,7 @@ Of "rescue" the classes are published, but not which ids become them: rescuenet 
 """
 
 import csv
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,7 @@ def _read(file: Path, _changed: int) -> _Table:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file}: expected UTF-8, found another encoding; save it as CSV in UTF-8") from None
-    for line, values in enumerate(csv.DictReader(text.splitlines()), start=2):
+    for line, values in enumerate(csv.DictReader(io.StringIO(text)), start=2):
         numbers = [(values.get(key) or "").strip() for key in COLUMNS if key != "name"]
         if not all(number.isdecimal() and int(number) < 256 for number in numbers) or int(numbers[0]) in rows:
             raise ValueError(f"{file}, line {line}: expected {','.join(COLUMNS)}, numbers 0 to 255, each id once")

@@ -65,7 +65,7 @@ class Slot:
             return torch.load(self.file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             print(f"{self.file} is torn ({type(error).__name__}): this part starts from its beginning", flush=True)
-            self.file.unlink()
+            self.file.unlink(missing_ok=True)  # each of several processes sees it
             return None
 
     def due(self) -> bool:

@@ -84,8 +84,8 @@ def verify_weights(name: str, spec: EncoderSpec) -> None:
 def _written(file: str) -> list[tuple[str, ...]]:
     """The lines of a manifest below its header. None by hand, where there may be no manifest, or that of what
     params.yaml does not name: then there is nothing to compare with."""
-    lines = (FOLDER / file).read_text().splitlines() if (FOLDER / file).is_file() else []
-    return [tuple(line) for line in csv.reader(lines)][1:]
+    text = (FOLDER / file).read_text() if (FOLDER / file).is_file() else ""
+    return [tuple(line) for line in csv.reader(io.StringIO(text))][1:]  # splitlines would cut names at U+2028
 
 
 class _Hashes:

@@ -47,6 +47,7 @@ def test_a_domain_is_named_as_in_tables_or_by_its_split() -> None:
         ("gtav", ["cityscapes/test"], "cityscapes has no split 'test', expected one of train, val"),
         ("gtav", ["cityscapes", "potsdam_irrg"], "potsdam_irrg: expected the classes of cityscapes, found isprs"),
         ("camvid", ["proxy/train"], "proxy/train: expected the classes of camvid, found no labels"),
+        ("gtav", [], "targets.gtav of params.yaml names no domain to measure on"),
         ("gtav", ["gtav_val"], "gtav_val is a part of the source gtav: name what it never saw"),
         ("gtav", ["gtav/all"], "gtav_all is a part of the source gtav"),
         ("gtav", ["cityscapes", "cityscapes/val"], "cityscapes, cityscapes/val of gtav: expected each domain once"),

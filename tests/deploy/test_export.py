@@ -170,7 +170,7 @@ def test_the_linear_decoder_exports_and_static_int8_reads_photos(member, tmp_pat
     assert 0 < (exact - rounded).abs().mean() < 0.2 * exact.std()
 
 
-# Least share of the pixels of a noise photo that keep their class under static int8. Measured: 0.91, 0.965, 0.74.
+# Least share of the pixels of a noise photo that keep their class under static int8. Measured: 0.90, 0.965, 0.74.
 @pytest.mark.parametrize(
     ("name", "options", "kept"),
     [

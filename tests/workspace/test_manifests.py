@@ -53,6 +53,16 @@ def test_a_list_says_how_each_file_is_read_and_its_own_root_does_not_matter(chec
     assert write(checkout, "targets/gtav/bdd100k.csv") == [head, image]
 
 
+def test_a_line_separator_in_a_name_is_part_of_it(checkout: Path) -> None:
+    file = checkout / "data/bdd100k/images/10k/val/a-b.jpg"
+    label = checkout / "data/bdd100k/labels/sem_seg/masks/val/a-b.png"
+    for old, name in ((file, "a\u2028b.jpg"), (label, "a\u2028b.png")):
+        old.rename(old.with_name(name))
+    write_all(load())
+    data = open_target(load(), "gtav", catalogue(load()).domain("bdd100k"))
+    assert [sample.image.name for sample in data.samples] == ["a\u2028b.jpg"]
+
+
 @pytest.mark.parametrize("hashed", [True, False])
 def test_contents_change_a_list_below_a_size(checkout: Path, monkeypatch: pytest.MonkeyPatch, hashed: bool) -> None:
     file = checkout / "data/bdd100k/images/10k/val/a-b.jpg"
