@@ -38,7 +38,8 @@ from gkd.deploy.onnx_runtime import OnnxModel
 from gkd.deploy.quantise import calibration_windows, quantise
 from gkd.params import ROOT, EncoderSpec, Params, load
 from gkd.segmentation.decoders import Segmentor, build_decoder
-from gkd.segmentation.evaluation import evaluate, scores
+from gkd.segmentation.evaluation import evaluate
+from gkd.segmentation.scores import scores
 from gkd.weights.record import DecoderInfo
 
 SIZES = {"512x512": (512, 512), "1024x512": (512, 1024)}  # name width x height: (rows, columns)

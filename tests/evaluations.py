@@ -8,7 +8,7 @@ import pandas as pd
 
 from gkd.data.catalogue import Catalogue
 from gkd.params import Params
-from gkd.segmentation.evaluation import scores
+from gkd.segmentation.scores import scores
 
 QUALITY = {"teacher": 0.9, "none": 0.4, "none_frozen": 0.45, "kd": 0.42, "mse": 0.6, "gkd": 0.6, "gkd_diag": 0.7}
 

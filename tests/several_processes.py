@@ -11,7 +11,8 @@ from small_runs import Photos, distilled, segmentor
 from tiny_params import learning
 
 from gkd.params import Inference
-from gkd.segmentation.task_learning import EvaluationSet, Guide, learn_side_by_side, measure_all
+from gkd.segmentation.measure import EvaluationSet, measure_all
+from gkd.segmentation.task_learning import Guide, learn_side_by_side
 from gkd.train.resume import Resume
 from gkd.train.run import Run
 

@@ -15,7 +15,7 @@ from gkd.datasets import official
 from gkd.files import write_whole
 from gkd.params import load
 from gkd.report import build
-from gkd.report.summary import members
+from gkd.report.evaluations import members
 from gkd.workspace import check, jobs, profiles
 
 
@@ -123,6 +123,8 @@ def test_a_profile_runs_in_the_place_of_params_and_is_kept(
     (checkout / "dvc.lock").write_text("lock")
     stale = checkout / "docs/own/scores/f2l-mse-gtav-0/scores.csv"
     write_whole(stale, "of an earlier run")
+    other = checkout / "docs/own/scores/teacher-cityscapes-0/scores.csv"  # a source that is no longer in the profile
+    write_whole(other, "of an earlier run")
     processes.codes = [255]
     assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"), "--jobs", "1").exit_code == 255
     assert stale.is_file() and not (checkout / "docs/own/tiny.lock").exists()
@@ -137,6 +139,12 @@ def test_a_profile_runs_in_the_place_of_params_and_is_kept(
     names = [*members(params), "tiny.lock"]
     assert sorted(names[:-1]) == sorted(folder.name for folder in (checkout / "docs/own/scores").iterdir())
     assert (checkout / "docs/own/tiny.lock").read_text() == "lock"
+    for file in (other, checkout / "docs/own/scores/f2f-gkd-gtav-0/scores.csv"):
+        write_whole(file, "of another setting, which keeps its teacher")
+    build.keep(params, checkout / "docs/own")
+    assert other.is_file()
+    for file in (other, checkout / "docs/own/scores/f2f-gkd-gtav-0/scores.csv"):
+        file.unlink()
     assert (checkout / "docs/own/summary-f2l.md").is_file() and not (checkout / "docs/profiles.md").exists()
     assert gkd("profile", str(checkout / "own.yaml"), str(checkout / "docs/own"), "--beside").stdout == ""
     assert (checkout / "docs/profiles.md").is_file() and (checkout / "params.yaml").read_text() == default

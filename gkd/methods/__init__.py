@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+TEACHER = "teacher"  # whose segmentor guided methods follow; its row comes by itself
 # Options beside those of the heads: of training, see gkd.train.budget.
 OF_TASK_LEARNING = {"task_steps": (PositiveInt, 1), "task_pool": (PositiveInt | None, None)}
 OF_DISTILLATION = {"lr_factor": (PositiveFloat, 1.0)}
@@ -77,9 +78,15 @@ def guidance(name: str) -> Callable[[Tensor, Tensor, float], Tensor]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Compare options with the signature of the method's objective, and with those of training.
+    """Raise ValueError with a line for each of `option_faults`."""
+    if faults := [f"{key}: {what}" for key, what in option_faults(name, options)]:
+        raise ValueError("\n".join(faults))
 
-    A ValueError has a line for each that is unknown or of another type, which names its key in params.yaml.
+
+def option_faults(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Options that are unknown or of another type: their keys in params.yaml, and what is wrong.
+
+    They are compared with the signature of the method's objective, and with those of training.
     """
     build = getattr(_module(name), "objective", None)
     _, _, *own = inspect.signature(build, eval_str=True).parameters.values() if build else (None, None)
@@ -95,12 +102,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         model.model_validate_json(json.dumps(dict(options)))  # as JSON, where a list may stand for a tuple
     except ValidationError as error:
         unknown = f"unknown option; {name} has {', '.join(schema)}"
-        lines = []
         for item in error.errors():
-            key = ".".join(map(str, ("heads", name, *item["loc"])))
             what = unknown if item["type"] == "extra_forbidden" else item["msg"]
-            lines.append(f"{key}: {what} (given: {item['input']!r})")
-        raise ValueError("\n".join(lines)) from None
+            yield ".".join(map(str, ("heads", name, *item["loc"]))), f"{what} (given: {item['input']!r})"
 
 
 def _module(name: str) -> ModuleType:

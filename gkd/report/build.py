@@ -16,15 +16,15 @@ import pandas as pd
 from gkd.data.catalogue import Catalogue
 from gkd.datasets import catalogue
 from gkd.files import write_whole
-from gkd.methods import NAMES
+from gkd.methods import NAMES, TEACHER
 from gkd.params import ROOT, Params
 from gkd.report import summary
 from gkd.report.benchmarks import targets
 from gkd.report.comparisons import by_class, by_domain, by_profile, differences, headroom
+from gkd.report.evaluations import members, read_images, read_scores
 from gkd.report.published import paper_rows, paper_table
-from gkd.report.resampling import read_images, resample
+from gkd.report.resampling import resample
 from gkd.report.statistics import headline
-from gkd.report.summary import members, read_scores
 from gkd.report.tables import Table, write
 
 SCORES = ("scores.csv", "images.npz")  # of a member, all that tables are made from
@@ -109,12 +109,15 @@ def plans_of(folders: Sequence[Path], params: Params, known: Catalogue) -> list[
 def keep(params: Params, folder: Path) -> None:
     """Copy what the members of `params` scored, and dvc.lock, to a folder from which `publish` makes tables.
 
-    Other members of the same settings, of an earlier run, go. FileNotFoundError where a member has no scores.
+    Other members of the same settings, of an earlier run, go, and those of its teacher unless another setting has its
+    scores there. FileNotFoundError where a member has no scores.
     """
     found = ROOT / "results" / "evaluate" / params.profile
     content = {Path(m) / name: (found / m / name).read_bytes() for m in members(params) for name in SCORES}
-    for old in (old for setting in params.settings for old in (folder / "scores").glob(f"{setting}-*")):
-        shutil.rmtree(old)
+    old = {lying: lying.name.split("-")[0] for lying in _scored(folder)}
+    gone = {*params.settings} if {*old.values()} - {TEACHER, *params.settings} else {TEACHER, *params.settings}
+    for lying in (lying for lying, setting in old.items() if setting in gone):
+        shutil.rmtree(lying)
     for name, scores in content.items():
         write_whole(folder / "scores" / name, scores)
     write_whole(folder / f"{params.profile}.lock", (ROOT / "dvc.lock").read_bytes())

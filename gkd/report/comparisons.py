@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from gkd.data.catalogue import Catalogue
-from gkd.methods import row
+from gkd.methods import TEACHER, row
 from gkd.params import Params
 from gkd.report.benchmarks import heading, targets
-from gkd.report.resampling import Key, iou, resampled
+from gkd.report.evaluations import Key
+from gkd.report.resampling import resampled
 from gkd.report.statistics import ENDS, MEAN, Estimate, by_source, gap_closed, of_method, paired
 from gkd.report.tables import MISSING, Table, as_text, over_seeds, wide
-from gkd.workspace.check import TEACHER
+from gkd.segmentation.scores import iou
 
 ALONE = ("none", "none_frozen", "none_long")  # the student without a teacher
 CLEAR = 5.0  # points by which the teacher must lead the student alone

@@ -15,12 +15,11 @@ import pandas as pd
 from scipy import stats
 
 from gkd.data.catalogue import Catalogue
-from gkd.methods import row
+from gkd.methods import TEACHER, row
 from gkd.params import Params
 from gkd.report.benchmarks import targets
 from gkd.report.resampling import resampled
 from gkd.report.tables import MISSING
-from gkd.workspace.check import TEACHER
 
 MEAN = "mean"  # over sources
 ENDS = (2.5, 97.5)  # of a 95 % interval

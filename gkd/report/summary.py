@@ -1,81 +1,17 @@
-"""The tables of a report, and its pictures, from the files that evaluations wrote: which rows, columns, captions."""
+"""The tables of a report from the scores of evaluations: which rows, columns, captions."""
 
-from collections.abc import Iterable, Sequence
 from itertools import product
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from gkd.data.catalogue import Catalogue
-from gkd.methods import row
-from gkd.params import STAGES, Params
+from gkd.methods import TEACHER, row
+from gkd.params import Params
 from gkd.report.benchmarks import AVERAGES, averages, benchmarks_of, heading, targets
 from gkd.report.statistics import MEAN, by_source
-from gkd.report.tables import ALL, Table, as_text, over_seeds, statistics, wide
-from gkd.workspace.check import TEACHER
-from gkd.workspace.members import evaluated, member
+from gkd.report.tables import Table, as_text, over_seeds, statistics, wide
 
 UNSEEN = "Mean of sources"
-
-
-def members(params: Params) -> list[str]:
-    """The folders of results/evaluate/<profile>/ that a report of `params` shows; others may lie beside them."""
-    rows = product(params.settings, [TEACHER, *params.rows], params.sources, params.seeds)
-    return list(dict.fromkeys(evaluated(*fields) for fields in rows))
-
-
-def read_scores(folders: Iterable[Path], settings: Sequence[str]) -> pd.DataFrame:
-    """All score rows of these evaluations in one frame; the teacher's stand in every setting."""
-    if not (frames := [pd.read_csv(folder / "scores.csv") for folder in folders]):
-        raise FileNotFoundError("no scores.csv to report: run the evaluate stage first (`dvc repro`)")
-    rows = pd.concat(frames, ignore_index=True)
-    own, shared = rows[rows["setting"] != ALL], rows[rows["setting"] == ALL]
-    return pd.concat([*(shared.assign(setting=setting) for setting in settings), own], ignore_index=True)
-
-
-def read_histories(folders: Iterable[Path], stage: str) -> pd.DataFrame:
-    """The loss curves of a distillation stage, as the evaluations of its students hold them; empty where none has any.
-
-    A row a step, with `seed` and `member`: SETTING-METHOD, and -SOURCE but for task_agnostic, whose student serves all.
-    """
-    found: dict[tuple[str, int], pd.DataFrame] = {}
-    for folder in folders:
-        if (file := folder / "history" / f"{stage}.csv").is_file():
-            who = pd.read_csv(folder / "scores.csv").iloc[0]
-            name = member(*who[["setting", "method", *(["source"] if stage != "task_agnostic" else [])]])
-            found.setdefault((name, int(who["seed"])), pd.read_csv(file))
-    frames = [curve.assign(member=name, seed=seed) for (name, seed), curve in found.items()]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step", "loss", "member", "seed"])
-
-
-def budgets(folders: Iterable[Path]) -> pd.DataFrame:
-    """What rows were given: steps of each stage, and how many rates task learning tried, by setting, method and source.
-
-    Seeds that were given the same are one row.
-    """
-    found = []
-    for folder in folders:
-        who = pd.read_csv(folder / "scores.csv").iloc[0][["setting", "method", "source"]]
-        files = {stage: folder / "history" / f"{stage}.csv" for stage in (*STAGES, "task_learning")}
-        steps = {stage: len(pd.read_csv(file)) if file.is_file() else 0 for stage, file in files.items()}
-        found.append({**who, **steps, "rates": len(pd.read_csv(folder / "choice.csv"))})
-    return pd.DataFrame(found).drop_duplicates(ignore_index=True)
-
-
-def read_pictures(folders: Iterable[Path]) -> dict[str, tuple[list, list, dict[str, list]]]:
-    """predictions.npz of models of one source, as {domain: (photos, labels, {method label: predicted maps})}."""
-    domains: dict[str, dict[str, list[np.ndarray]]] = {}
-    for number, folder in enumerate(folders):
-        with np.load(folder / "predictions.npz") as arrays:
-            for key in arrays.files:
-                domain, what, _ = key.split("/")
-                if number == 0 or what not in ("photo", "label"):  # which are the same in all
-                    domains.setdefault(domain, {}).setdefault(what, []).append(arrays[key])
-    return {
-        domain: (parts.pop("photo"), parts.pop("label"), {row(name).label: maps for name, maps in parts.items()})
-        for domain, parts in domains.items()
-    }
 
 
 def benchmark_tables(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Table]:

@@ -1,11 +1,11 @@
-"""Segmentation scores of a model on a domain, from one confusion matrix.
+"""Confusion matrices of models on a domain.
 
 how = Inference(window=512, stride=341, multiple=16)
 scores(evaluate(model, data, 19, how)).miou                     # data[i] -> photo, label of train ids
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,16 +29,6 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class Scores(NamedTuple):
-    """Scores in per cent, at full precision; NaN marks a class that the score does not count."""
-
-    iou: np.ndarray  # (K,)
-    miou: float
-    macc: float
-    aacc: float
-    acc: np.ndarray  # (K,)
 
 
 def count(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
@@ -72,20 +62,6 @@ def _matrices(counts: Tensor, classes: int) -> np.ndarray:
             " the model was made for another class table"
         )
     return table[:, :classes, :classes].copy()
-
-
-def scores(confusion: np.ndarray) -> Scores:
-    """Scores of one domain from its confusion matrix (K, K), rows = truth.
-
-    By class, IoU = I / (P + G - I) and accuracy = I / G; the means leave out classes with a denominator of 0.
-    """
-    hits = np.diag(confusion).astype(np.float64)
-    truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    if not truth.sum():
-        raise ValueError("the confusion matrix is empty: no pixel of the domain carries a label other than 255")
-    iou, acc = _ratio(hits, truth + predicted - hits), _ratio(hits, truth)
-    means = (100 * float(value) for value in (np.nanmean(iou), np.nanmean(acc), hits.sum() / truth.sum()))
-    return Scores(100 * iou, *means, 100 * acc)
 
 
 def evaluate(model: nn.Module, data: Samples, classes: int, how: Inference, run: Run | None = None) -> np.ndarray:
@@ -177,7 +153,3 @@ def _count_rows(
         for module, mode in modes.items():
             module.training = mode
     return counts
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

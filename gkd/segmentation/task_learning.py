@@ -16,14 +16,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gkd import params
 from gkd.data.labels import IGNORE
 from gkd.data.loading import Draw, loader
 from gkd.data.transforms import LabelledView
 from gkd.params import EncoderSpec, Models, TaskLearning
 from gkd.segmentation.decoders import Segmentor, build_decoder
-from gkd.segmentation.evaluation import Samples, evaluate_images, scores
-from gkd.segmentation.windows import Inference, predict
+from gkd.segmentation.evaluation import Samples
+from gkd.segmentation.measure import EvaluationSet, measure_all
+from gkd.segmentation.scores import scores
 from gkd.train.guard import Diverged
 from gkd.train.loop import Share, Training, engine, finished, fit
 from gkd.train.pool import kept, opened, seen
@@ -39,21 +39,6 @@ class Guide:
 
     segmentor: Segmentor  # the teacher's, trained on the same source; it is frozen here
     loss: Callable[[Tensor, Tensor, float], Tensor]  # of log scores (B, K, h, w), student's and teacher's; temperature
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """A domain on which models are measured."""
-
-    name: str  # as in the tables
-    data: Samples
-    classes: int  # of the source
-    protocol: params.Inference
-    bound: tuple[int, int] | None = None  # see gkd.segmentation.windows.Inference
-
-    def inference(self, model: Segmentor) -> Inference:
-        """How `model` sees the photos."""
-        return Inference.of(self.protocol, self.bound, model.encoder)
 
 
 @dataclass
@@ -262,33 +247,3 @@ def _candidate(model: Segmentor) -> Segmentor:
     if not model.frozen:
         return copy.deepcopy(model)
     return Segmentor(model.encoder, copy.deepcopy(model.decoder), frozen=True)
-
-
-def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
-    """Confusion matrix (K, K) of each model on a domain, which is read once for all; see `evaluate_images`."""
-    return {name: own.sum(axis=0) for name, own in measure_images(models, on, run).items()}
-
-
-def measure_images(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
-    """The same of each photo apart, (N, K, K)."""
-    ways = {name: (model, on.inference(model)) for name, model in models.items()}
-    return evaluate_images(ways, on.data, on.classes, run.part(f"on {on.name}"))
-
-
-def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float) -> dict[str, Any]:
-    """One row of scores.csv (gkd.report.tables): `who` has setting, method, source and seed; `lr` is the chosen one."""
-    result = scores(confusion)
-    return {**who, "domain": domain, "miou": result.miou, "macc": result.macc, "aacc": result.aacc, "lr": lr}
-
-
-def show(
-    models: Mapping[str, Segmentor], on: EvaluationSet, count: int
-) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Photos, labels and each model's class maps of `count` samples, spread evenly over a domain and read once."""
-    rows = np.linspace(0, len(on.data) - 1, min(count, len(on.data))).round().astype(int)
-    samples = [on.data[int(row)] for row in rows]
-    device, maps = engine().device, {}
-    for name, model in models.items():
-        how, _ = on.inference(model), model.to(device).eval()
-        maps[name] = [predict(model, photo, label.shape, how, device) for photo, label in samples]
-    return [photo for photo, _ in samples], [label for _, label in samples], maps

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import psutil  # accelerate brings it
+import psutil
 import torch
 from accelerate.utils import gather
 from torch import Tensor

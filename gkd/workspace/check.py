@@ -13,11 +13,10 @@ from gkd.data.catalogue import Catalogue, variable
 from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
-from gkd.methods import NAMES, check_options, row
+from gkd.methods import NAMES, TEACHER, option_faults, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
 from gkd.workspace.models import encoders
 
-TEACHER = "teacher"  # the row whose segmentor guided methods follow; it comes by itself
 ROWS = [name for name in NAMES if name != TEACHER]  # what `rows` may name
 # Folders of the embedded suite, which gkd.mini draws; only its command knows how.
 EMBEDDED = ("proxy", "gtav", "cityscapes", "bdd100k", "mapillary", "acdc", "potsdam", "vaihingen", "dev")
@@ -72,10 +71,7 @@ def _groups(rows: list[str], groups: Mapping[str, list[str]]) -> Iterator[Fault]
 def _options(heads: Mapping[str, Any], rows: Iterable[str]) -> Iterator[Fault]:
     yield from _unknown("heads", heads, ROWS)
     for name in filter(ROWS.__contains__, heads):
-        try:
-            check_options(name, at(heads, name, dict))
-        except ValueError as error:
-            yield from (Fault(*line.split(": ", 1)) for line in str(error).split("\n"))  # one an option
+        yield from (Fault(*fault) for fault in option_faults(name, at(heads, name, dict)))
     for name in filter(ROWS.__contains__, rows):
         if name not in heads:
             yield Fault(f"heads.{name}", "missing: its options, {} for none")

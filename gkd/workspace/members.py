@@ -7,8 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from gkd.methods import TEACHER
 from gkd.params import GROUPS, ROOT, Params
-from gkd.workspace.check import TEACHER
 
 
 def member(*parts: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gkd.methods import check_options, objective, row
+from gkd.methods import NAMES, objective, option_faults, row
 from gkd.params import EncoderSpec, Fault, Models, at, distilling, faults_of
 
 if TYPE_CHECKING:  # torch comes with it
@@ -95,11 +95,7 @@ def _heads(student: Encoder, teacher: Encoder, content: Mapping[str, Any]) -> It
     """Options of heads that do not fit between the two."""
     for name in at(content, "distilled", list):
         options = at(content, f"heads.{name}", dict)
-        try:
-            if not row(name).distils:
-                continue
-            check_options(name, options)
-        except ValueError:  # told of by itself
+        if name not in NAMES or not row(name).distils or any(option_faults(name, options)):  # told of by itself
             continue
         try:
             objective(name, student, teacher, options)

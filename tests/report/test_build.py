@@ -13,7 +13,7 @@ from gkd.datasets import official
 from gkd.methods import row
 from gkd.params import Params, load
 from gkd.report.build import build, plans_of
-from gkd.report.resampling import iou, parts
+from gkd.segmentation.scores import iou, parts
 
 KNOWN = official()
 TARGETS = {"gtav": ["cityscapes", "bdd100k"], "potsdam_rgb": ["potsdam_irrg"]}

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from small_runs import segmentor as built
-from tiny_models import tiny_vit
 from tiny_params import TINY
 from tiny_params import learning as section
 
@@ -16,16 +15,13 @@ from gkd.data.labels import IGNORE
 from gkd.datasets import official
 from gkd.params import Inference
 from gkd.segmentation import task_learning as task
-from gkd.segmentation.decoders import LinearDecoder, Segmentor
+from gkd.segmentation.measure import EvaluationSet, measure_all
+from gkd.segmentation.scores import scores
 from gkd.segmentation.task_learning import (
-    EvaluationSet,
     Guide,
     build_segmentor,
     choose,
     learn_side_by_side,
-    measure_all,
-    score_row,
-    show,
 )
 from gkd.train.guard import Diverged
 from gkd.train.pixel_kl import pixel_kl
@@ -118,10 +114,7 @@ def test_choose_keeps_the_best_rate_on_the_validation_part_and_records_all(capsy
     pd.testing.assert_frame_equal(trained.history, history, check_exact=True)
     confusion = measure_all({"": alone}, validation, RUN)[""]
     assert np.array_equal(trained.confusion, confusion)
-    who = {"setting": "f2l", "method": "gkd", "source": "potsdam_rgb", "seed": 0}
-    row = score_row(who, validation.name, confusion, trained.lr)
-    assert list(row) == [*who, "domain", "miou", "macc", "aacc", "lr"]
-    assert row["miou"] == trained.choice["miou"].max()
+    assert scores(confusion).miou == trained.choice["miou"].max()
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -262,21 +255,3 @@ def test_build_segmentor_takes_the_encoder_of_a_stage_and_a_seeded_decoder(tmp_p
     assert first.frozen and not second.frozen
     with pytest.raises(CheckpointError, match="is missing"):
         build_segmentor(TINY.models, spec, CLASSES, True, 0, tmp_path / "absent.safetensors")
-
-
-@pytest.mark.parametrize(("count", "rows"), [(1, [0]), (3, [0, 2, 5]), (9, [0, 1, 2, 3, 4, 5])])
-def test_show_gives_samples_spread_over_the_domain(count, rows):
-    data, model = Blocks(), Segmentor(tiny_vit(24, depth=1), LinearDecoder(24, CLASSES), True)
-    photos, labels, maps = show({"a": model}, on(data), count)
-    assert list(maps) == ["a"]
-    for row, photo, label, found in zip(rows, photos, labels, maps["a"], strict=True):
-        assert np.array_equal(photo, data.images[row]) and np.array_equal(label, data.labels[row])
-        assert found.shape == label.shape and 0 <= found.min() and found.max() < CLASSES
-
-
-def test_the_protocol_of_the_domain_is_used():
-    protocol = Inference(window=64, stride=43, batch_size=4)
-    used = [EvaluationSet("a", [], CLASSES, protocol, bound).inference(segmentor()) for bound in ((128, 64), None)]
-    assert [how.bound for how in used] == [(128, 64), None]
-    assert all((how.window, how.stride, how.multiple, how.batch_size) == (64, 43, 64, 4) for how in used)  # of one size
-    assert all(how.fill == pytest.approx((0.5, 0.5, 0.5)) for how in used)
