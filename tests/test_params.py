@@ -30,7 +30,7 @@ FAULTS = {  # a key: wrong values, and what is expected instead
     "machine.resume_seconds": ([float("nan"), -1.0], ""),
     "models.decoder": (["mask2fomer"], "'linear', 'conv' or 'mask2former'"),
     "models.decoder_width": ([0, 48], ""),
-    "models.teacher.weights": (["hubb", "https://a/b.pth", "weights/a", "package:", "a.npz", "", 5], ""),
+    "models.teacher.weights": (["hubb", "https://a/b.pth", "weights/a", "package:", "package:a.b", "a.npz", "", 5], ""),
     "models.teacher.options": ([{"img_size": float("inf")}, {"a": [{"b": float("nan")}]}], "text and finite numbers"),
     "models.teacher.blocks.0": ([[-1]], ""),
     "heads.gkd": ([{"pool": float("nan")}, {"pool": date(2026, 3, 1)}, 5], ""),

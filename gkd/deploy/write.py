@@ -58,6 +58,7 @@ def export(
             or the ONNX file differs.
         CheckpointError: the weights do not fit what is said of them.
     """
+    folder = folder.resolve()
     if folder.exists() and not force:
         raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
     if folder.exists() and not (folder / FILE).is_file():
@@ -76,7 +77,7 @@ def export(
     model = rebuild(config)
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     load(checkpoint, parts)
-    partial = folder.with_name(folder.name + ".partial")
+    partial, old = (folder.with_name(folder.name + suffix) for suffix in (".partial", ".old"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -88,8 +89,10 @@ def export(
             _write_graphs(model, config, partial, graphs)
         write_config(config, partial)
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(old, ignore_errors=True)  # of a call that was killed
+            folder.rename(old)
         partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return config

@@ -76,18 +76,19 @@ def contact_sheet(
     return figure
 
 
-def batch_with_masks(images: np.ndarray, mask: np.ndarray, patch: int, columns: int = 4) -> Figure:
+def batch_with_masks(images: np.ndarray, mask: np.ndarray, grid: tuple[int, int], columns: int = 4) -> Figure:
     """A batch with its masked patches greyed out.
 
     images (B, 3, H, W) floats in [0, 1] (others are clipped for display) or (B, H, W, 3) uint8; mask (B, N)
-    boolean, row-major over the H/patch x W/patch grid, True = replaced.
+    boolean, row-major over the rows x columns of `grid` (that of the encoder for H and W), True = replaced.
     """
     photos = [_photo(image) for image in images]
     height, width = photos[0].shape[:2]
-    grid = (height // patch, width // patch)
     mask = np.asarray(mask, dtype=bool)
     if mask.shape != (len(photos), grid[0] * grid[1]):
         raise ValueError(f"mask {mask.shape} does not fit {len(photos)} images of {grid[0]} x {grid[1]} patches")
+    # The patch of each pixel: sides need not be multiples of it, see `hide_pixels` of gkd.models.masking.
+    cells = np.ix_(*(np.arange(side) * count // side for side, count in zip((height, width), grid, strict=True)))
     columns = min(columns, len(photos))
     with style():
         figure, axes = subplots(-(-len(photos) // columns), columns, 1.5, 1.5 * height / width + 0.22)
@@ -95,7 +96,7 @@ def batch_with_masks(images: np.ndarray, mask: np.ndarray, patch: int, columns: 
             axis.axis("off")
         for axis, photo, row in zip(axes.flat, photos, mask, strict=False):
             shown = photo.copy()
-            shown[: grid[0] * patch, : grid[1] * patch][np.kron(row.reshape(grid), np.ones((patch, patch))) > 0] = 150
+            shown[row.reshape(grid)[cells]] = 150
             _show(axis, shown)
             axis.set_title(f"{row.mean():.0%} masked" if row.any() else "plain", fontsize=7, pad=2)
     return figure

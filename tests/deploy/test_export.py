@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import mmseg_segmentor
 import numpy as np
@@ -334,6 +335,26 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
         with pytest.raises(ExportError, match=message):
             export(given, tmp_path / target, **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_is_replaced_once_the_new_one_is_whole(made, copy, monkeypatch):
+    """A failure leaves the old folder; the next call clears what a killed one left beside it."""
+    (copy / "notes.txt").write_text("of the old one")
+    left = copy.with_name("copy.old")
+    left.mkdir()
+
+    def refuse(config, folder):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gkd.deploy.write.write_config", refuse)
+        with pytest.raises(OSError, match="no space"):
+            export(made[2], copy, force=True)
+    assert (copy / "notes.txt").is_file() and left.is_dir()
+    monkeypatch.chdir(copy)
+    export(made[2], Path(), force=True)
+    assert not (copy / "notes.txt").exists() and load_folder(copy).config.name == "f2l-gkd-potsdam_rgb-0"
+    assert [file.name for file in copy.parent.iterdir()] == ["copy"]
 
 
 @pytest.fixture

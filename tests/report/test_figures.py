@@ -3,7 +3,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from gkd.models.masking import hide_pixels
 from gkd.report import figures as viz
 from gkd.report.overlay import colorize
 
@@ -43,11 +45,20 @@ def test_loss_curves_draw_every_loss_for_every_group():
 def test_batch_with_masks_greys_the_masked_patches():
     images, mask = np.ones((2, 3, 8, 12), np.float32), np.zeros((2, 6), bool)
     mask[0, 4] = True  # row 1, column 1
-    first, second = (axis.images[0].get_array() for axis in viz.batch_with_masks(images, mask, 4).axes[:2])
+    first, second = (axis.images[0].get_array() for axis in viz.batch_with_masks(images, mask, (2, 3)).axes[:2])
     assert (first[4:8, 4:8] == 150).all() and (first == 255).all(axis=2).sum() == 8 * 12 - 16
     assert (second == 255).all()
     with pytest.raises(ValueError, match="2 x 3 patches"):
-        viz.batch_with_masks(images, mask[:, :5], 4)
+        viz.batch_with_masks(images, mask[:, :5], (2, 3))
+
+
+def test_batch_with_masks_greys_what_the_student_does_not_see():
+    """Sides that are no multiple of a convolutional student's stride: its last cells are cut off by the border."""
+    images, mask = torch.ones(1, 3, 50, 66), torch.zeros(1, 6, dtype=torch.bool)
+    mask[0, [2, 3]] = True
+    (axis, *_) = viz.batch_with_masks(images.numpy(), mask.numpy(), (2, 3)).axes
+    hidden = hide_pixels(images, mask, (2, 3))[0, 0].numpy() == 0
+    np.testing.assert_array_equal(axis.images[0].get_array()[..., 0] == 150, hidden)
 
 
 def test_predictions_grid_holds_every_method_and_the_classes_that_occur():
