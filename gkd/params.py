@@ -80,7 +80,12 @@ class Models(_Section):
 
     decoder: Literal["linear", "conv", "mask2former"]
     decoder_width: int = Field(gt=0, multiple_of=32)  # of conv
-    mask2former: Mask2FormerOptions | None  # null with other decoders
+    mask2former: Annotated[  # null with other decoders
+        Mask2FormerOptions | None,
+        values.against(
+            "decoder", "sizes, as in profiles/paper.yaml, for", lambda own, name: own or name != "mask2former"
+        ),
+    ]
     teacher: EncoderSpec
     students: dict[Setting, EncoderSpec]
 
@@ -304,8 +309,6 @@ def _across(content: Mapping[str, Any]) -> Iterator[Fault]:
     for source, steps in at(content, "domain_agnostic.source_steps", dict).items():
         if isinstance(steps, int) and 0 < steps <= warmup:
             yield Fault(f"domain_agnostic.source_steps.{source}", f"expected more than warmup_steps, {warmup}")
-    if at(content, "models.decoder", str) == "mask2former" and not at(content, "models.mask2former", dict):
-        yield Fault("models.mask2former", "expected the sizes of the decoder mask2former, as in profiles/paper.yaml")
 
 
 def faults_of(section: type[BaseModel], content: Any) -> Iterator[Fault]:

@@ -128,7 +128,7 @@ def test_all_faults_come_at_once(tmp_path: Path) -> None:
          "models.students: expected a student for each of settings; f2l has none"),
         ({"hold_out": False, "task_learning.lrs": [1.0e-3, 3.0e-3]},
          "task_learning.lrs: a choice needs hold_out: true"),
-        ({"models.decoder": "mask2former"}, "models.mask2former: expected the sizes of the decoder mask2former"),
+        ({"models.decoder": "mask2former"}, "models.mask2former: expected sizes, as in profiles/paper.yaml, "),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(tmp_path: Path, changes: dict, line: str) -> None:

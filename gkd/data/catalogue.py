@@ -71,8 +71,8 @@ class Catalogue:
             about = layout.about
             get = f"Download: {about.url}\nLicence: {about.licence}\nSize: {about.size}\n" if about else ""
             return (
-                f"{error}\n{get}Layout, at any depth below these folders:\n{layout.tree}\nPut it in {root}, or name its"
-                f" folder in params.yaml (roots.{layout.folder}) or in the environment ({variable(layout.folder)})"
+                f"{error}\n{get}Layout, at any depth below these folders:\n{layout.tree}\nName its folder (this was "
+                f"{root}) in params.yaml (roots.{layout.folder}) or in the environment ({variable(layout.folder)})"
             )
         return None
 

@@ -1,17 +1,4 @@
-"""Datasets that params.yaml declares, checked and put beside the official ones.
-
-datasets:
-  harbour:                              # in data/harbour, roots.harbour or GKD_HARBOUR_ROOT
-    images: images/{split}/*.jpg        # at any depth below the folder; the star pairs images and labels
-    labels: labels/{split}/*.png
-    table: tables/harbour.csv           # or a table of gkd/data/tables/, such as cityscapes_train_ids
-    splits: [train, val, night]
-
-Any split is a domain, which `targets:` names as harbour/night. With the splits `train` and `val` the dataset is a
-source too; `train: [day, gtav/train]` and `validation: dawn` name others. Without "{split}" in `images` the splits are
-`all`, `val` (every tenth image) and `train` (the others). `splits` may give each its folder (`day: train/day`);
-`label_space: cityscapes` says that a table of one's own gives its train ids.
-"""
+"""Datasets that params.yaml declares, checked and put beside the official ones: docs/adding.md says how."""
 
 from collections.abc import Mapping
 

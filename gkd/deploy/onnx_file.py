@@ -1,7 +1,7 @@
 """Segmentors as ONNX files of any batch, height and width, checked against PyTorch.
 
-timm resamples the position embedding in the graph (`dynamic_img_size`). Input `images`: float32 RGB (batch, 3, H, W) in
-[0, 1], sides multiples of `multiple` in config.json; output `logits` (batch, K, h, w) at the decoder's size.
+docs/deployment.md says what goes in and comes out. timm resamples the position embedding in the graph
+(`dynamic_img_size`).
 """
 
 from math import inf

@@ -1,9 +1,7 @@
 """int8 graphs for CPUs, by onnxruntime's own quantisation, from an fp32 ONNX file.
 
-dynamic: weights of the matrix products as int8, activations as they come; for transformers, and without photos.
-static: convolutions as well, with ranges of the activations from calibration photos; for convolutional encoders.
 Weights take 7 of the 8 bits (`reduce_range`): the 8-bit products of CPUs without VNNI saturate, and results would
-depend on the machine. docs/deployment.md has measurements.
+depend on the machine. docs/deployment.md says which way is for what, and has measurements.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

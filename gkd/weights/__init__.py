@@ -5,10 +5,8 @@ save(path, {"encoder": encoder, "objective": objective}, record)
 record = load(path, {"encoder": encoder})                              # whatever wrote the file
 encoder = build_encoder(params.models.students["f2l"])                 # wherever its weights come from
 
-A file of `save` is safetensors with one metadata key, `gkd`: a Record as sorted JSON, whose docstring says what it
-holds. `load` refuses a file by name: a key, shape or number format that differs, values that are not finite, bytes that
-are not those that were saved (a digest a part), and where no shape tells, options and pixel statistics of the encoder,
-blocks and stride of the decoder. Files of earlier versions have no such record, and load as well.
+A file of `save` is safetensors with one metadata key, `gkd`: a Record as sorted JSON. docs/weights.md says what it
+holds, and what `load` refuses.
 """
 
 from gkd.weights.door import load, save

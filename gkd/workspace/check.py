@@ -83,7 +83,7 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     hold_out = content.get("hold_out") is not False
     sources = [name for name in _texts(content, "sources") if name in known.sources]
     targets = {name: _targets(known, content, name)[0] for name in sources}  # `names` tells of the others
-    needed = [("distilled", PROXY, "")] if "task_agnostic" in distilling(content) else []
+    needed = [("task_agnostic.settings", PROXY, "")] if "task_agnostic" in distilling(content) else []
     for name in sources:
         source = known.sources[name]
         needed += [("sources", domain, name) for domain in (*source.training(hold_out), source.validation)]
@@ -96,7 +96,7 @@ def data(content: Mapping[str, Any]) -> Iterator[Fault]:
     for (key, text), found in lacking.items():
         domains = ", ".join(dict.fromkeys(domain.name for domain, _ in found))
         entries = ", ".join(dict.fromkeys(entry for _, entry in found))
-        remedy = f"remove {entries}" if entries else "set `distilled: []`"
+        remedy = f"remove {entries}" if entries else "set `task_agnostic.settings: []`"
         yield Fault(key, f"{domains} not usable; {remedy} to go on without.\n{text}{miniature(known, found[0][0])}")
     absent = {domain for found in lacking.values() for domain, _ in found}
     for name in sources:

@@ -81,6 +81,7 @@ def faults(folder: Path, changes: dict[str, Any], profile: str = "tiny") -> dict
         ({"datasets.gtav": {"images": "*.png"}}, "datasets.gtav", "an official one has this name"),
         ({"models.teacher.name": "deit_smal_patch16_224"}, "models.teacher.name", "Nearest: deit_small_patch16_224"),
         ({"models.teacher.weights": "weights/a.pth"}, "models.teacher.weights", "the weights file weights/a.pth of "),
+        ({"models.decoder": "mask2former"}, "models.mask2former", "expected sizes, as in profiles/paper.yaml"),
         ({"models.teacher.weights": "package:no_such"}, "models.teacher.weights", "no-such is not installed: pip"),
         ({"models.teacher.options.num_heads": 0}, "models.teacher.options", "vit_tiny_patch16_224 .*ZeroDivisionError"),
         (MASK2FORMER, "models.students.f2l", "four blocks, and for an encoder of 4 none are published: name them"),
@@ -152,8 +153,8 @@ def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(ch
     sources = {"sources": ["gtav", "cityscapes"], "evaluate.bounds.cityscapes.validation": None}
     targets = {"targets.cityscapes": ["acdc_night", "acdc_snow", "bdd100k"]}
     found = faults(checkout, sources | targets)
-    assert set(found) == {"distilled", "sources", "targets.gtav", "targets.cityscapes"}
-    assert found["distilled"].startswith("proxy not usable; set `distilled: []` to go on without.")
+    assert set(found) == {"task_agnostic.settings", "sources", "targets.gtav", "targets.cityscapes"}
+    assert found["task_agnostic.settings"].startswith("proxy not usable; set `task_agnostic.settings: []` to go on")
     first, second = found["sources"].split("\n\n")
     assert first.startswith("gtav_train, gtav_val not usable; remove gtav to go on without.")
     assert second.startswith("cityscapes_train, cityscapes not usable; remove cityscapes to go on without.")
@@ -163,7 +164,9 @@ def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(ch
     for text in ("remove bdd100k", str(data / "bdd100k"), "GKD_BDD100K_ROOT", about.url, about.licence, about.size):
         assert text in bdd
     assert bdd.endswith("`make data` draws it.")
-    assert "make data" not in faults(checkout, {"roots.proxy": "/photos"})["distilled"]  # which draws data/ alone
+    assert (
+        "make data" not in faults(checkout, {"roots.proxy": "/photos"})["task_agnostic.settings"]
+    )  # which draws data/ alone
     photos = faults(checkout, {}, "camvid")  # of which there is no miniature
     assert "GKD_CAMVID_ROOT" in photos["sources"] and "make data" not in photos["sources"]
 
@@ -178,7 +181,7 @@ def test_what_is_absent_is_named_with_what_to_get_and_which_entries_to_remove(ch
 )
 def test_the_proxy_set_is_needed_where_a_method_is_distilled_on_it_only(checkout: Path, changes: dict) -> None:
     (checkout / "data" / "proxy").rename(checkout / "elsewhere")
-    assert set(faults(checkout, {})) == {"distilled"} and not faults(checkout, changes)
+    assert set(faults(checkout, {})) == {"task_agnostic.settings"} and not faults(checkout, changes)
 
 
 def test_a_file_that_is_lacking_is_named(checkout: Path) -> None:
