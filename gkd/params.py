@@ -61,7 +61,9 @@ class EncoderSpec(_Section):
     @property
     def file(self) -> str | None:
         """Path of the weights, relative to the root, or None where they do not come from a file here."""
-        return None if self.weights in ("none", "hub") or ":" in self.weights else self.weights
+        if self.weights in ("none", "hub") or ":" in self.weights:
+            return None
+        return str(Path(self.weights).expanduser())
 
 
 class Mask2FormerOptions(_Section):

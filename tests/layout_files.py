@@ -45,14 +45,23 @@ def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
 
 def png16(channels: np.ndarray) -> bytes:
     """A 16-bit RGB PNG of a uint16 array (H, W, 3), which Pillow cannot write."""
+    return _png([row.astype(">u2").tobytes() for row in channels], channels.shape[1], bits=16, colour=2)
 
+
+def png_of_bits(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of `bits` a pixel of values (H, W) below 2**bits, W * bits whole bytes, which Pillow cannot write."""
+    planes = (values[..., None] >> np.arange(bits - 1, -1, -1)) & 1  # (H, W, bits), the highest first
+    rows = np.packbits(planes.reshape(len(values), -1), axis=1)
+    return _png([row.tobytes() for row in rows], values.shape[1], bits=bits, colour=0)
+
+
+def _png(lines: list[bytes], width: int, bits: int, colour: int) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    height, width, _ = channels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, len(lines), bits, colour, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + line for line in lines))
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", content), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 

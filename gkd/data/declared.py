@@ -39,6 +39,8 @@ def _layout(name: str, declared: DeclaredDataset) -> Layout:
     if (declared.labels is None) != (declared.table is None) or (declared.label_space and not declared.table):
         raise ValueError("expected labels and the table of their ids, or neither")
     for text in filter(None, (declared.images, declared.labels)):
+        if text.startswith("/"):
+            raise ValueError(f"{text!r}: expected a path below the dataset's folder, which `roots` names")
         Pattern.parse(text.replace("{split}", "x"))
     space = ""
     if declared.table is not None:

@@ -129,8 +129,10 @@ class Layout:
         images, faults = pattern.by_key(root, self.skip)
         labels, more = Pattern.parse(place.labels).by_key(root, self.skip)
         faults += more
-        masks = set(labels.values())
-        images = {key: path for key, path in images.items() if path not in masks}  # where both lie in one folder
+        # Where both lie in one folder, the pattern of the ones may fit the others as well.
+        if {*images.values()} < {*labels.values()}:
+            labels = {key: path for key, path in labels.items() if path not in {*images.values()}}
+        images = {key: path for key, path in images.items() if path not in {*labels.values()}}
         its_label = f"its label {Path(place.labels).name} in {root / place.folders[1]}"
         sides = (images, labels, its_label), (labels, images, f"the image of this label in {folder}")
         for files, others, what in sides:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +27,7 @@ class Pattern(NamedTuple):
     @lru_cache
     def parse(text: str) -> Pattern:
         """Raises ValueError unless `text` is folder/start*end, or folder/**/start*end, which means the same."""
-        folder, _, name = text.removeprefix("./").replace("/**/", "/").rpartition("/")
+        folder, _, name = re.sub(r"/\*\*/(?=[^/]*$)", "/", text.removeprefix("./")).rpartition("/")
         match = re.fullmatch(r"([^*{}]*)\*([^*{}]*)(?:\{([^*{}]+)\})?", name)
         start, end, several = match.groups() if match else ("", "", "")
         ends = tuple(end + part for part in (several or "").split(","))
@@ -50,14 +51,15 @@ class Pattern(NamedTuple):
                 if end is not None and name.startswith(self.start) and not name.startswith("."):
                     _check(where, name)
                     key = name[len(self.start) : len(name) - len(end)]
-                    yield (prefix / key).as_posix(), (prefix / name).as_posix()
+                    # macOS writes an umlaut as two characters, others as one.
+                    yield unicodedata.normalize("NFC", (prefix / key).as_posix()), (prefix / name).as_posix()
 
     def by_key(self, root: Path, skip: str) -> tuple[dict[str, Path], list[str]]:
         """Key -> file, in the order of the keys, without those like `skip`; a fault for each further file of a key."""
         folder, faults = root / self.folder, []
         found: dict[str, Path] = {}
         for key, name in sorted(self.below(root)):
-            if skip and re.fullmatch(skip, key):
+            if skip and re.fullmatch(skip, key.rpartition("/")[2]):
                 continue
             if key in found:
                 other = found[key].relative_to(folder).as_posix()

@@ -26,6 +26,8 @@ from gkd.params import ROOT
 
 # An allow-list: some of Pillow's other readers start programs (EPS), and none of them is a format of photos.
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")  # the usual ones are tried first
+LOSSY = ("JPEG", "MPO", "AVIF")  # of them: those that would give labels other ids along every edge
+SPREAD = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies the values of PNGs of 2 and 4 bits: 0 to 255 as grey
 Window = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 Encoding = Literal["ids", "red", "colours", "exact colours"]
 
@@ -66,14 +68,15 @@ def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = F
         DatasetError: the file is absent, damaged, of another kind, or has more than 8 bits a channel.
     """
     with _faults(path), Image.open(content or path, formats=FORMATS) as image:
+        stored = _stored(image)
         if upright and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a JPEG with previews, of phones
             raise DatasetError(
                 f"{path}: {image.n_frames} pictures in one file; take it apart first, such as by"
                 " `ffmpeg -i FILE frames/%06d.png`, and give the folder"
             )
         image.load()
-    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 255
-        raise DatasetError(f"{path}: expected 8 bits a channel, found mode {image.mode}; convert the image")
+    if image.mode.startswith(("I", "F")) or ";16" in stored:  # Pillow would clip these to 255, or drop the lower bytes
+        raise DatasetError(f"{path}: expected 8 bits a channel, found mode {stored or image.mode}; convert the image")
     return np.array((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
 
 
@@ -99,11 +102,11 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
     Args:
         path: the file.
         table: the label table that turns its ids into train ids (gkd.data.labels).
-        encoding: how the ids are stored. "ids": in one channel of 8 bits; of a palette image the indices count, never
-            the colours. "red": in the red channel of a 16-bit RGB PNG. "colours": a TIFF tile in the colours of the
-            table, which must be corners of the RGB cube, as those of ISPRS are; a channel counts as full from 128 up,
-            which recovers tiles that were stored with losses or odd colours (Potsdam 4_12 and 6_7). "exact colours": a
-            pixel of any other colour is ignored, as in mmsegmentation.
+        encoding: how the ids are stored. "ids": in one channel of up to 16 bits; of a palette image the indices count,
+            never the colours. "red": in the red channel of a 16-bit RGB PNG. "colours": a TIFF tile in the colours of
+            the table, which must be corners of the RGB cube, as those of ISPRS are; a channel counts as full from 128
+            up, which recovers tiles that were stored with losses or odd colours (Potsdam 4_12 and 6_7). "exact
+            colours": a pixel of any other colour is ignored, as in mmsegmentation.
         window: of a TIFF tile; None = all of it.
 
     Raises:
@@ -154,12 +157,24 @@ def _faults(path: Path) -> Iterator[None]:
 def _ids(path: Path) -> np.ndarray:
     """The raw ids of a label image: uint8 (H, W)."""
     with _faults(path), Image.open(path, formats=FORMATS) as image:
+        stored = _stored(image)
         image.load()
-    if image.mode not in ("L", "P"):
+    if image.format in LOSSY:
+        raise DatasetError(f"{path}: expected class ids in a lossless file, found {image.format}; use PNG")
+    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
         found = "a colour-coded label" if image.mode.startswith("RGB") else "another kind of image"
         found += f" ({image.mode}); use the dataset's id files"
-        raise DatasetError(f"{path}: expected class ids in one 8-bit channel (mode L or P), found {found}")
-    return np.array(image)
+        raise DatasetError(f"{path}: expected class ids in one channel (mode L or P), found {found}")
+    ids = np.array(image)
+    if ids.dtype.itemsize > 1 and (ids.min() < 0 or ids.max() > 255):
+        raise DatasetError(f"{path}: expected class ids up to 255, found {ids.min()} to {ids.max()}; number them anew")
+    return ids.astype(np.uint8) // SPREAD.get(stored, 1)
+
+
+def _stored(image: Image.Image) -> str:
+    """Pillow's name for how an opened image is stored, such as "RGB;16B", of which its mode (RGB) says less."""
+    found = image.tile[0].args if image.tile else ""
+    return str(found[0] if isinstance(found, tuple) else found)
 
 
 def _red_ids(path: Path) -> np.ndarray:

@@ -77,7 +77,11 @@ def _rand_augment(policy: str, shift: int | None = None) -> RandAugment:
     hints = {"translate_const": shift, "img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC}
     augment = rand_augment_transform(policy, hints)
     if shift is None:
-        augment.ops = [op for op in augment.ops if not op.name.startswith(("Rotate", "Shear", "Translate"))]
+        kept = [i for i, op in enumerate(augment.ops) if not op.name.startswith(("Rotate", "Shear", "Translate"))]
+        augment.ops = [augment.ops[i] for i in kept]
+        if augment.choice_weights is not None:
+            weights = np.asarray(augment.choice_weights)[kept]
+            augment.choice_weights = weights / weights.sum()
     for op in augment.ops:
         if op.name.startswith("Posterize"):
             op.level_fn = partial(_one_bit_at_least, op.level_fn)

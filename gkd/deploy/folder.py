@@ -73,7 +73,7 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
 def _torch(config: Config, file: Path) -> nn.Module:
     try:
         model = rebuild(config)
-    except ValueError as error:  # of timm's name or options
+    except (ValueError, TypeError) as error:  # of timm's name or options
         raise ExportError(f"{file.with_name(FILE)}: {error}") from error
     try:
         load(file, {"encoder": model.encoder, "decoder": model.decoder})

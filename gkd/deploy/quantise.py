@@ -9,10 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image
 
 from gkd.deploy.config import ExportError, InferenceConfig
-from gkd.segmentation.windows import keep_ratio_size
+from gkd.segmentation.windows import view
 
 try:
     import onnx
@@ -70,17 +69,15 @@ def calibration_windows(
     """
     found = False
     for photo in photos:
-        picture = Image.fromarray(photo)
-        if how.bound is not None:
-            picture = picture.resize(keep_ratio_size(*picture.size, how.bound), Image.Resampling.BILINEAR)
-        found, image = True, np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255  # (3, H, W)
+        seen = view(photo, how).numpy()
+        found, image = True, seen.transpose(2, 0, 1).astype(np.float32) / 255  # (3, H, W)
         if how.multiple == how.window:
             edges = [(0, max(how.window - side, 0)) for side in image.shape[1:]]
             image = np.stack([np.pad(x, edges, constant_values=c) for x, c in zip(image, fill, strict=True)])
         height, width = (min(how.window, side) // how.multiple * how.multiple for side in image.shape[1:])
         if not (width and height):
             raise ExportError(
-                f"a calibration photo of {picture.width}x{picture.height} pixels is smaller than {how.multiple}"
+                f"a calibration photo of {seen.shape[1]}x{seen.shape[0]} pixels is smaller than {how.multiple}"
             )
         yield np.ascontiguousarray(image[:, :height, :width])
         yield np.ascontiguousarray(image[:, -height:, -width:])

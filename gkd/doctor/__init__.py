@@ -29,7 +29,6 @@ class Report:
     """What `examine` found."""
 
     name: str
-    folder: str  # of the dataset below data/, as `roots` names it
     root: Path
     present: bool  # False where nothing of the dataset is there, which is no fault
     problems: list[Problem]  # of every fault; empty where all is sound
@@ -90,7 +89,6 @@ def examine(
     problems += [fault for one in seen.values() for fault in one.problems]
     return Report(
         name=name,
-        folder=layout.folder,
         root=root,
         present=bool(begun or problems),
         problems=list(dict.fromkeys(problems)),

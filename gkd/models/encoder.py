@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import NamedTuple
 
 import timm
@@ -190,11 +191,20 @@ class Encoder(nn.Module):
         """Pixels of the image per patch, along one axis."""
         return backbones.patch_size(self.backbone) // self.enlarge
 
-    @property
+    @cached_property
     def fixed_size(self) -> bool:
-        """Whether it takes images of one size only, by what timm's patch embedding says of itself."""
+        """Whether it takes images of one size only: what timm's patch embedding says of itself, else by trying others
+        (Hiera, LeViT, VOLO, CoAtNet and more do not say so)."""
         embed = getattr(self.backbone, "patch_embed", None)
-        return getattr(embed, "img_size", None) is not None and bool(getattr(embed, "strict_img_size", False))
+        if getattr(embed, "img_size", None) is not None and getattr(embed, "strict_img_size", False):
+            return True
+        cell = self.stride * self.enlarge
+        try:
+            for sides in ((3, 5), (4, 6)):
+                backbones.dry_grid(self.backbone, (sides[0] * cell, sides[1] * cell))
+        except ValueError:
+            return True
+        return False
 
     def _prepared(self, images: Tensor) -> Tensor:
         """What the backbone sees: normalised, and enlarged."""

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,7 @@ def fit(state: Mapping[str, Tensor], backbone: nn.Module) -> tuple[dict[str, Ten
     if "register_tokens" in given and "mask_token" not in given:
         given["mask_token"] = given["register_tokens"][:, 0]  # by which timm knows DINOv2's names; it drops it
     fitted = _through_timm(given, backbone) | held
+    fitted |= _lost_biases(given, fitted)
     if "fc_norm.weight" in own and "norm.weight" not in own and "fc_norm.weight" not in fitted:
         # The same layer: timm keeps the final norm under this name where it pools by the mean (EVA02, BEiT).
         fitted = {re.sub(r"^norm\.", "fc_norm.", key): value for key, value in fitted.items()}
@@ -71,7 +73,8 @@ def _through_timm(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Te
         return state
     deit3 = "adapt_layer_scale" in inspect.signature(convert).parameters
     try:
-        found = convert(dict(state), backbone, **({"adapt_layer_scale": True} if deit3 else {}))
+        with redirect_stdout(None):  # timm prints a line for each block without a bias
+            found = convert(dict(state), backbone, **({"adapt_layer_scale": True} if deit3 else {}))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, AssertionError):
         return state  # another architecture's weights: strict loading names what differs
     sizes = {value.numel() for value in state.values()}
@@ -82,6 +85,18 @@ def _through_timm(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Te
                 "than published: build the encoder at the file's own size (`img_size`, `patch_size`)"
             )
     return found
+
+
+def _lost_biases(given: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Biases of attention that timm 1.0.31 drops where an EVA or DINOv3 has none, for `check_state` to name; of zeros,
+    which say nothing, none is."""
+    lost = {}
+    for key, value in given.items():
+        if key.endswith("attn.qkv.bias") and bool(value.any()):
+            block = key[key.rfind("blocks.") :].removesuffix("qkv.bias")  # without a prefix that timm takes off
+            names = tuple(block + name for name in ("qkv.bias", "q_bias", "q_proj.bias"))
+            lost |= {} if any(found.endswith(names) for found in fitted) else {key: value}
+    return lost
 
 
 def _set_aside(keys: Iterable[str], own: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, list[str]]:
@@ -105,7 +120,7 @@ def resample_bicubic(state: Mapping[str, Tensor], model: nn.Module) -> dict[str,
     Plain bicubic interpolation (a = -0.75, half-pixel centres), without antialiasing and without a correction of the
     kernels' scale, for both. timm's own loading antialiases positions and fits kernels by pseudo-inverse (FlexiViT).
     Other tensors, and what fits already, pass as they are. Rows of prefix tokens (class, distillation) are kept as many
-    as `state` has: strict loading then names a surplus. `model` is a timm ViT, or an `Encoder` around one.
+    as `state` has: strict loading then names a surplus. `model` is a timm model.
 
     Raises:
         CheckpointError: the grid of a position embedding is not square, so its rows and columns are unknown.
@@ -113,16 +128,15 @@ def resample_bicubic(state: Mapping[str, Tensor], model: nn.Module) -> dict[str,
     own = model.state_dict()
     result = dict(state)
     for key, value in state.items():
-        if key not in own or not key.endswith(RESAMPLED) or value.ndim != own[key].ndim:
+        if key not in RESAMPLED or key not in own or value.ndim != own[key].ndim:
             continue
-        parent, _, name = key.rpartition(".")
-        if name == "pos_embed" and value.ndim == 3:
-            grid = getattr(getattr(model.get_submodule(parent), "patch_embed", None), "grid_size", None)
+        if key == "pos_embed" and value.ndim == 3:
+            grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
             if grid is not None:
                 result[key] = _positions(value, tuple(grid), own[key].shape[1], key)
         elif value.shape == own[key].shape:
             continue
-        elif name == "pos_embed":  # (1, rows, columns, C)
+        elif key == "pos_embed":  # (1, rows, columns, C)
             result[key] = _bicubic(value.permute(0, 3, 1, 2), own[key].shape[1:3]).permute(0, 2, 3, 1)
         elif value.ndim == 4:  # (C, 3, p, p)
             result[key] = _bicubic(value, own[key].shape[2:])

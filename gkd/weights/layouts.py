@@ -12,10 +12,7 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from gkd.weights import mmdet
-from gkd.weights.tensors import CheckpointError, some
-
-# Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well.
-_WRAPPERS = ("model", "state_dict", "teacher", "module", "model_ema")
+from gkd.weights.tensors import WRAPPERS, CheckpointError, some
 
 
 class Layout(NamedTuple):
@@ -35,7 +32,7 @@ LAYOUTS = (
     Layout(
         "an encoder of ours, or a backbone with its pretraining head, as DINO's",
         "backbone.",
-        {"backbone.": "backbone", "mask_token": "encoder", "head.": ""},
+        {"backbone.": "backbone", "mask_token": "encoder"} | dict.fromkeys(("head.", "dino_head.", "ibot_head."), ""),
     ),
 )
 
@@ -92,13 +89,14 @@ def recognise(content: Any, where: str) -> Found:
 
 def _unwrap(content: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:
     aside = []
-    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+    if isinstance(content, Mapping):
+        inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is not None:  # beside which a training loop may store a loss or an accuracy as a tensor
+            aside = [key for key in content if key != inner]
+            content = content[inner]
+        elif not any(isinstance(value, Tensor) for value in content.values()):
             held = ", ".join(map(str, list(content)[:5])) or "nothing"
-            raise CheckpointError(f"{where} has its weights under none of {', '.join(_WRAPPERS)}; it holds {held}")
-        aside = [key for key in content if key != inner]
-        content = content[inner]
+            raise CheckpointError(f"{where} has its weights under none of {', '.join(WRAPPERS)}; it holds {held}")
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         raise CheckpointError(f"{where} holds no weights (expected a state dict, found {type(content).__name__})")

@@ -45,7 +45,7 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
 def check_file(spec: EncoderSpec) -> None:
     """Raise a CheckpointError where the file or package of `spec.weights` is not there: what to fetch, and to where."""
     if spec.weights.startswith("package:"):
-        _package_file(spec.weights.removeprefix("package:"))
+        package_file(spec.weights.removeprefix("package:"))
     if spec.file is not None and not (ROOT / spec.file).is_file():
         raise CheckpointError(
             f"the weights file {spec.file} of {spec.name} is missing. What a stage writes comes by `dvc repro`; "
@@ -89,10 +89,11 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
 
 def package_weights(package: str) -> dict[str, Tensor]:
     """What the one .pth file holds that an installed weights package carries."""
-    return read_pickle(_package_file(package))
+    return read_pickle(package_file(package))
 
 
-def _package_file(package: str) -> Path:
+def package_file(package: str) -> Path:
+    """The one .pth file of an installed weights package. Raises CheckpointError where there is none."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         name = package.replace("_", "-")

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from gkd.files import write_whole
 
+# Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well.
+WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher", "module", "model_ema")
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is absent, torn, unsafe, damaged, or of another model."""
@@ -69,7 +72,10 @@ def read_tensors(path: Path, parts: Iterable[str] | None = None) -> tuple[dict[s
             keys = [key for key in file.keys() if parts is None or key.split(".")[0] in parts]  # noqa: SIM118
             return {key: file.get_tensor(key) for key in keys}, (file.metadata() or {}).get("gkd")
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); delete it and rerun") from error
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); delete it, and run what "
+            "wrote it or fetch it again (of a file of git-lfs: git lfs pull)"
+        ) from error
 
 
 def read_pickle(path: Path) -> Any:
@@ -98,7 +104,9 @@ def read_pickle(path: Path) -> Any:
             "code as soon as it is read. Get a file with weights alone; or, if you trust its maker, write one where "
             f"such code may run{needs}:\n"
             f"  python -c \"import torch; c = torch.load('{path.name}', map_location='cpu', weights_only=False); "
-            "torch.save({k: c[k] for k in ('model', 'state_dict', 'teacher') if k in c}, 'weights_only.pth')\""
+            "c = c if isinstance(c, dict) else {'model': c}; "
+            "torch.save({k: v.state_dict() if hasattr(v, 'state_dict') else v for k, v in c.items() "
+            f"if k in {WRAPPERS}}}, 'weights_only.pth')\""
         ) from error
     except PermissionError:
         raise

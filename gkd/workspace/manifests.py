@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from gkd.data.catalogue import Catalogue
@@ -139,11 +138,15 @@ def _table(name: str) -> str:
 
 
 def _origin(spec: EncoderSpec) -> tuple[str, str]:
-    """Where weights come from, and what says that they are the same: a file's digest, a package's version."""
+    """Where weights come from, and the digest of their file; of the hub's the name alone."""
     if spec.file is not None:
         return spec.weights, sha256(ROOT / spec.file)
     kind, _, package = spec.weights.partition(":")
-    return (spec.weights, version(package.replace("_", "-"))) if package else (f"{kind} {spec.name}", "")
+    if not package:
+        return f"{kind} {spec.name}", ""
+    from gkd.weights.origin import package_file  # with torch, which the other kinds do without
+
+    return spec.weights, sha256(package_file(package))
 
 
 def _text(header: Iterable[str], rows: Iterable[tuple]) -> str:

@@ -45,16 +45,20 @@ def names(domains) -> list[str]:
     return [domain.name for domain in domains]
 
 
-def test_labels_may_lie_beside_their_photos(tmp_path: Path, harbour: dict) -> None:
+@pytest.mark.parametrize("longer", ["label", "photo"])
+def test_labels_may_lie_beside_their_photos(tmp_path: Path, harbour: dict, longer: str) -> None:
+    """Whichever of the two has the longer name: the pattern of the other fits both."""
+    photo, label = ("*.png", "*_ids.png") if longer == "label" else ("*_rgb.png", "*.png")
     for split in ("train", "val", "night"):
-        for file in (tmp_path / f"harbour/labels/{split}/quay").iterdir():
-            file.rename(tmp_path / f"harbour/images/{split}/quay/{file.name}")
+        for i in range(2):
+            beside = tmp_path / f"harbour/images/{split}/quay/{label.replace('*', str(i))}"
+            (tmp_path / f"harbour/labels/{split}/quay/{i}_ids.png").rename(beside)
         for i in range(2):
             (tmp_path / f"harbour/images/{split}/quay/{i}.jpg").unlink()
-            save(tmp_path / f"harbour/images/{split}/quay/{i}.png", image_array(i))
-    own = harbour | {"images": "images/{split}/*.png", "labels": "images/{split}/*_ids.png"}
+            save(tmp_path / f"harbour/images/{split}/quay/{photo.replace('*', str(i))}", image_array(i))
+    own = harbour | {"images": f"images/{{split}}/{photo}", "labels": f"images/{{split}}/{label}"}
     data = declare(tmp_path, harbour=own).open_split("harbour", "night")
-    assert [sample.name for sample in data.samples] == ["images/night/quay/0.png", "images/night/quay/1.png"]
+    assert [sample.name for sample in data.samples] == [f"images/night/quay/{photo.replace('*', i)}" for i in "01"]
     assert [int(label[0, 0]) for _, label in data] == [0, 1]
 
 
@@ -114,6 +118,7 @@ def test_every_fault_is_named_at_once(tmp_path: Path, harbour: dict) -> None:
         "a": ({"splits": None}, "expected {split} in images and labels, and `splits`"),
         "b": ({"table": "ade20k"}, "unknown label table 'ade20k'"),
         "c": ({"images": "images/{split}/a.jpg"}, "'images/x/a.jpg': expected a folder and names with one star"),
+        "k": ({"images": "/photos/{split}/*.jpg"}, "'/photos/{split}/*.jpg': expected a path below the dataset's"),
         "d": ({"table": None}, "expected labels and the table of their ids, or neither"),
         "e": (bare | {"label_space": "camvid"}, "expected labels and the table of their ids, or neither"),
         "f": ({"table": "mapillary", "label_space": "camvid"}, "mapillary has the train id 18, label space camvid"),

@@ -105,6 +105,9 @@ def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
         ("9,quay", "256,quay", "line 2: expected .* numbers 0 to 255"),
         ("5,dock", "4,dock", "line 4: expected .* each id once"),
         ("quay,1", "quay,2", r"expected the train ids 0, 1, 2, .* found \[0, 2\]"),
+        ("quay", "water", r"expected a name of its own for each class, .* found \['water', 'water'\]"),
+        ("id,name", "id,class", r"expected a name of its own .* found \['', ''\]"),
+        ("quay", "ignored", "none of them 'ignored'"),
         (OWN, "id,name,train_id,r,g,b\n", r"expected the train ids .* found \[\]"),
     ],
 )

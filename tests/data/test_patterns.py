@@ -1,6 +1,7 @@
 """Folders that are walked: what cannot be read is told, what leads in a circle is left out."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,32 @@ def test_a_name_that_is_not_utf_8_is_refused_where_it_is_found(tmp_path: Path) -
         pytest.skip("this file system takes names in UTF-8 alone")
     with refused("expected names in UTF-8, found", r"caf\udce9.jpg", "rename it"):
         names(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["images/*.png", "images/**/*.png", "./images/*.png"])
+def test_a_pattern_is_a_folder_and_a_name(text: str) -> None:
+    assert Pattern.parse(text) == Pattern("images", "", (".png",))
+
+
+@pytest.mark.parametrize("text", ["train/*/images/*.png", "train/**/images/*.png", "images/a.png", "images/*"])
+def test_stars_elsewhere_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a folder and names with one star"):
+        Pattern.parse(text)
+
+
+def test_what_is_skipped_goes_by_its_name_in_any_folder(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("1.jpg", "15188.jpg"):
+            (tmp_path / folder / name).touch()
+    assert sorted(PHOTOS.by_key(tmp_path, "15188|x.*")[0]) == ["a/1", "b/1"]
+
+
+def test_names_that_look_alike_are_one_key(tmp_path: Path) -> None:
+    """An umlaut is one character, or two, as macOS unpacks it."""
+    keys = []
+    for folder, form in (("images", "NFC"), ("labels", "NFD")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / unicodedata.normalize(form, "h\u00e4fen.jpg")).touch()
+        keys += [key for key, _ in PHOTOS.below(tmp_path / folder)]
+    assert keys == ["h\u00e4fen"] * 2

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layout_files import image_array, png16
+from layout_files import image_array, png16, png_of_bits
 from PIL import ExifTags, Image
 
 from gkd.data import labels, reading
@@ -91,15 +91,47 @@ def test_other_formats_are_refused_under_any_name(tmp_path: Path, kind: str) -> 
 # --- labels ---
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
-def test_labels_have_one_channel_of_8_bits_and_photos_8_bits_a_channel(tmp_path: Path, mode: str) -> None:
-    array = noise() if mode.startswith("RGB") else np.zeros(SIZE, dtype=np.uint16)
-    Image.fromarray(array).convert(mode).save(path := tmp_path / "a.png")
-    with refused(path, f"expected class ids in one 8-bit channel .* found .*{mode}"):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_labels_have_one_channel(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(noise()).convert(mode).save(path := tmp_path / "a.png")
+    with refused(path, f"expected class ids in one channel .* found .*{mode}"):
         read_label(path, "isprs")
-    if mode == "I;16":
-        with refused(path, "expected 8 bits a channel"):
-            read_photo(path)
+
+
+@pytest.mark.parametrize("kind", ["grey PNG", "RGB PNG", "RGB TIFF"])
+def test_photos_have_8_bits_a_channel(tmp_path: Path, kind: str) -> None:
+    """Of the colours of 16-bit files Pillow 12 keeps the higher byte, and says nothing."""
+    colours, path = (np.arange(18).reshape(2, 3, 3) * 40).astype(np.uint16), tmp_path / f"a.{kind[-4:].strip().lower()}"
+    if kind == "RGB TIFF":
+        tifffile.imwrite(path, colours, photometric="rgb")
+    elif kind == "RGB PNG":
+        path.write_bytes(png16(colours))
+    else:
+        save(path, colours[..., 0])
+    with refused(path, "expected 8 bits a channel, found mode .*16"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 16, 32])
+def test_ids_of_any_number_of_bits_are_those_that_were_stored(tmp_path: Path, bits: int) -> None:
+    """Pillow spreads the values of 2 and 4 bits over 0 to 255, as a grey picture would show them."""
+    ids = np.random.default_rng(0).integers(0, min(2**bits, 7), (5, 8), dtype=np.uint8)
+    path = tmp_path / f"a.{'tif' if bits == 32 else 'png'}"
+    if bits > 4:
+        save(path, ids.astype(np.int32 if bits == 32 else np.uint16))
+    else:
+        path.write_bytes(png_of_bits(ids, bits))
+    assert np.array_equal(read_label(path, "isprs"), labels.lut("isprs")[ids])
+    if bits > 4:
+        save(path, np.full((5, 8), 256, np.int32 if bits == 32 else np.uint16))
+        with refused(path, "expected class ids up to 255, found 256 to 256"):
+            read_label(path, "isprs")
+
+
+def test_labels_in_a_lossy_file_are_refused(tmp_path: Path) -> None:
+    """Rounded ids along edges are often ids of the table, too."""
+    with refused(save(tmp_path / "a.jpg", noise(shape=SIZE)), "expected class ids in a lossless file, found JPEG"):
+        read_label(tmp_path / "a.jpg", "isprs")
 
 
 @shared_folder

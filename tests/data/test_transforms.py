@@ -200,6 +200,15 @@ def test_photometric_distortion_changes_colours_not_labels():
     assert 30 <= changed < 40  # each of the four parts is applied to half of the crops
 
 
+@pytest.mark.parametrize("policy", ["rand-m9-tweights", "rand-t3aw"])
+def test_policies_with_weights_lose_those_of_what_moves(policy):
+    """timm 1.0.31 draws by weights, one an operation, which must add up to one."""
+    view, photo = labelled((8, 8), rand_augment=policy), np.full((8, 8, 3), 99, np.uint8)
+    assert 0 < len(view.augment.ops) == len(view.augment.choice_weights)
+    assert not [op.name for op in view.augment.ops if op.name.startswith(("Rotate", "Shear", "Translate"))]
+    assert drawn(view, photo, np.zeros((8, 8), np.uint8), key=(0,))[0].shape == (3, 8, 8)
+
+
 def test_rand_augment_of_labelled_views_changes_colours_and_moves_nothing():
     label = np.zeros((32, 32), np.uint8)
     label[:, 16:], label[20:] = 1, 2

@@ -78,7 +78,7 @@ def test_both_files_of_a_pair_may_be_faulty_and_any_error_is_one(
     assert {p.path for p in report.problems} == {str(image), str(label)}
     assert [p.what.split(";")[0] for p in report.problems if p.path == str(label)] == [
         f"expected the size of its image {image}, 8x6, found 9x9",
-        "expected class ids in one 8-bit channel (mode L or P), found a colour-coded label (RGB)",
+        "expected class ids in one channel (mode L or P), found a colour-coded label (RGB)",
     ]
     assert report.counts.loc["val"].tolist() == [2, 398, 2, 1] and report.pixels["val"].sum() == 48
     save(image, image_array(0, (50, 50)))

@@ -152,3 +152,12 @@ def test_a_photo_below_the_window_is_padded_to_it_for_an_encoder_of_one_size(siz
     assert set(seen) == {(32, 32)} and found.shape == size
     dynamic = Encoder.create("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, dynamic_img_size=True)
     assert not dynamic.fixed_size and Inference.of(section, None, dynamic).multiple == 8
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny_224", "levit_128s"])
+def test_models_that_do_not_say_that_one_size_fits_are_found_out(name):
+    """Their patch embeddings take any size; positions, or the biases of attention, do not."""
+    section = TINY.inference.model_copy(update={"window": 224, "stride": 149})
+    encoder = Encoder.create(name)
+    assert encoder.fixed_size and Inference.of(section, None, encoder).multiple == 224
+    assert not Encoder.create("test_resnet").fixed_size

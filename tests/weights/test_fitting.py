@@ -173,15 +173,17 @@ def test_a_distilled_deit_loses_the_distillation_token_and_its_position(tmp_path
         encoder_of(tmp_path / "x.pth", "deit_tiny_distilled_patch16_224")
 
 
-def test_a_dino_pretraining_file_gives_the_teacher(tmp_path, capsys):
+@pytest.mark.parametrize("heads", [["head"], ["dino_head", "ibot_head"]])
+def test_a_dino_pretraining_file_gives_the_teacher(tmp_path, capsys, heads):
     encoder, other = tiny_vit(seed=1), tiny_vit(seed=2)
-    head = {"module.head.mlp.0.weight": torch.ones(4, 24), "module.head.last_layer.weight_v": torch.ones(4, 4)}
+    head = {f"module.{name}.mlp.{layer}.weight": torch.ones(4, 24) for name in heads for layer in (0, 2)}
     both = {"student": other, "teacher": encoder}
     both = {name: state_of(model, "module.backbone.") | head for name, model in both.items()}
     torch.save(both | {"epoch": 100}, tmp_path / "dino_full.pth")
     assert same_tokens(encoder_of(tmp_path / "dino_full.pth"), encoder)
     said = capsys.readouterr().out
-    assert "pretraining head, as DINO's; loaded: encoder; set aside: head.* (2 keys), student, epoch" in said
+    assert "pretraining head, as DINO's; loaded: encoder; set aside: " in said
+    assert f"{', '.join(f'{name}.* (2 keys)' for name in heads)}, student, epoch" in said
 
 
 def test_an_encoder_that_torch_saved_loads_with_its_mask_token(tmp_path):
@@ -288,6 +290,34 @@ def test_another_architecture_is_named_with_five_keys_and_what_it_looks_like(tmp
         build_encoder(EncoderSpec(name="test_resnet", options={}, weights=str(path)))
     with pytest.raises(CheckpointError, match="has no objective"):
         load(path, {"objective": nn.Linear(2, 2)})
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict"])
+def test_tensors_beside_the_weights_are_set_aside(tmp_path, wrapper):
+    """The ImageNet example of PyTorch stores its best accuracy as a tensor."""
+    encoder = tiny_vit(seed=1)
+    state = {f"module.{key}": value for key, value in state_of(encoder).items()}
+    torch.save({"epoch": 1, wrapper: state, "best_acc1": torch.tensor(71.2), "optimizer": {}}, tmp_path / "X.PTH")
+    assert same_tokens(encoder_of(tmp_path / "X.PTH"), encoder)
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_biases_of_attention_that_the_model_lacks_are_named_unless_they_are_zero(tmp_path, capsys, bias):
+    """timm 1.0.31 drops those of a DINOv3 without a word but a printed line a block."""
+    sizes = {"img_size": 32, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    encoder = randomised(Encoder.create("vit_small_patch16_dinov3", **sizes))
+    state = {re.sub(r"\.gamma_([12])$", r".ls\1.gamma", key): value for key, value in state_of(encoder).items()}
+    state = {key.replace("reg_token", "storage_tokens"): value for key, value in state.items()}
+    state |= {"mask_token": torch.zeros(1, 24), "rope_embed.periods": torch.ones(3)}
+    torch.save(state | {f"blocks.{i}.attn.qkv.bias": torch.full((72,), bias) for i in range(2)}, tmp_path / "x.pth")
+    loaded = Encoder.create("vit_small_patch16_dinov3", **sizes)
+    if bias:
+        with pytest.raises(CheckpointError, match=r"blocks.0.attn.qkv.bias"):
+            load(tmp_path / "x.pth", {"encoder": loaded})
+    else:
+        load(tmp_path / "x.pth", {"encoder": loaded})
+        assert same_tokens(loaded, encoder)
+    assert "q_bias" not in capsys.readouterr().out
 
 
 def test_half_precision_becomes_the_models_and_whole_numbers_do_not(tmp_path):

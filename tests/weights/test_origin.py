@@ -9,9 +9,11 @@ from safetensors.torch import save_file
 from tiny_models import VIT, state_of, tiny_vit
 from torch import nn
 
+from gkd.files import sha256
 from gkd.params import ROOT, EncoderSpec
 from gkd.weights import CheckpointError, Record, build_encoder, check_file, origin, save
 from gkd.weights.origin import load_in_order, package_weights
+from gkd.workspace import manifests
 
 NAME = "vit_tiny_patch16_224"
 
@@ -132,6 +134,8 @@ def test_a_package_must_be_there_and_carry_one_file(tmp_path, monkeypatch):
         package_weights("two_weights")
     torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
     assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
+    own = EncoderSpec(name="test_resnet", options={}, weights="package:two_weights")  # which no index knows
+    assert manifests._origin(own) == (own.weights, sha256(tmp_path / "two_weights" / "a.pth"))
 
 
 @pytest.mark.parametrize("size", [0, 2])

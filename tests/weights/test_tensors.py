@@ -29,7 +29,7 @@ def test_a_truncated_safetensors_file_is_named(tmp_path, kept):
     path = tmp_path / "x.safetensors"
     save_file({"w": torch.ones(64)}, path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="x.safetensors is not a whole safetensors file.*delete it and rerun"):
+    with pytest.raises(CheckpointError, match="x.safetensors is not a whole safetensors file.*delete it, and run what"):
         read_tensors(path)
 
 
@@ -94,11 +94,30 @@ def test_a_file_straight_from_mmengine_is_refused_and_the_line_of_the_message_st
     assert "besides weights it holds mmengine.logging.history_buffer.HistoryBuffer, and" in message
     assert message.endswith("write one where such code may run and mmengine is installed:")
 
-    monkeypatch.chdir(tmp_path)
-    python, option, code = shlex.split(line)
-    assert (python, option) == ("python", "-c")
-    exec(code, {})
+    run_line(line, tmp_path, monkeypatch)
     encoder, decoder = tiny_vit(), LinearDecoder(24, 5)
     load(tmp_path / "weights_only.pth", {"encoder": encoder, "decoder": decoder})
     for found, wanted in ((encoder.backbone, original.encoder.backbone), (decoder, original.decoder)):
         assert all(torch.equal(value, wanted.state_dict()[key]) for key, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, lambda m: {"model": m, "epoch": 3}, lambda m: {"module": m.state_dict()}]
+)
+def test_the_line_of_the_message_strips_whole_models_too(tmp_path, monkeypatch, wrap):
+    original = tiny_vit(seed=1).backbone
+    torch.save({"net": original}, tmp_path / "refused.pth")
+    with pytest.raises(CheckpointError) as error:
+        read_pickle(tmp_path / "refused.pth")
+    torch.save(wrap(original), tmp_path / "refused.pth")
+    run_line(str(error.value).splitlines()[1], tmp_path, monkeypatch)
+    loaded = encoder_of(tmp_path / "weights_only.pth").backbone.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in original.state_dict().items())
+
+
+def run_line(line, folder, monkeypatch):
+    """What a user would paste, without the shell."""
+    monkeypatch.chdir(folder)
+    python, option, code = shlex.split(line)
+    assert (python, option) == ("python", "-c")
+    exec(code, {})
