@@ -52,7 +52,7 @@ def check_sizes(image: Path, label: Path) -> None:
     """Raises DatasetError where the headers of an image and its label say different sizes."""
     if (own := size_of(image)) != (other := size_of(label)):
         expected, found = (f"{width}x{height}" for width, height in (own, other))
-        remedy = "its EXIF turns the image: store it as it is shown" if _is_turned(image) else "download both"
+        remedy = "its EXIF turns the image: store it as it is shown" if is_turned(image) else "download both"
         raise DatasetError(f"{label}: expected the size of its image {image}, {expected}, found {found}; {remedy}")
 
 
@@ -124,7 +124,7 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
     return labels.lut(table)[raw]
 
 
-def _is_turned(path: Path) -> bool:
+def is_turned(path: Path) -> bool:
     """Whether viewers turn it, as its EXIF says: labels may then fit what they show, not what the file holds."""
     with _faults(path), Image.open(path, formats=FORMATS) as opened:
         # Of a PNG Pillow would decode the whole, and cameras write none.

@@ -36,6 +36,7 @@ class Report:
     remedy: str  # how to get what is missing, its licence, size and folder tree; "" where every split was begun
     counts: pd.DataFrame  # by split: images, published (<NA> where unknown), examined, and faulty ones among these
     pixels: pd.DataFrame  # of the examined labels, by class and "ignored" (rows) and split (columns)
+    turned: int  # of the examined photos with labels: those that their EXIF turns
 
     @property
     def frequencies(self) -> pd.DataFrame:
@@ -45,10 +46,12 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """Splits whose number of images is not the published one."""
+        """Splits whose number of images is not the published one, and photos that viewers turn."""
         known = self.counts.dropna()
         other = known[(known["images"] > 0) & (known["images"] != known["published"])]
-        return [f"{s} has {row.images:,} images, {row.published:,} were published" for s, row in other.iterrows()]
+        found = [f"{s} has {row.images:,} images, {row.published:,} were published" for s, row in other.iterrows()]
+        what = "photos are turned by their EXIF, but read as stored: do their labels fit what is stored?"
+        return [*found, *([f"{self.turned:,} {what}"] if self.turned else [])]
 
 
 def examine(
@@ -96,6 +99,7 @@ def examine(
         remedy=remedy,
         counts=_counts(layout, samples, chosen, seen),
         pixels=_pixels(layout, chosen, seen),
+        turned=sum(one.turned for one in seen.values()),
     )
 
 

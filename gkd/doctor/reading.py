@@ -15,6 +15,7 @@ import numpy as np
 from gkd.data import samples as files
 from gkd.data.labels import IGNORE, class_names
 from gkd.data.layout import Layout
+from gkd.data.reading import is_turned
 from gkd.data.samples import Sample
 from gkd.doctor.listing import Problem, as_problem
 
@@ -27,6 +28,7 @@ class Seen(NamedTuple):
 
     problems: list[Problem]
     pixels: np.ndarray | None  # int64 (K + 1,): pixels of each train id, ignored ones last; None without a sound label
+    turned: bool = False  # viewers show the photo otherwise than it is stored, and so perhaps did who drew the label
 
 
 def read_all(layout: Layout, samples: Sequence[Sample], jobs: int, say: Callable[[str], None]) -> Iterator[Seen]:
@@ -61,7 +63,8 @@ def read(layout: Layout, sample: Sample) -> Seen:
     if problems or both[1] is None:
         return Seen(list(dict.fromkeys(problems)), None)
     counts = np.bincount(both[1].ravel(), minlength=256)
-    return Seen([], counts[[*range(len(class_names(layout.label_space))), IGNORE]])
+    turned = sample.window is None and is_turned(sample.image)
+    return Seen([], counts[[*range(len(class_names(layout.label_space))), IGNORE]], turned)
 
 
 def _read_windows(layout: Layout, samples: list[Sample]) -> list[Seen]:

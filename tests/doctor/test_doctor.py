@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from layout_files import IMAGE, LABEL, SIZE, image_array, save, write_vaihingen
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
@@ -97,6 +97,18 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     assert list(report.missing) == ["train"] and "img_dir/train" in report.missing["train"]
     about = official().layouts["vaihingen"].about
     assert all(part in report.remedy for part in (about.url, about.licence, about.size))
+
+
+def test_photos_that_viewers_turn_are_noted_where_their_labels_fit(tmp_path: Path) -> None:
+    """Upside down, so that no size tells that a label was drawn on what a viewer shows."""
+    data, exif = write_vaihingen(tmp_path, [1, 1, 1]), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    for number in (0, 2):
+        Image.fromarray(image_array(number)).save(data / IMAGE.format(number), format="JPEG", exif=exif)
+    report = examine("vaihingen", {"vaihingen": str(data)})
+    assert report.problems == [] and report.notes[-1].startswith(
+        "2 photos are turned by their EXIF, but read as stored"
+    )
 
 
 def test_splits_of_one_folder_are_read_once_and_counted_each(tmp_path: Path) -> None:
