@@ -234,6 +234,11 @@ class Encoder(nn.Module):
             yield
         except AssertionError as error:  # timm's word on sizes
             raise backbones.size_error(self.backbone, size, error) from error
+        except NotImplementedError:  # of the meta device, whatever the size
+            raise
+        except RuntimeError:  # torch's word, where the model has none (Hiera, LeViT)
+            backbones.dry_grid(self.backbone, (size[0] * self.enlarge, size[1] * self.enlarge))  # if that is at fault
+            raise
 
     def _tokens(self, features: Tensor) -> Tokens:
         if features.ndim == 4:

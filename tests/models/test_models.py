@@ -152,6 +152,19 @@ def test_a_size_that_the_model_refuses_says_what_to_do():
             call(torch.rand(1, 3, 36, 32))
 
 
+def test_an_error_of_torch_says_what_to_do_where_the_size_is_at_fault(monkeypatch):
+    encoder = Encoder.create("hiera_tiny_224", img_size=64)
+    with pytest.raises(ValueError, match="Hiera cannot take images of 64 x 96 pixels: .*img_size"):
+        encoder(torch.rand(1, 3, 64, 96))
+
+    def full(_images):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(encoder.backbone, "forward_features", full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        encoder(torch.rand(1, 3, 64, 64))
+
+
 @pytest.mark.parametrize("shape", [(2, 9), (1, 16), (2, 4, 4)])
 def test_a_mask_on_another_grid_is_refused(shape):
     with pytest.raises(ValueError, match=r"mask of shape .* fit 2 images .* grid of 4 x 4: expected \(2, 16\)"):
