@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 POLICY = "a policy of timm's RandAugment, such as rand-m9-mstd0.5-inc1, or '' for none"
 PROFILE = "a name of letters, digits, dot, _ and - that is no number, date or truth value"
 WEIGHTS = "none, hub, package:<name>, or a .safetensors, .pth or .pt file"
-FILES = r"none|hub|package:\w+|[^:]*\.(?i:safetensors|pth|pt)"
+FILES = r"none|hub|package:\w+|[^:]*\.(safetensors|pth|pt)"
 # Magnitude, layers and increase are whole numbers; t names one of timm's sets, and another name its default one.
 POLICIES = r"(rand(-(m|n|mmax|inc)\d+|-(p|mstd)\d+(\.\d+)?|-t(weights|3aw?))*)?"
 SPLITS = "names of letters, digits, dot, _ and -"

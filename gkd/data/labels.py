@@ -85,7 +85,11 @@ def unknown_ids(raw: np.ndarray, table: str) -> tuple[int, ...]:
 def _classes(space: str) -> list[_Row]:
     if space in _SPACES:
         raise ValueError(f"label table {space!r} names no classes of its own, they are those of {_SPACES[space]!r}")
-    return _table(space).classes
+    classes = _table(space).classes
+    names = [row.name for row in classes]
+    if len({*names, "ignored", ""}) < len(names) + 2:
+        raise ValueError(f"{space}: expected a name of its own for each class, none of them 'ignored', found {names}")
+    return classes
 
 
 def _table(table: str) -> _Table:
@@ -116,9 +120,6 @@ def _read(file: Path, _changed: int) -> _Table:
     first.pop(IGNORE, None)
     if not first or sorted(first) != list(range(len(first))):
         raise ValueError(f"{file}: expected the train ids 0, 1, 2, ... and 255 (ignored), found {sorted(first)}")
-    names = [first[k].name for k in sorted(first)]
-    if len({*names, "ignored", ""}) < len(names) + 2:
-        raise ValueError(f"{file}: expected a name of its own for each class, none of them 'ignored', found {names}")
     train_ids = np.full(256, IGNORE, dtype=np.uint8)
     train_ids[list(rows)] = [row.train_id for row in rows.values()]
     train_ids.flags.writeable = False

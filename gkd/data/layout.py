@@ -127,12 +127,13 @@ class Layout:
         if place.labels is None:  # nothing to pair: a.jpg and a.png are two images
             return [sample(folder / name, None) for name in sorted(name for _, name in pattern.below(root))], []
         images, faults = pattern.by_key(root, self.skip)
-        labels, more = Pattern.parse(place.labels).by_key(root, self.skip)
+        masks = Pattern.parse(place.labels)
+        labels, more = masks.by_key(root, self.skip)
         faults += more
-        # Where both lie in one folder, the pattern of the ones may fit the others as well.
-        if {*images.values()} < {*labels.values()}:
-            labels = {key: path for key, path in labels.items() if path not in {*images.values()}}
-        images = {key: path for key, path in images.items() if path not in {*labels.values()}}
+        both = {*images.values()} & {*labels.values()}  # where they lie in one folder, the shorter pattern fits all
+        shorter = images if pattern.length < masks.length else labels
+        for key in [key for key, path in shorter.items() if path in both]:
+            del shorter[key]
         its_label = f"its label {Path(place.labels).name} in {root / place.folders[1]}"
         sides = (images, labels, its_label), (labels, images, f"the image of this label in {folder}")
         for files, others, what in sides:

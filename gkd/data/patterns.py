@@ -35,6 +35,11 @@ class Pattern(NamedTuple):
             raise ValueError(f"{text!r}: expected a folder and names with one star, such as images/*.png")
         return Pattern(folder or ".", start, ends)
 
+    @property
+    def length(self) -> int:
+        """Characters of a name that it fixes."""
+        return len(self.start) + min(map(len, self.ends))
+
     def below(self, root: Path) -> Iterator[tuple[str, str]]:
         """(key, name) of the files: name is the posix path below the folder, key is what the star stands for.
 

@@ -26,8 +26,8 @@ from gkd.params import ROOT
 
 # An allow-list: some of Pillow's other readers start programs (EPS), and none of them is a format of photos.
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")  # the usual ones are tried first
-LOSSY = ("JPEG", "MPO", "AVIF")  # of them: those that would give labels other ids along every edge
-SPREAD = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies the values of PNGs of 2 and 4 bits: 0 to 255 as grey
+LOSSY = ("JPEG", "MPO", "JPEG2000", "jpeg")  # would give labels other ids along every edge; the last is a TIFF's way
+SPREAD = {"1": 1, "L;2": 85, "L;4": 17}  # what Pillow multiplies the grey values of small PNGs by, which then reach 255
 Window = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 Encoding = Literal["ids", "red", "colours", "exact colours"]
 
@@ -159,9 +159,10 @@ def _ids(path: Path) -> np.ndarray:
     with _faults(path), Image.open(path, formats=FORMATS) as image:
         stored = _stored(image)
         image.load()
-    if image.format in LOSSY:
-        raise DatasetError(f"{path}: expected class ids in a lossless file, found {image.format}; use PNG")
-    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+    if lossy := {image.format, image.info.get("compression")} & {*LOSSY}:
+        raise DatasetError(f"{path}: expected class ids in a lossless file, found {lossy.pop()}; use PNG")
+    small = image.mode == "1" or stored.startswith("L;")  # of other formats, some are stored inverted
+    if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B") or (small and image.format != "PNG"):
         found = "a colour-coded label" if image.mode.startswith("RGB") else "another kind of image"
         found += f" ({image.mode}); use the dataset's id files"
         raise DatasetError(f"{path}: expected class ids in one channel (mode L or P), found {found}")

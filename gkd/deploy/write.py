@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import nn
@@ -77,10 +78,10 @@ def export(
     model = rebuild(config)
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     load(checkpoint, parts)
-    partial, old = (folder.with_name(folder.name + suffix) for suffix in (".partial", ".old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+        partial, old = Path(aside, "new"), Path(aside, "old")
+        partial.mkdir()
         if member is not None:
             save(partial / WEIGHTS, parts, record)
         else:
@@ -89,12 +90,13 @@ def export(
             _write_graphs(model, config, partial, graphs)
         write_config(config, partial)
         if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)  # of a call that was killed
             folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     return config
 
 

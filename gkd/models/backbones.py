@@ -6,6 +6,7 @@ dry_grid(backbone, (height, width))      # rows and columns of its final map, fo
 
 import copy
 import difflib
+from collections.abc import Mapping
 
 import timm
 import torch
@@ -86,15 +87,9 @@ def dry_grid(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     Raises:
         ValueError: the model cannot take that size, or has no single grid of patches (CoaT, CrossViT, PiT).
     """
-    tensors = [*backbone.parameters(), *backbone.buffers()]
-    shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
-    skeleton = copy.deepcopy(backbone, shapes).eval()  # deepcopy takes the meta tensors in place of the real ones
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
-    images = torch.zeros(1, 3, *size, dtype=dtype, device="meta")
     try:
         with torch.no_grad():
-            # The class's own method: what stands in for it in an instance (compiled, say) holds the real tensors.
-            features = type(skeleton).forward_features(skeleton, images)
+            skeleton, images, features = _dry_run(backbone, size)
             check_features(backbone, features)
             if features.ndim == 4:
                 rows, columns = features.shape[1:3] if channels_last(backbone) else features.shape[2:]
@@ -109,6 +104,34 @@ def dry_grid(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
         found = features.shape[1] - prefix_tokens(backbone)
         raise ValueError(f"{type(backbone).__name__} returns {found} patches for a grid of {rows} x {columns}")
     return rows, columns
+
+
+def _dry_run(backbone: nn.Module, size: tuple[int, int]) -> tuple[nn.Module, Tensor, object]:
+    """A copy on the meta device, an image of `size` there, and what `forward_features` makes of it."""
+    tensors = [*backbone.parameters(), *backbone.buffers()]
+    shapes = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+    skeleton = copy.deepcopy(backbone, shapes).eval()  # deepcopy takes the meta tensors in place of the real ones
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    images = torch.zeros(1, 3, *size, dtype=dtype, device="meta")
+    # The class's own method: what stands in for it in an instance (compiled, say) holds the real tensors.
+    return skeleton, images, type(skeleton).forward_features(skeleton, images)
+
+
+def own_size(backbone: nn.Module, options: Mapping[str, object]) -> tuple[int, int]:
+    """(H, W) of the images that a model was built for, with these options of `timm.create_model`."""
+    config = getattr(backbone, "pretrained_cfg", None) or {}
+    size = options.get("img_size") or config.get("input_size", (3, 224, 224))[-2:]
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+@torch.no_grad()
+def takes(backbone: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether the forward pass runs on images of `size` = (H, W), as far as the meta device can tell."""
+    try:
+        _dry_run(backbone, size)
+    except Exception:  # whatever a model, or the meta device, raises
+        return False
+    return True
 
 
 def channels_last(backbone: nn.Module) -> bool:

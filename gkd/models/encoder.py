@@ -193,18 +193,14 @@ class Encoder(nn.Module):
 
     @cached_property
     def fixed_size(self) -> bool:
-        """Whether it takes images of one size only: what timm's patch embedding says of itself, else by trying others
-        (Hiera, LeViT, VOLO, CoAtNet and more do not say so)."""
+        """Whether it refuses some sizes of whole patches, or all but one, so that windows are padded to one size.
+
+        By what timm's patch embedding says of itself, else by trying (Hiera, LeViT, MaxViT and more do not say so).
+        """
         embed = getattr(self.backbone, "patch_embed", None)
-        if getattr(embed, "img_size", None) is not None and getattr(embed, "strict_img_size", False):
-            return True
-        cell = self.stride * self.enlarge
-        try:
-            for sides in ((3, 5), (4, 6)):
-                backbones.dry_grid(self.backbone, (sides[0] * cell, sides[1] * cell))
-        except ValueError:
-            return True
-        return False
+        if hasattr(embed, "strict_img_size"):
+            return embed.img_size is not None and bool(embed.strict_img_size)
+        return self._refuses((3 * self.stride, 5 * self.stride)) or self._refuses((4 * self.stride, 6 * self.stride))
 
     def _prepared(self, images: Tensor) -> Tensor:
         """What the backbone sees: normalised, and enlarged."""
@@ -234,11 +230,15 @@ class Encoder(nn.Module):
             yield
         except AssertionError as error:  # timm's word on sizes
             raise backbones.size_error(self.backbone, size, error) from error
-        except NotImplementedError:  # of the meta device, whatever the size
+        except RuntimeError as error:  # torch's word, where the model has none (Hiera, LeViT)
+            if self._refuses(size):
+                raise backbones.size_error(self.backbone, size, error) from error
             raise
-        except RuntimeError:  # torch's word, where the model has none (Hiera, LeViT)
-            backbones.dry_grid(self.backbone, (size[0] * self.enlarge, size[1] * self.enlarge))  # if that is at fault
-            raise
+
+    def _refuses(self, size: tuple[int, int]) -> bool:
+        """Whether the backbone cannot take images of `size`, though it can of its own."""
+        enlarged, own = (side * self.enlarge for side in size), backbones.own_size(self.backbone, self.options or {})
+        return not backbones.takes(self.backbone, tuple(enlarged)) and backbones.takes(self.backbone, own)
 
     def _tokens(self, features: Tensor) -> Tokens:
         if features.ndim == 4:

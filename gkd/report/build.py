@@ -114,10 +114,11 @@ def keep(params: Params, folder: Path) -> None:
     """
     found = ROOT / "results" / "evaluate" / params.profile
     content = {Path(m) / name: (found / m / name).read_bytes() for m in members(params) for name in SCORES}
-    old = {lying: lying.name.split("-")[0] for lying in _scored(folder)}
-    gone = {*params.settings} if {*old.values()} - {TEACHER, *params.settings} else {TEACHER, *params.settings}
-    for lying in (lying for lying, setting in old.items() if setting in gone):
-        shutil.rmtree(lying)
+    there, gone = {old: old.name.split("-")[0] for old in folder.glob("scores/*")}, {*params.settings}
+    if {*there.values()} <= {TEACHER, *gone}:
+        gone.add(TEACHER)
+    for old in (old for old, setting in there.items() if setting in gone):
+        shutil.rmtree(old)
     for name, scores in content.items():
         write_whole(folder / "scores" / name, scores)
     write_whole(folder / f"{params.profile}.lock", (ROOT / "dvc.lock").read_bytes())

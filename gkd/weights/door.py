@@ -54,7 +54,7 @@ def load(path: Path | str, modules: Mapping[str, nn.Module]) -> Record:
         CheckpointError: the file is missing, torn, damaged or unsafe, or does not fit.
     """
     path = Path(path)
-    content, text = (read_pickle(path), None) if path.suffix.lower() in (".pth", ".pt") else read_tensors(path)
+    content, text = (read_pickle(path), None) if path.suffix in (".pth", ".pt") else read_tensors(path)
     notes, record = [], Record()
     if text is None and (path.suffix != ".safetensors" or not any(k.startswith("encoder.backbone.") for k in content)):
         parts, notes = _others(path, content, modules)

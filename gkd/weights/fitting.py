@@ -94,8 +94,10 @@ def _lost_biases(given: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> d
     for key, value in given.items():
         if key.endswith("attn.qkv.bias") and bool(value.any()):
             block = key[key.rfind("blocks.") :].removesuffix("qkv.bias")  # without a prefix that timm takes off
-            names = tuple(block + name for name in ("qkv.bias", "q_bias", "q_proj.bias"))
-            lost |= {} if any(found.endswith(names) for found in fitted) else {key: value}
+            weight, *biases = (block + name for name in ("qkv.weight", "qkv.bias", "q_bias", "q_proj.bias"))
+            there = any(found.endswith(weight) for found in fitted)  # else timm numbers the blocks anew (MViT v2)
+            if there and not any(found.endswith(tuple(biases)) for found in fitted):
+                lost[key] = value
     return lost
 
 

@@ -189,7 +189,7 @@ def _start(start: str | Path | None) -> tuple[dict[str, str], str | None]:
     """What a file to start from was trained on, and its name without folders of this machine."""
     if Path(start or "").suffix not in (".safetensors", ".pth", ".pt"):
         return {}, start
-    file = ROOT / start
+    file = ROOT / Path(start).expanduser()
     data = read_record(file).data if file.suffix == ".safetensors" else {}
     return data, file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 

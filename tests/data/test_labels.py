@@ -115,4 +115,4 @@ def test_a_faulty_table_is_named(tmp_path: Path, old: str, new: str, message: st
     file = tmp_path / "harbour.csv"
     file.write_text(OWN.replace(old, new))
     with pytest.raises(ValueError, match=f"{file}.*{message}"):
-        labels.lut(str(file))
+        labels.class_names(str(file))

@@ -128,10 +128,19 @@ def test_ids_of_any_number_of_bits_are_those_that_were_stored(tmp_path: Path, bi
             read_label(path, "isprs")
 
 
-def test_labels_in_a_lossy_file_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "found"), [("a.jpg", "JPEG"), ("a.jp2", "JPEG2000"), ("a.tif", "jpeg")])
+def test_labels_in_a_lossy_file_are_refused(tmp_path: Path, name: str, found: str) -> None:
     """Rounded ids along edges are often ids of the table, too."""
-    with refused(save(tmp_path / "a.jpg", noise(shape=SIZE)), "expected class ids in a lossless file, found JPEG"):
-        read_label(tmp_path / "a.jpg", "isprs")
+    options = {"compression": "jpeg"} if name == "a.tif" else {}
+    with refused(save(tmp_path / name, noise(shape=SIZE), **options), f"expected .* a lossless file, found {found}"):
+        read_label(tmp_path / name, "isprs")
+
+
+def test_labels_of_one_bit_in_other_formats_than_png_are_refused(tmp_path: Path) -> None:
+    """A PBM stores black as 1."""
+    Image.fromarray(noise(shape=SIZE) > 99).save(path := tmp_path / "a.pbm", format="PPM")
+    with refused(path, "expected class ids in one channel .* found another kind of image .1."):
+        read_label(path, "isprs")
 
 
 @shared_folder

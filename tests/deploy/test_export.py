@@ -338,19 +338,22 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
 
 
 def test_a_folder_is_replaced_once_the_new_one_is_whole(made, copy, monkeypatch):
-    """A failure leaves the old folder; the next call clears what a killed one left beside it."""
+    """A failure, at any step, leaves the old folder and nothing beside it."""
     (copy / "notes.txt").write_text("of the old one")
-    left = copy.with_name("copy.old")
-    left.mkdir()
+    rename = Path.rename
 
-    def refuse(config, folder):
+    def refuse(*args):
         raise OSError("no space")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("gkd.deploy.write.write_config", refuse)
-        with pytest.raises(OSError, match="no space"):
-            export(made[2], copy, force=True)
-    assert (copy / "notes.txt").is_file() and left.is_dir()
+    for name, fail in (
+        ("gkd.deploy.write.write_config", refuse),
+        ("pathlib.Path.rename", lambda path, to: refuse() if path.name == "new" else rename(path, to)),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(name, fail)
+            with pytest.raises(OSError, match="no space"):
+                export(made[2], copy, force=True)
+        assert (copy / "notes.txt").is_file() and [file.name for file in copy.parent.iterdir()] == ["copy"]
     monkeypatch.chdir(copy)
     export(made[2], Path(), force=True)
     assert not (copy / "notes.txt").exists() and load_folder(copy).config.name == "f2l-gkd-potsdam_rgb-0"

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_vit
 from tiny_params import TINY
+from torch import nn
 
 from gkd.data.windows import window_starts
 from gkd.models import Encoder
@@ -161,3 +162,13 @@ def test_models_that_do_not_say_that_one_size_fits_are_found_out(name):
     encoder = Encoder.create(name)
     assert encoder.fixed_size and Inference.of(section, None, encoder).multiple == 224
     assert not Encoder.create("test_resnet").fixed_size
+
+
+def test_a_module_that_cannot_be_tried_without_computing_takes_any_size():
+    class Own(nn.Module):
+        num_features, feature_info = 4, [{"num_chs": 4, "reduction": 8}]
+
+        def forward_features(self, x):
+            return x.mean().item() * x[:, :1, ::8, ::8].expand(-1, 4, -1, -1)  # the meta device has no values
+
+    assert not Encoder(Own()).fixed_size

@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 from tiny_models import VIT, encoder_of, mmseg_file, official_eva02, randomised, state_of, tiny_vit
 from torch import nn
 
@@ -297,8 +298,8 @@ def test_tensors_beside_the_weights_are_set_aside(tmp_path, wrapper):
     """The ImageNet example of PyTorch stores its best accuracy as a tensor."""
     encoder = tiny_vit(seed=1)
     state = {f"module.{key}": value for key, value in state_of(encoder).items()}
-    torch.save({"epoch": 1, wrapper: state, "best_acc1": torch.tensor(71.2), "optimizer": {}}, tmp_path / "X.PTH")
-    assert same_tokens(encoder_of(tmp_path / "X.PTH"), encoder)
+    torch.save({"epoch": 1, wrapper: state, "best_acc1": torch.tensor(71.2), "optimizer": {}}, tmp_path / "x.pth")
+    assert same_tokens(encoder_of(tmp_path / "x.pth"), encoder)
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
@@ -318,6 +319,17 @@ def test_biases_of_attention_that_the_model_lacks_are_named_unless_they_are_zero
         load(tmp_path / "x.pth", {"encoder": loaded})
         assert same_tokens(loaded, encoder)
     assert "q_bias" not in capsys.readouterr().out
+
+
+def test_blocks_that_timm_numbers_anew_keep_their_biases(tmp_path):
+    """MViT v2 in the names of its authors: one row of blocks, not one a stage."""
+    sizes = MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=8, num_heads=1)
+    encoder, loaded = (randomised(Encoder(MultiScaleVit(sizes, img_size=64, num_classes=0)), s) for s in (1, 2))
+    state = {re.sub(r"^stages\.(\d)\.blocks\.0\.", r"blocks.\1.", key): v for key, v in state_of(encoder).items()}
+    state = {key.replace("shortcut_proj_attn", "proj"): value for key, value in state.items()}
+    torch.save({"model": state}, tmp_path / "x.pth")
+    load(tmp_path / "x.pth", {"encoder": loaded})
+    assert all(torch.equal(value, state_of(loaded)[key]) for key, value in state_of(encoder).items())
 
 
 def test_half_precision_becomes_the_models_and_whole_numbers_do_not(tmp_path):

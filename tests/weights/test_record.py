@@ -11,6 +11,7 @@ from torch import nn
 from gkd.data.domains import PROXY
 from gkd.datasets import official
 from gkd.models import Encoder
+from gkd.params import EncoderSpec
 from gkd.weights import Record, read_record, record, save
 from gkd.weights.record import EncoderInfo
 from gkd.weights.tensors import digest
@@ -45,6 +46,9 @@ def test_training_data_and_the_teacher_go_on_from_file_to_file(tmp_path, monkeyp
     assert second.data["gtav/train"] == official().layouts["gtav"].about.licence
     elsewhere = Record.of(TINY, {"stage": "domain_agnostic"}, start=tmp_path.parent / "elsewhere" / "dino.pth")
     assert elsewhere.start == "dino.pth" and elsewhere.data == {}
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert EncoderSpec(name="x", options={}, weights="~/encoder.safetensors").file == str(file)
+    assert list(Record.of(TINY, {"stage": "domain_agnostic"}, start="~/encoder.safetensors").data) == ["proxy/train"]
 
 
 @pytest.mark.parametrize(
