@@ -26,12 +26,8 @@ def parts(confusions: np.ndarray) -> np.ndarray:
 
 
 def iou(found: np.ndarray) -> np.ndarray:
-    """IoU by class in per cent from `parts`, (..., 3, K) -> (..., K); NaN where neither labels nor predictions have it.
-
-    I / (P + G - I).
-    """
-    hits, truth, predicted = np.moveaxis(found, -2, 0)
-    return 100 * _ratio(hits, truth + predicted - hits)
+    """IoU by class in per cent, from `parts` (..., 3, K) -> (..., K); NaN where no label and no prediction has it."""
+    return 100 * _overlap(found)
 
 
 def scores(confusion: np.ndarray) -> Scores:
@@ -39,10 +35,11 @@ def scores(confusion: np.ndarray) -> Scores:
 
     By class, IoU = I / (P + G - I) and accuracy = I / G; the means leave out classes with a denominator of 0.
     """
-    hits, truth, predicted = parts(confusion)
+    found = parts(confusion)
+    hits, truth, _ = found
     if not truth.sum():
         raise ValueError("the confusion matrix is empty: no pixel of the domain carries a label other than 255")
-    shares, acc = _ratio(hits, truth + predicted - hits), _ratio(hits, truth)
+    shares, acc = _overlap(found), _ratio(hits, truth)
     means = (100 * float(value) for value in (np.nanmean(shares), np.nanmean(acc), hits.sum() / truth.sum()))
     return Scores(100 * shares, *means, 100 * acc)
 
@@ -51,6 +48,12 @@ def score_row(who: dict[str, Any], domain: str, confusion: np.ndarray, lr: float
     """One row of scores.csv (gkd.report.tables): `who` has setting, method, source and seed; `lr` is the chosen one."""
     result = scores(confusion)
     return {**who, "domain": domain, "miou": result.miou, "macc": result.macc, "aacc": result.aacc, "lr": lr}
+
+
+def _overlap(found: np.ndarray) -> np.ndarray:
+    """I / (P + G - I) of `parts`, by class."""
+    hits, truth, predicted = np.moveaxis(found, -2, 0)
+    return _ratio(hits, truth + predicted - hits)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
