@@ -57,8 +57,9 @@ def recognise(content: Any, where: str) -> Found:
     state, aside = _unwrap(content, where)
     layout = next((item for item in LAYOUTS if any(key.startswith(item.sign) for key in state)), None)
     if layout is None:
-        what = "a backbone in the names of " + ("DINOv2 or EVA" if "mask_token" in state else "timm")
-        return Found(what, {"backbone": _flat_blocks(state)}, aside)
+        whose = "DINOv2 or EVA" if "mask_token" in state else "timm"
+        whose = "MAE" if any(key.startswith("decoder_") for key in state) else whose
+        return Found(f"a backbone in the names of {whose}", {"backbone": _flat_blocks(state)}, aside)
     parts: dict[str, dict[str, Tensor]] = {}
     left: Counter[str] = Counter()
     unknown = []

@@ -202,6 +202,13 @@ def test_a_safetensors_file_of_others_is_told_by_its_keys_and_may_be_what_a_stag
     assert same_tokens(build_encoder(spec, path), encoder)
 
 
+def test_a_file_of_mae_is_told_by_its_decoder(tmp_path, capsys):
+    encoder, extra = tiny_vit(seed=1), {"mask_token": torch.ones(1, 1, 24), "decoder_embed.weight": torch.ones(24, 24)}
+    torch.save({"model": state_of(encoder) | extra}, tmp_path / "mae.pth")
+    assert same_tokens(encoder_of(tmp_path / "mae.pth"), encoder)
+    assert "names of MAE; loaded: encoder; set aside: " in capsys.readouterr().out
+
+
 def test_keys_on_the_allow_list_are_set_aside_by_name():
     encoder, examples = tiny_vit(), {"classifier": ["head_dist.weight"], "distillation token": ["dist_token"]}
     examples |= {"mask token": ["mask_token"], "rope buffers": ["blocks.0.attn.rope.freqs_cos"]}
