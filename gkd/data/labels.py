@@ -82,6 +82,19 @@ def unknown_ids(raw: np.ndarray, table: str) -> tuple[int, ...]:
     return tuple(sorted(set(found.tolist()) - set(known_ids(table))))
 
 
+def exchanged_ids(raw: np.ndarray, shown: np.ndarray, table: str) -> tuple[int, ...]:
+    """The ids in `raw` that a palette `shown`, uint8 (N, 3), gives the colour of another class than the table does.
+
+    Where it has one colour that the table has not, it is another palette, which says nothing: the result is empty.
+    """
+    rows = _table(table).rows
+    found = {n: tuple(shown[n].tolist()) for n in np.bincount(raw.ravel()).nonzero()[0] if n in rows and n < len(shown)}
+    if set(found.values()) - {row.colour for row in rows.values()}:
+        return ()
+    of = {row.colour: row.train_id for row in rows.values() if row.train_id != IGNORE}
+    return tuple(n for n, c in found.items() if c != rows[n].colour and of.get(c, rows[n].train_id) != rows[n].train_id)
+
+
 def _classes(space: str) -> list[_Row]:
     if space in _SPACES:
         raise ValueError(f"label table {space!r} names no classes of its own, they are those of {_SPACES[space]!r}")

@@ -67,7 +67,7 @@ def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = F
     Raises:
         DatasetError: the file is absent, damaged, of another kind, or has more than 8 bits a channel.
     """
-    with _faults(path), Image.open(content or path, formats=FORMATS) as image:
+    with _opened(path, content) as image:
         stored = _stored(image)
         if upright and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a JPEG with previews, of phones
             raise DatasetError(
@@ -110,11 +110,12 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
         window: of a TIFF tile; None = all of it.
 
     Raises:
-        DatasetError: the file is absent, damaged, of another kind, or holds ids that the table does not list.
+        DatasetError: the file is absent, damaged, of another kind, or holds ids that the table does not list, or that
+            its palette gives the colours of other classes.
     """
     if encoding in ("colours", "exact colours"):
         return _by_colour(read_window(path, window), table, exact=encoding == "exact colours")
-    raw = _red_ids(path) if encoding == "red" else _ids(path)
+    raw = _red_ids(path) if encoding == "red" else _ids(path, table)
     unknown = labels.unknown_ids(raw, table)
     if unknown:
         raise DatasetError(
@@ -129,6 +130,20 @@ def is_turned(path: Path) -> bool:
     with _faults(path), Image.open(path, formats=FORMATS) as opened:
         # Of a PNG Pillow would decode the whole, and cameras write none.
         return opened.format in ("JPEG", "MPO") and opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
+@contextmanager
+def _opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image]:
+    """An image, not loaded yet, whose file is whole: Pillow 12 looks at no checksum of a PNG's pixels by itself."""
+    file = content or path
+    with _faults(path):
+        with Image.open(file, formats=FORMATS) as image:
+            if image.format != "PNG":
+                yield image
+                return
+            image.verify()  # it cannot be loaded any more
+        with Image.open(file, formats=FORMATS) as image:
+            yield image
 
 
 @contextmanager
@@ -154,9 +169,9 @@ def _faults(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: expected a complete image, found {what}") from error
 
 
-def _ids(path: Path) -> np.ndarray:
+def _ids(path: Path, table: str) -> np.ndarray:
     """The raw ids of a label image: uint8 (H, W)."""
-    with _faults(path), Image.open(path, formats=FORMATS) as image:
+    with _opened(path) as image:
         stored = _stored(image)
         image.load()
     if lossy := {image.format, image.info.get("compression")} & {*LOSSY}:
@@ -169,7 +184,11 @@ def _ids(path: Path) -> np.ndarray:
     ids = np.array(image)
     if ids.dtype.itemsize > 1 and (ids.min() < 0 or ids.max() > 255):
         raise DatasetError(f"{path}: expected class ids up to 255, found {ids.min()} to {ids.max()}; number them anew")
-    return ids.astype(np.uint8) // SPREAD.get(stored, 1)
+    ids = ids.astype(np.uint8) // SPREAD.get(stored, 1)
+    if image.mode == "P" and (wrong := labels.exchanged_ids(ids, np.reshape(image.getpalette(), (-1, 3)), table)):
+        found = f"{', '.join(map(str, wrong))} in those of another class; did a PNG optimiser sort the palette?"
+        raise DatasetError(f"{path}: expected ids in their colours of the label table {table!r}, found {found}")
+    return ids
 
 
 def _stored(image: Image.Image) -> str:

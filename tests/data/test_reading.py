@@ -158,6 +158,41 @@ def test_truncated_png_never_gives_wrong_pixels(tmp_path: Path, cut: float, clas
         assert np.array_equal(found, labels.lut("isprs")[raw])
 
 
+@given(back=st.integers(13, 60), bit=st.integers(0, 7))
+@shared_folder
+def test_a_flipped_bit_in_the_pixels_of_a_png_is_told(tmp_path: Path, back: int, bit: int) -> None:
+    """Pillow 13 loads them without a look at their checksum."""
+    path = save(tmp_path / "flipped.png", np.random.default_rng(0).integers(0, 7, SIZE, dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    content[-back] ^= 1 << bit  # before the 12 bytes of the end mark
+    path.write_bytes(content)
+    for read in (lambda: read_label(path, "isprs"), lambda: read_photo(path)):
+        with refused(path, "expected a complete image, found a damaged file .*; copy or download it again"):
+            read()
+    with refused(Path("inner.png"), "expected a complete image"):
+        read_photo(Path("inner.png"), BytesIO(content))
+
+
+def test_a_label_whose_palette_was_sorted_is_refused_and_other_palettes_say_nothing(tmp_path: Path) -> None:
+    """PNG optimisers keep the colour of each pixel, not its id."""
+    ids, own = (
+        np.repeat(np.arange(7, dtype=np.uint8), 6).reshape(6, 7),
+        np.array(list(labels.colours("isprs").values())),
+    )
+
+    def stored(raw: np.ndarray, palette: np.ndarray) -> Path:
+        image = Image.fromarray(raw)
+        image.putpalette(palette.astype(np.uint8).tobytes())
+        image.save(path := tmp_path / "a.png")
+        return path
+
+    grey = np.stack([np.arange(256)] * 3, axis=-1)
+    for palette in (own, grey, np.roll(own, 1, axis=0) // 2):
+        assert np.array_equal(read_label(stored(ids, palette), "isprs"), labels.lut("isprs")[ids])
+    with refused(stored(6 - ids, own[::-1]), r"expected ids in their colours .*'isprs', found .*1, .* another class"):
+        read_label(tmp_path / "a.png", "isprs")
+
+
 def test_red_ids_in_a_file_that_is_no_16_bit_rgb_or_beyond_the_table(tmp_path: Path) -> None:
     red = [png16(np.full((*SIZE, 3), value, dtype=np.uint16)) for value in (256, 23)]
     others = [save(tmp_path / "b.png", a).read_bytes() for a in (noise(), noise(shape=SIZE), np.zeros(SIZE, np.uint16))]
