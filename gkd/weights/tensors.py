@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gkd.files import write_whole
 
-# Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well.
-WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher", "module", "model_ema")
+# Where the weights lie in a file that holds more, best first: the paper's authors store an unused `model_ema` as well,
+# and timm takes the average that its training script stores.
+WRAPPERS = ("model", "state_dict_ema", "state_dict", "model_state_dict", "teacher", "module", "model_ema")
 
 
 class CheckpointError(ValueError):

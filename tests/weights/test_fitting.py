@@ -273,7 +273,7 @@ def test_a_square_grid_becomes_a_wide_one_though_it_has_as_many_tokens(side):
         ([1, 2], "x.pth holds no weights .*found list"),
         (torch.ones(3), "holds no weights .*found Tensor"),
         ({}, "it holds nothing"),
-        ({"epoch": 3, "net": {"w": torch.ones(1)}}, "under none of model, state_dict, .*; it holds epoch, net"),
+        ({"epoch": 3, "net": {"w": torch.ones(1)}}, "under none of model, state_dict_ema, .*; it holds epoch, net"),
         ({"model": {"lr": 0.1}}, "holds no weights"),
         ({"student.backbone.norm.weight": torch.ones(2), "fea_haed.w": torch.ones(1)}, "no part of one: fea_haed.w"),
         ({"decode_head.conv_seg.weight": torch.ones(2)}, "looks like an mmseg segmentor, but has no backbone"),
@@ -307,6 +307,14 @@ def test_tensors_beside_the_weights_are_set_aside(tmp_path, wrapper):
     state = {f"module.{key}": value for key, value in state_of(encoder).items()}
     torch.save({"epoch": 1, wrapper: state, "best_acc1": torch.tensor(71.2), "optimizer": {}}, tmp_path / "x.pth")
     assert same_tokens(encoder_of(tmp_path / "x.pth"), encoder)
+
+
+def test_the_average_that_timm_stores_beside_the_weights_is_taken_as_timm_does(tmp_path, capsys):
+    plain, average = tiny_vit(seed=1), tiny_vit(seed=2)
+    content = {"epoch": 9, "state_dict": state_of(plain), "state_dict_ema": state_of(average), "metric": 0.7}
+    torch.save(content, tmp_path / "x.pth")
+    assert same_tokens(encoder_of(tmp_path / "x.pth"), average)
+    assert "set aside: epoch, state_dict, metric" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
