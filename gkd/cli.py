@@ -109,6 +109,7 @@ def doctor(
     jobs: int = typer.Option(None, min=1, help="Processes; one a core by default."),
 ) -> None:
     """Look at the files of datasets: what is there, what is missing, what is wrong (then the exit code is 1)."""
+    from gkd.data.catalogue import misnamed
     from gkd.datasets import catalogue
     from gkd.doctor import examine
     from gkd.doctor.text import render
@@ -117,6 +118,8 @@ def doctor(
     known, reports = catalogue(load()), []
     for name in names or known.layouts:
         known.root_of(name)  # a misspelt name must not come up after an hour
+    for key in misnamed(layout.folder for layout in known.layouts.values()):
+        _note(f"{key} in the environment names the root of no dataset")
     for name in names or known.layouts:
         reports.append(examine(name, known, quick, jobs, say=_note))
         print(render(reports[-1]), flush=True)

@@ -6,6 +6,7 @@ image, label = data[0]
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,12 @@ from gkd.params import ROOT
 def variable(folder: str) -> str:
     """The environment variable that names the root of a dataset folder."""
     return f"GKD_{folder.upper()}_ROOT"
+
+
+def misnamed(folders: Iterable[str]) -> list[str]:
+    """Environment variables that look as if they named a root, but of none of the dataset folders."""
+    known = {variable(folder) for folder in folders}
+    return [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key) and key not in known]
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,7 @@ class Encoder(nn.Module):
 
         Raises:
             ValueError: the backbone cannot take that size, or the mask has another number of patches.
+            TypeError: the images are no floats.
         """
         return self._tokens(self._features(images, mask))
 
@@ -204,6 +205,8 @@ class Encoder(nn.Module):
 
     def _prepared(self, images: Tensor) -> Tensor:
         """What the backbone sees: normalised, and enlarged."""
+        if not images.is_floating_point():
+            raise TypeError(f"images: expected floats from 0 to 1, found {images.dtype}; divide photos by 255")
         images = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
         if self.enlarge == 1:
             return images

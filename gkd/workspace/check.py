@@ -4,12 +4,11 @@
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gkd.data.catalogue import Catalogue, variable
+from gkd.data.catalogue import Catalogue, misnamed, variable
 from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
 from gkd.datasets import official
@@ -49,8 +48,7 @@ def names(content: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _unknown(key := "domain_agnostic.source_steps", at(content, key, dict), known.sources)
     folders = dict.fromkeys([*(layout.folder for layout in known.layouts.values()), *_declared(content)])
     yield from _unknown("roots", at(content, "roots", dict), folders)
-    given = [key for key in os.environ if re.fullmatch(r"GKD_\w+_ROOT", key)]
-    yield from _unknown("roots", given, [variable(folder) for folder in folders], "in the environment")
+    yield from _unknown("roots", misnamed(folders), [variable(folder) for folder in folders], "in the environment")
     yield from _options(at(content, "heads", dict), _texts(content, "rows"))
 
 

@@ -230,6 +230,9 @@ def test_a_dataset_that_was_asked_for_and_is_absent_is_a_failure(monkeypatch: py
     monkeypatch.setenv("GKD_GTAV_ROOT", "/nowhere/typo")
     result = gkd("gtav")
     assert result.exit_code == 1 and "gtav: absent" in result.stdout and result.stdout.endswith("1 problem in all\n")
+    assert result.stderr == ""
+    monkeypatch.setenv("GKD_GTA_ROOT", "/nowhere/typo")
+    assert gkd("gtav").stderr == "GKD_GTA_ROOT in the environment names the root of no dataset\n"
 
 
 def test_command_refuses_an_unknown_name_before_it_starts() -> None:

@@ -191,6 +191,11 @@ def test_the_encoder_normalises_with_the_statistics_of_its_model():
     torch.testing.assert_close(encoder(images), raw((images - encoder.mean) / encoder.std))
 
 
+def test_photos_of_bytes_are_refused():
+    with pytest.raises(TypeError, match=r"expected floats from 0 to 1, found torch.uint8; divide photos by 255"):
+        tiny_vit(24)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed size", "any size"])
 def test_the_mask_token_replaces_the_embedding_before_positions(dynamic):
     encoder = tiny_vit(24, depth=1, dynamic_img_size=dynamic)
