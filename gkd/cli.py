@@ -175,14 +175,21 @@ def predict(
     jobs = plan_outputs(photos(inputs), out, force)
     model = load_folder(folder, engine)
     model.model.to(find_engine().device)
+    failed = 0
     for job in jobs:
-        photo = read_photo(job.photo)
         try:
+            photo = read_photo(job.photo)
             label = model.predict(photo)
-        except ValueError as error:
-            raise ValueError(f"{job.photo}: {error}") from error
+        except ValueError as error:  # one torn photo does not keep the others from it
+            named = str(error).startswith(str(job.photo))
+            _note(f"gkd predict: {error}" if named else f"gkd predict: {job.photo}: {error}")
+            failed += 1
+            continue
         write(job, photo, label, model.config)
         print(f"{job.label} and {job.overlay.name} written", flush=True)
+    if failed:
+        print(f"{failed} of {len(jobs)} photos left out")
+        raise typer.Exit(1)
 
 
 def _reproduce(jobs: int) -> Any:

@@ -148,7 +148,9 @@ def _opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """What the libraries raise on absent and damaged files, as a DatasetError."""
+    """What the libraries raise on absent and damaged files, as a DatasetError; on a pipe they would wait."""
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: expected a file, found a folder, a pipe or a device")
     try:
         yield
     except DatasetError:

@@ -21,6 +21,7 @@ from gkd.files import write_whole
 from gkd.report.overlay import overlay
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
+UNREAD = {".heic", ".heif", ".pdf", ".psd", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw"} | VIDEO  # each is named
 FRAMES = "take it apart first, such as by `ffmpeg -i FILE frames/%06d.png`, and give the folder"
 
 
@@ -36,36 +37,36 @@ class Job:
 def photos(inputs: Sequence[Path]) -> list[Path]:
     """The image files that `inputs` name: files as given, of a folder the images right in it.
 
-    Numbers in names count as numbers, so that frame_10 follows frame_9. Raises ExportError on absent files, videos and
-    folders without images.
+    Numbers in names count as numbers, so that frame_10 follows frame_9. Pictures that are not read are among them, so
+    that `read_photo` names them. Raises ExportError on absent files and folders without images.
     """
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            kinds = reading.suffixes()
+            kinds = reading.suffixes() | UNREAD
             inside = [f for f in path.iterdir() if f.suffix.lower() in kinds and not f.name.startswith(".")]
             if not inside:
                 raise ExportError(f"{path}: no image in this folder (folders in it are not searched)")
             found += sorted(inside, key=_by_number)
         elif not path.exists():
             raise ExportError(f"{path}: no such file or folder")
-        elif path.suffix.lower() in VIDEO:
-            raise ExportError(f"{path}: video files are not read; {FRAMES}")
         else:
             found.append(path)
     return found
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it."""
+    """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it; a ValueError names another file."""
+    if path.suffix.lower() in VIDEO:
+        raise ExportError(f"{path}: video files are not read; {FRAMES}")
     return reading.read_photo(path, upright=True)
 
 
 def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[Job]:
     """What is written for each photo, `<stem>_label.png` and `<stem>_overlay.png` in `out`.
 
-    Raises ExportError, before any work, where two photos share a stem, `out` is a file, or an output is there and
-    `force` is not set.
+    Raises ExportError, before any work, where two photos share a stem, `out` is a file, an output is there and `force`
+    is not set, or an output is one of the photos.
     """
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out}: expected a folder for the outputs, found a file")
@@ -76,6 +77,9 @@ def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[
             raise ExportError(f"{taken[job.label]} and {job.photo} would both write {job.label}: run them apart")
         taken[job.label] = job.photo
     there = [path for job in jobs for path in (job.label, job.overlay) if path.exists()]
+    given = {file.resolve() for file in files}
+    if lost := [path for path in there if path.resolve() in given]:
+        raise ExportError(f"{lost[0]} is one of the photos and would be overwritten: name another --out")
     if there and not force:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ExportError(f"{there[0]}{more} there already: name another --out, or overwrite by --force")

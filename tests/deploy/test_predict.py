@@ -1,5 +1,6 @@
 """`gkd export` and `gkd predict` from the command line, and the files that they write."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,30 @@ def test_outputs_are_kept_unless_forced(folder: Path, tmp_path: Path) -> None:
     assert (out / "a_label.png").read_bytes() == b"mine"
     assert gkd("predict", folder, file, "--out", out, "--force").exit_code == 0
     refused(gkd("predict", folder, file, draw(tmp_path / "b" / "a.jpg"), "--out", out), "would both write")
+    given = draw(tmp_path / "photos" / "a.jpg"), draw(tmp_path / "photos" / "a_label.png")
+    before = given[1].read_bytes()
+    again = gkd("predict", folder, tmp_path / "photos", "--out", tmp_path / "photos", "--force")
+    refused(again, "a_label.png is one of the photos")
+    assert given[1].read_bytes() == before
     assert (out / "a_label.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_photos_that_cannot_be_read_are_named_and_the_others_segmented(folder: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    torn = draw(photos / "2.jpg").read_bytes()
+    for name in ("1.jpg", "9.png"):
+        draw(photos / name)
+    draw(photos / "6.png", (50, 7))
+    bad = {"2.jpg": torn[: len(torn) // 2], "3.JPG": b"", "4.HEIC": b"ftypheic", "5.pdf": b"%PDF", "8.gif": b"GIF89a"}
+    for name, content in bad.items():
+        (photos / name).write_bytes(content)
+    os.mkfifo(photos / "7.jpg")
+    result = gkd("predict", folder, photos, "--out", out)
+    assert result.exit_code == 1 and result.stdout.endswith("7 of 9 photos left out\n")
+    assert sorted(path.name for path in out.glob("*_label.png")) == ["1_label.png", "9_label.png"]
+    lines = [line.removeprefix(f"gkd predict: {photos}/") for line in result.stderr.splitlines()]
+    assert [line[:4] for line in lines] == ["2.jp", "3.JP", "4.HE", "5.pd", "6.pn", "7.jp", "8.gi"]
+    assert "a pipe or a device" in lines[5] and "take it apart first" in lines[6]
 
 
 def test_bad_input_is_one_line_and_exit_code_1(folder: Path, tmp_path: Path) -> None:
