@@ -46,7 +46,6 @@ class Machine(_Section):
     """What no result follows from."""
 
     processes: values.Count = 1  # started by a stage: one a GPU
-    in_memory: bool = False  # keep decoded images in memory: for small datasets
     resume_seconds: values.NonNegative = 60.0  # between states that a killed stage continues from
 
 

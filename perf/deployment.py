@@ -151,7 +151,7 @@ def accuracy(checkpoints: list[Path], data: Path, params: Params) -> list[dict[s
             for domain in (source.validation, *known.targets(source.name, params.targets[source.name])):
                 part = "validation" if domain == source.validation else domain.name
                 window = replace(exported["torch"].inference, bound=params.evaluate.bound(source.name, part))
-                images = known.open_split(domain.dataset, domain.split, in_memory=True)
+                images = known.open_split(domain.dataset, domain.split)
                 row: dict[str, object] = {"member": config.name, "domain": domain.name}
                 for engine, model in engines.items():
                     row[engine] = scores(evaluate(model, images, len(config.classes), window)).miou

@@ -46,11 +46,11 @@ def here(request: dict[str, Any], answers: TextIO) -> None:
     fix_threads(1)
     teacher, student = (build_encoder(EncoderSpec(**request[name])) for name in ("teacher", "student"))
     objective = methods.objective(request["method"], student, teacher, request["heads"])
-    data = SegmentationData(tuple(PROXY.find(Path(request["proxy"]), "train")), in_memory=True)
+    data = SegmentationData(tuple(PROXY.find(Path(request["proxy"]), "train")))
     section = Distillation(**request["section"])
     turns = Turns(request["steps"], answers)
     if section.pool is None:
-        _decode(data)
+        data = list(data)  # decoded before the first step, as filling a pool does, and not in some steps
     objective.token_head.register_forward_pre_hook(turns)
     distil(student, teacher, objective, data, section, Run("here"))
 
@@ -73,7 +73,8 @@ def before(request: dict[str, Any], answers: TextIO) -> None:
     data = SegmentationData(PROXY, tuple(PROXY.find(Path(request["proxy"]), "train")), in_memory=True)
     known = {key: value for key, value in request["section"].items() if key in Distillation.model_fields}
     turns = Turns(request["steps"], answers)
-    _decode(data)
+    for index in range(len(data)):
+        data[index]  # decoded, and kept
     objective.token_head.register_forward_pre_hook(turns)
     distil(student, teacher, objective, data, Distillation(**known), seed=0, name="before")
 
@@ -114,12 +115,6 @@ def lightly(request: dict[str, Any], answers: TextIO) -> None:
             "normalize": {"mean": tuple(statistics["mean"]), "std": tuple(statistics["std"])},
         },
     )
-
-
-def _decode(data: Any) -> None:
-    """Read every image into memory: before the first step, as filling a pool does, and not in some steps."""
-    for index in range(len(data)):
-        data[index]
 
 
 if __name__ == "__main__":

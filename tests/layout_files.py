@@ -140,9 +140,9 @@ def write_vaihingen(root: Path, ids: Iterable[int]) -> Path:
     return root
 
 
-def open_split(name: str, split: str, root: Path | str, in_memory: bool = False) -> SegmentationData:
+def open_split(name: str, split: str, root: Path | str) -> SegmentationData:
     """A split of an official dataset that lies in `root`."""
-    return official({official().layout(name).folder: str(root)}).open_split(name, split, in_memory)
+    return official({official().layout(name).folder: str(root)}).open_split(name, split)
 
 
 def problem(name: str, split: str, root: Path) -> str | None:

@@ -26,7 +26,6 @@ FAULTS = {  # a key: wrong values, and what is expected instead
     "datasets.harbour": ([5], ""),
     "compute.threads": ([-1], "0"),
     "compute.precision": (["fp16"], "'fp32', 'bf16' or 'auto'"),
-    "machine.in_memory": (["false"], "a valid boolean"),
     "machine.resume_seconds": ([float("nan"), -1.0], ""),
     "models.decoder": (["mask2fomer"], "'linear', 'conv' or 'mask2former'"),
     "models.decoder_width": ([0, 48], ""),

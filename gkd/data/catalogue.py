@@ -58,11 +58,11 @@ class Catalogue:
         root = os.environ.get(variable(folder)) or self.roots.get(folder) or f"data/{folder}"
         return ROOT / Path(root).expanduser()
 
-    def open_split(self, name: str, split: str, in_memory: bool = False) -> SegmentationData:
+    def open_split(self, name: str, split: str) -> SegmentationData:
         """A split of a dataset, its files listed and paired. Raises DatasetError where something is missing."""
         layout = self.layout(name)
         samples = layout.find(self.root_of(name), split)
-        return SegmentationData(tuple(samples), layout.label_space, in_memory)
+        return SegmentationData(tuple(samples), layout.label_space)
 
     def problem(self, name: str, split: str) -> str | None:
         """None where the files of a split are there and paired, else what is wrong and how to get the dataset.

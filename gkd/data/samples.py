@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -79,37 +79,25 @@ def _half(array: np.ndarray, resample: Image.Resampling) -> Image.Image:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationData:
-    """Labelled or unlabelled images. Item i is (image, label): uint8 (H, W, 3) and uint8 train ids (H, W) or None.
-
-    With `in_memory`, arrays are decoded when first asked for and kept, by each worker process for itself;
-    items are then copies, so that a transform that works in place cannot change them.
-    """
+    """Labelled or unlabelled images. Item i is (image, label): uint8 (H, W, 3) and uint8 train ids (H, W) or None."""
 
     samples: tuple[Sample, ...]
     label_space: str = ""
-    in_memory: bool = False
-    _arrays: dict[str, Arrays] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Arrays:
-        sample = self.samples[index]
-        if not self.in_memory:
-            return read(sample)
-        if sample.name not in self._arrays:
-            self._arrays[sample.name] = read(sample)
-        image, label = self._arrays[sample.name]
-        return image.copy(), None if label is None else label.copy()
+        return read(self.samples[index])
 
     def subset(self, indices: Iterable[int]) -> SegmentationData:
-        """The samples at `indices`, in that order. Arrays already in memory are shared."""
+        """The samples at `indices`, in that order."""
         return replace(self, samples=tuple(self.samples[i] for i in indices))
 
     def unlabelled(self) -> SegmentationData:
         """The images alone: what distillation may see. No label file is opened."""
         samples = tuple(sample._replace(label=None, table="") for sample in self.samples)
-        return SegmentationData(samples, in_memory=self.in_memory)
+        return SegmentationData(samples)
 
 
 def concatenate(parts: Sequence[SegmentationData], names: Sequence[str]) -> SegmentationData:
@@ -122,4 +110,4 @@ def concatenate(parts: Sequence[SegmentationData], names: Sequence[str]) -> Segm
         found = (f"{n} ({part.label_space or 'no labels'})" for n, part in zip(names, parts, strict=True))
         raise DatasetError(f"expected datasets of one label space to join, found {', '.join(found)}")
     samples = [s._replace(name=f"{n}/{s.name}") for n, part in zip(names, parts, strict=True) for s in part.samples]
-    return SegmentationData(tuple(samples), parts[0].label_space, parts[0].in_memory)
+    return SegmentationData(tuple(samples), parts[0].label_space)

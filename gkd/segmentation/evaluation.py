@@ -122,9 +122,7 @@ class _Domain(Dataset):
 
     def read(self, rows: Sequence[int], pinned: bool) -> DataLoader:
         """The samples of `rows`, in order."""
-        # Workers would decode anew what this process keeps, and forget it.
-        kept = getattr(self.data, "in_memory", False)
-        count = 0 if kept else min(workers(), len(rows))
+        count = min(workers(), len(rows))
         options = {"pin_memory": pinned, "num_workers": count, **worker_options(count)}
         return DataLoader(self, batch_size=None, sampler=rows, **options)
 

@@ -40,7 +40,7 @@ def open_domain(params: Params, domain: Domain) -> SegmentationData:
     """Any domain, for looking at it. An absent one is an error that says what to download and where to put it."""
     known = catalogue(params)
     try:
-        return known.open_split(domain.dataset, domain.split, params.machine.in_memory)
+        return known.open_split(domain.dataset, domain.split)
     except DatasetError:
         raise DatasetError(f"{known.problem(domain.dataset, domain.split)}{miniature(known, domain)}") from None
 

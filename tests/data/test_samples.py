@@ -40,27 +40,12 @@ def test_half_size_is_that_of_the_published_copy(tmp_path: Path) -> None:
     assert equal(found, (np.array(Image.open(copy)), np.zeros((20, 32))))
 
 
-def test_in_memory_gives_the_same_arrays_and_survives_changes_to_them(tmp_path: Path) -> None:
-    write_vaihingen(tmp_path, range(2))
-    on_disk, kept = (open_split("vaihingen", "val", tmp_path, in_memory=memory) for memory in (False, True))
-    expected = [*on_disk]
-    assert all(array.flags.writeable for array in expected[0])
-    image, label = kept[1]
-    image[:], label[:] = 0, 9
-    kept[0]
-    for path in tmp_path.rglob("*.png"):  # from here on only the memory can answer
-        path.unlink()
-    for data in (kept, kept.subset([0, 1])):
-        assert all(equal(data[i], expected[i]) for i in range(2))
-
-
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_unlabelled_images_have_no_label_and_open_no_label_file(tmp_path: Path, in_memory: bool) -> None:
-    data = open_split("vaihingen", "val", write_vaihingen(tmp_path, range(2)), in_memory)
+def test_unlabelled_images_have_no_label_and_open_no_label_file(tmp_path: Path) -> None:
+    data = open_split("vaihingen", "val", write_vaihingen(tmp_path, range(2)))
     image, label = data[0]
     assert label is not None
     bare = data.unlabelled()
-    assert (bare.label_space, bare.in_memory, len(bare)) == ("", in_memory, 2)
+    assert (bare.label_space, len(bare)) == ("", 2)
     for path in tmp_path.rglob("ann_dir/*/*.png"):
         path.write_bytes(b"not to be read")
     assert np.array_equal(bare[0][0], image) and {label for _, label in bare} == {None}
@@ -78,7 +63,7 @@ def parts(tmp_path: Path) -> list[SegmentationData]:
     for i in range(2, 5):
         save(tmp_path / f"urbansyn/rgb/rgb_{i:04}.png", image_array(i))
         save(tmp_path / f"urbansyn/ss/ss_{i:04}.png", np.full(SIZE, i, dtype=np.uint8))
-    return [open_split(name, "all", tmp_path / name, in_memory=True) for name in ("gtav", "urbansyn")]
+    return [open_split(name, "all", tmp_path / name) for name in ("gtav", "urbansyn")]
 
 
 def test_parts_follow_one_another_and_are_cut_as_one(tmp_path: Path, parts: list[SegmentationData]) -> None:
@@ -87,13 +72,11 @@ def test_parts_follow_one_another_and_are_cut_as_one(tmp_path: Path, parts: list
             assert np.array_equal(image, image_array(number)) and (label == number).all()
 
     data = concatenate(parts, ["gtav", "urbansyn"])
-    assert data.label_space == "cityscapes" and data.in_memory
+    assert data.label_space == "cityscapes"
     check_items(data, [0, 1, 2, 3, 4])
     names = [sample.name for sample in data.samples]
     assert names[0] == "gtav/images/00000.png" and names[-1] == "urbansyn/rgb/rgb_0004.png"
     assert len(set(names)) == 5
-    for path in tmp_path.rglob("*.png"):
-        path.unlink()
     part = data.subset([4, 0, 4, 2])
     check_items(part, [4, 0, 4, 2])
     check_items(part.subset([1, 3]), [0, 2])

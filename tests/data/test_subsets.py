@@ -28,10 +28,10 @@ def test_sizes_of_the_published_fractions_and_seeds():
 
 def test_a_fraction_of_a_dataset_follows_the_names_not_the_order():
     samples = [Sample(f"{i:02}.png", Path(f"{i:02}.png")) for i in range(15)]
-    data, turned = (SegmentationData(tuple(own), "isprs", True) for own in (samples, samples[::-1]))
+    data, turned = (SegmentationData(tuple(own), "isprs") for own in (samples, samples[::-1]))
     assert fraction(data, 1, 0) is data
     part = fraction(data, 4, 0)
-    assert part.samples == fraction(turned, 4, 0).samples and (part.label_space, part.in_memory) == ("isprs", True)
+    assert part.samples == fraction(turned, 4, 0).samples and part.label_space == "isprs"
     assert [sample.name for sample in part.samples] == nested_subset((s.name for s in samples), 4, 0)
     with pytest.raises(ValueError, match="1/16 of 15 labelled images is none: use a smaller label_divisor"):
         fraction(data, 16, 0)

@@ -117,13 +117,12 @@ def one_after_another():
     return expected
 
 
-@pytest.mark.parametrize(("workers", "in_memory"), [("0", False), ("2", False), ("2", True)])
-def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys, workers, in_memory):
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_models_share_one_reading_and_workers_change_nothing(monkeypatch, capsys, workers):
     monkeypatch.setenv("GKD_WORKERS", workers)
     data, expected = Photos(7), one_after_another()
-    data.in_memory = in_memory
     found = evaluate_images(MODELS, data, 3)
-    assert data.reads == ([] if workers == "2" and not in_memory else list(range(7)))  # read elsewhere, or each once
+    assert data.reads == ([] if workers == "2" else list(range(7)))  # read elsewhere, or each once
     assert capsys.readouterr().out == ""
     for name, matrices in expected.items():
         np.testing.assert_array_equal(found[name], matrices)
