@@ -169,27 +169,26 @@ def predict(
 ) -> None:
     """Segment photos: a label PNG (train ids, palette of the classes) and a colour overlay for each."""
     from gkd.deploy import load_folder
-    from gkd.deploy.predict import photos, plan_outputs, read_photo, write
+    from gkd.deploy.predict import photos, plan_outputs, read_photo, unread, write
     from gkd.train.loop import engine as find_engine
 
     jobs = plan_outputs(photos(inputs), out, force)
     model = load_folder(folder, engine)
     model.model.to(find_engine().device)
-    failed = 0
+    left = [f"{path}: this kind of picture is not read; convert it" for path in unread(inputs)]
     for job in jobs:
         try:
             photo = read_photo(job.photo)
             label = model.predict(photo)
         except ValueError as error:  # one torn photo does not keep the others from it
-            named = str(error).startswith(str(job.photo))
-            _note(f"gkd predict: {error}" if named else f"gkd predict: {job.photo}: {error}")
-            failed += 1
+            text = " ".join(str(error).split())
+            left.append(text if text.startswith(str(job.photo)) else f"{job.photo}: {text}")
             continue
         write(job, photo, label, model.config)
         print(f"{job.label} and {job.overlay.name} written", flush=True)
-    if failed:
-        print(f"{failed} of {len(jobs)} photos left out")
-        raise typer.Exit(1)
+    for text in left:
+        _note(f"gkd predict: {text}")
+    raise typer.Exit(1 if left else 0)
 
 
 def _reproduce(jobs: int) -> Any:

@@ -83,16 +83,20 @@ def unknown_ids(raw: np.ndarray, table: str) -> tuple[int, ...]:
 
 
 def exchanged_ids(raw: np.ndarray, shown: np.ndarray, table: str) -> tuple[int, ...]:
-    """The ids in `raw` that a palette `shown`, uint8 (N, 3), gives the colour of another class than the table does.
+    """The ids in `raw` (uint8, any shape) to which a palette `shown`, uint8 (N, 3), gives colours of other classes.
 
-    Where it has one colour that the table has not, it is another palette, which says nothing: the result is empty.
+    At least two, in colours of their own, from a palette with at most one colour that the table has not: other palettes
+    and masks in black and white say nothing.
     """
-    rows = _table(table).rows
-    found = {n: tuple(shown[n].tolist()) for n in np.bincount(raw.ravel()).nonzero()[0] if n in rows and n < len(shown)}
-    if set(found.values()) - {row.colour for row in rows.values()}:
-        return ()
-    of = {row.colour: row.train_id for row in rows.values() if row.train_id != IGNORE}
-    return tuple(n for n, c in found.items() if c != rows[n].colour and of.get(c, rows[n].train_id) != rows[n].train_id)
+    rows, entries = _table(table).rows, [tuple(colour) for colour in shown.tolist()]
+    classes = {row.colour: row.train_id for row in rows.values() if row.train_id != IGNORE}
+    wrong = {}
+    for number in np.bincount(raw.ravel()).nonzero()[0].tolist():
+        if number in rows and number < len(entries) and (colour := entries[number]) != rows[number].colour:
+            if classes.get(colour, rows[number].train_id) != rows[number].train_id:
+                wrong[number] = colour
+    foreign = {*entries} - {row.colour for row in rows.values()}
+    return tuple(wrong) if len(foreign) <= 1 and len({*wrong.values()}) == len(wrong) > 1 else ()
 
 
 def _classes(space: str) -> list[_Row]:

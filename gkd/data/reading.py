@@ -103,10 +103,10 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
         path: the file.
         table: the label table that turns its ids into train ids (gkd.data.labels).
         encoding: how the ids are stored. "ids": in one channel of up to 16 bits; of a palette image the indices count,
-            never the colours. "red": in the red channel of a 16-bit RGB PNG. "colours": a TIFF tile in the colours of
-            the table, which must be corners of the RGB cube, as those of ISPRS are; a channel counts as full from 128
-            up, which recovers tiles that were stored with losses or odd colours (Potsdam 4_12 and 6_7). "exact
-            colours": a pixel of any other colour is ignored, as in mmsegmentation.
+            and the colours tell only whether it was sorted. "red": in the red channel of a 16-bit RGB PNG. "colours": a
+            TIFF tile in the colours of the table, which must be corners of the RGB cube, as those of ISPRS are; a
+            channel counts as full from 128 up, which recovers tiles that were stored with losses or odd colours
+            (Potsdam 4_12 and 6_7). "exact colours": a pixel of any other colour is ignored, as in mmsegmentation.
         window: of a TIFF tile; None = all of it.
 
     Raises:
@@ -134,7 +134,7 @@ def is_turned(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image]:
-    """An image, not loaded yet, whose file is whole: Pillow 12 looks at no checksum of a PNG's pixels by itself."""
+    """An image, not loaded yet, whose file is whole: Pillow 13 loads a PNG's pixels without a look at checksums."""
     file = content or path
     with _faults(path):
         with Image.open(file, formats=FORMATS) as image:
@@ -149,9 +149,9 @@ def _opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image.Image
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
     """What the libraries raise on absent and damaged files, as a DatasetError; on a pipe they would wait."""
-    if path.exists() and not path.is_file():
-        raise DatasetError(f"{path}: expected a file, found a folder, a pipe or a device")
     try:
+        if path.exists() and not path.is_file():
+            raise DatasetError(f"{path}: expected a file, found a folder, a pipe or a device")
         yield
     except DatasetError:
         raise
@@ -188,8 +188,9 @@ def _ids(path: Path, table: str) -> np.ndarray:
         raise DatasetError(f"{path}: expected class ids up to 255, found {ids.min()} to {ids.max()}; number them anew")
     ids = ids.astype(np.uint8) // SPREAD.get(stored, 1)
     if image.mode == "P" and (wrong := labels.exchanged_ids(ids, np.reshape(image.getpalette(), (-1, 3)), table)):
-        found = f"{', '.join(map(str, wrong))} in those of another class; did a PNG optimiser sort the palette?"
-        raise DatasetError(f"{path}: expected ids in their colours of the label table {table!r}, found {found}")
+        found = f"{', '.join(map(str, wrong))} in those of other classes; did a PNG optimiser sort the palette?"
+        remedy = "Take the original file, or save one whose ids are right in grey (mode L)"
+        raise DatasetError(f"{path}: expected ids in the colours of the label table {table!r}, found {found} {remedy}")
     return ids
 
 

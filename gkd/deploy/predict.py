@@ -6,8 +6,9 @@ for job in jobs:
     write(job, photo, exported.predict(photo), exported.config)
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from gkd.files import write_whole
 from gkd.report.overlay import overlay
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
-UNREAD = {".heic", ".heif", ".pdf", ".psd", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw"} | VIDEO  # each is named
+UNREAD = {".heic", ".heif", ".pdf", ".psd", ".eps", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # other pictures
 FRAMES = "take it apart first, such as by `ffmpeg -i FILE frames/%06d.png`, and give the folder"
 
 
@@ -37,17 +38,16 @@ class Job:
 def photos(inputs: Sequence[Path]) -> list[Path]:
     """The image files that `inputs` name: files as given, of a folder the images right in it.
 
-    Numbers in names count as numbers, so that frame_10 follows frame_9. Pictures that are not read are among them, so
-    that `read_photo` names them. Raises ExportError on absent files and folders without images.
+    Numbers in names count as numbers, so that frame_10 follows frame_9. Raises ExportError on absent files and folders
+    without images.
     """
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            kinds = reading.suffixes() | UNREAD
-            inside = [f for f in path.iterdir() if f.suffix.lower() in kinds and not f.name.startswith(".")]
+            inside = _inside(path, reading.suffixes())
             if not inside:
-                raise ExportError(f"{path}: no image in this folder (folders in it are not searched)")
-            found += sorted(inside, key=_by_number)
+                raise ExportError(f"{path}: no image in this folder ({', '.join(reading.FORMATS)}; not below it)")
+            found += inside
         elif not path.exists():
             raise ExportError(f"{path}: no such file or folder")
         else:
@@ -55,8 +55,19 @@ def photos(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
+def unread(inputs: Sequence[Path]) -> list[Path]:
+    """Pictures in the folders of `inputs` that `photos` leaves out, but for those beside a photo of the same name, as
+    cameras write them."""
+    folders = [path for path in inputs if path.is_dir()]
+    stems = {photo.with_suffix("") for folder in folders for photo in _inside(folder, reading.suffixes())}
+    return [path for folder in folders for path in _inside(folder, UNREAD) if path.with_suffix("") not in stems]
+
+
 def read_photo(path: Path) -> np.ndarray:
-    """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it; a ValueError names another file."""
+    """A photo as uint8 RGB (H, W, 3), turned as its EXIF says, as viewers show it.
+
+    Raises ExportError on a video, DatasetError on what cannot be read.
+    """
     if path.suffix.lower() in VIDEO:
         raise ExportError(f"{path}: video files are not read; {FRAMES}")
     return reading.read_photo(path, upright=True)
@@ -77,8 +88,8 @@ def plan_outputs(files: Sequence[Path], out: Path, force: bool = False) -> list[
             raise ExportError(f"{taken[job.label]} and {job.photo} would both write {job.label}: run them apart")
         taken[job.label] = job.photo
     there = [path for job in jobs for path in (job.label, job.overlay) if path.exists()]
-    given = {file.resolve() for file in files}
-    if lost := [path for path in there if path.resolve() in given]:
+    given = {os.path.realpath(file) for file in files}
+    if lost := [path for path in there if os.path.realpath(path) in given]:
         raise ExportError(f"{lost[0]} is one of the photos and would be overwritten: name another --out")
     if there and not force:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
@@ -100,6 +111,12 @@ def write(job: Job, photo: np.ndarray, label: np.ndarray, config: Config) -> Non
     image.putpalette([value for colour in config.palette for value in colour])
     write_whole(job.label, partial(image.save, format="PNG"))
     write_whole(job.overlay, partial(overlay_image(photo, label, config).save, format="PNG"))
+
+
+def _inside(folder: Path, kinds: Collection[str]) -> list[Path]:
+    """The files right in a folder whose names end so, in the order of numbers in them."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in kinds and not file.name.startswith("."))
+    return sorted(found, key=_by_number)
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:

@@ -65,7 +65,7 @@ class PixelDecoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, rows, columns) -> logits (B, classes, h, w).
 
-        Channels lie last in memory, up to the loss: torch 2.14 convolves and resizes such maps faster on a CPU.
+        On a CPU channels lie last in memory, up to the loss: torch 2.14 convolves and resizes such maps faster there.
         """
         return self.layers(features.contiguous(memory_format=torch.channels_last))
 
@@ -81,8 +81,9 @@ class PixelDecoder(nn.Module):
         full = F.interpolate(prediction, labels.shape[-2:], mode="bilinear", align_corners=False)
         labelled = (labels != IGNORE).sum() if labelled is None else labelled
         labelled = labelled.clamp(min=1)  # a batch may be all void
-        rows = full.permute(0, 2, 3, 1).flatten(0, 2)  # a pixel each, so that the gradient has the same layout
-        loss = F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE, reduction="sum") / labelled
+        if full.is_contiguous(memory_format=torch.channels_last):  # a row a pixel: else its gradient loses the layout
+            full, labels = full.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+        loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum") / labelled
         return loss, {"ce_loss": loss.detach()}
 
     def log_scores(self, prediction: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ def evaluate(model: nn.Module, data: Samples, classes: int, how: Inference, run:
 def evaluate_images(models: Models, data: Samples, classes: int, run: Run | None = None) -> dict[str, np.ndarray]:
     """Confusion matrices (N, K, K) int64 of each model, one a sample of a domain, of which each is read once.
 
-    Workers (`gkd.data.workers`) read, resize and check while the models compute; what is kept in memory is read here. A
-    GPU is waited for at the end, and where a state is saved. Processes take every n-th photo.
+    Workers (`gkd.data.workers`) read, resize and check while the models compute. A GPU is waited for at the end, and
+    where a state is saved. Processes take every n-th photo.
 
     Args:
         models: each with how it is evaluated; photos are seen at one size by all. They are moved to the engine's

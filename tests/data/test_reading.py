@@ -173,24 +173,35 @@ def test_a_flipped_bit_in_the_pixels_of_a_png_is_told(tmp_path: Path, back: int,
         read_photo(Path("inner.png"), BytesIO(content))
 
 
-def test_a_label_whose_palette_was_sorted_is_refused_and_other_palettes_say_nothing(tmp_path: Path) -> None:
+def with_palette(path: Path, ids: np.ndarray, colours: list) -> Path:
+    image = Image.fromarray(ids)
+    image.putpalette(np.array(colours, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+def test_a_label_whose_palette_was_sorted_is_refused(tmp_path: Path) -> None:
     """PNG optimisers keep the colour of each pixel, not its id."""
-    ids, own = (
-        np.repeat(np.arange(7, dtype=np.uint8), 6).reshape(6, 7),
-        np.array(list(labels.colours("isprs").values())),
-    )
+    ids, own = np.repeat(np.arange(7, dtype=np.uint8), 6).reshape(6, 7), list(labels.colours("isprs").values())
+    path = with_palette(tmp_path / "a.png", 6 - ids, own[::-1])
+    with refused(path, "expected ids in the colours .*'isprs', found 0, 1, 2, 4, 5 in those of other .* in grey"):
+        read_label(path, "isprs")
+    # As GTAV has it: road, sky, and `static` in a colour of its own.
+    path = with_palette(tmp_path / "a.png", ids // 3, [(70, 130, 180), (128, 64, 128), (20, 20, 20)])
+    with refused(path, "expected .* found 0, 1 in those of other classes"):
+        read_label(path, "cityscapes")
 
-    def stored(raw: np.ndarray, palette: np.ndarray) -> Path:
-        image = Image.fromarray(raw)
-        image.putpalette(palette.astype(np.uint8).tobytes())
-        image.save(path := tmp_path / "a.png")
-        return path
 
-    grey = np.stack([np.arange(256)] * 3, axis=-1)
-    for palette in (own, grey, np.roll(own, 1, axis=0) // 2):
-        assert np.array_equal(read_label(stored(ids, palette), "isprs"), labels.lut("isprs")[ids])
-    with refused(stored(6 - ids, own[::-1]), r"expected ids in their colours .*'isprs', found .*1, .* another class"):
-        read_label(tmp_path / "a.png", "isprs")
+@pytest.mark.parametrize("kind", ["own", "grey", "black", "two colours", "VOC", "of a class alone"])
+def test_other_palettes_say_nothing(tmp_path: Path, kind: str) -> None:
+    table, ids = "camvid", np.array([[0, 1, 3, 7]] * 4, dtype=np.uint8)
+    own = list(labels.colours(table).values())
+    voc = [tuple(sum(((i >> (3 * k + c)) & 1) << (7 - k) for k in range(3)) for c in range(3)) for i in range(21)]
+    palettes = {"own": own, "grey": [(i, i, i) for i in range(256)], "black": [(0, 0, 0)] * 12, "VOC": voc}
+    palettes |= {"two colours": [(0, 0, 0), own[0]], "of a class alone": [own[3], *own[1:]]}
+    ids = ids.clip(max=1) if kind == "two colours" else ids
+    path = with_palette(tmp_path / "a.png", ids, palettes[kind])
+    assert np.array_equal(read_label(path, table), labels.lut(table)[ids])
 
 
 def test_red_ids_in_a_file_that_is_no_16_bit_rgb_or_beyond_the_table(tmp_path: Path) -> None:

@@ -55,9 +55,10 @@ def test_the_loss_of_a_map_of_logits_is_cross_entropy_at_the_labels_size():
     assert LinearDecoder(3, 3).log_scores(logits) is logits
 
 
+@pytest.mark.parametrize("decoder", [ConvDecoder(6, 4, 32), LinearDecoder(6, 4)], ids=["conv", "linear"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_logits_and_their_gradient_keep_channels_last(layout):
-    decoder, features = ConvDecoder(6, 4, 32), torch.randn(2, 6, 2, 3).contiguous(memory_format=layout)
+def test_logits_and_their_gradient_keep_channels_last(decoder, layout):
+    features = torch.randn(2, 6, 2, 3).contiguous(memory_format=layout)
     logits, seen = decoder.predict(features), {}
     logits.register_hook(lambda gradient: seen.update(gradient=gradient))
     decoder.loss(logits, torch.randint(4, (2, 20, 30)))[0].backward()
