@@ -93,7 +93,7 @@ def _unwrap(content: Any, where: str) -> tuple[dict[str, Tensor], list[str]]:
     if isinstance(content, Mapping):
         inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is not None:  # beside which a training loop may store a loss or an accuracy as a tensor
-            aside = [key for key in content if key != inner]
+            aside = [f"{k} (in favour of {inner})" if k in WRAPPERS else k for k in content if k != inner]
             content = content[inner]
         elif not any(isinstance(value, Tensor) for value in content.values()):
             held = ", ".join(map(str, list(content)[:5])) or "nothing"

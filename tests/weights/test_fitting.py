@@ -314,7 +314,7 @@ def test_the_average_that_timm_stores_beside_the_weights_is_taken_as_timm_does(t
     content = {"epoch": 9, "state_dict": state_of(plain), "state_dict_ema": state_of(average), "metric": 0.7}
     torch.save(content, tmp_path / "x.pth")
     assert same_tokens(encoder_of(tmp_path / "x.pth"), average)
-    assert "set aside: epoch, state_dict, metric" in capsys.readouterr().out
+    assert "set aside: epoch, state_dict (in favour of state_dict_ema), metric" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])
