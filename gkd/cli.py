@@ -169,6 +169,7 @@ def predict(
 ) -> None:
     """Segment photos: a label PNG (train ids, palette of the classes) and a colour overlay for each."""
     from gkd.deploy import load_folder
+    from gkd.deploy.config import ExportError
     from gkd.deploy.predict import photos, plan_outputs, read_photo, unread, write
     from gkd.train.loop import engine as find_engine
 
@@ -181,14 +182,12 @@ def predict(
             photo = read_photo(job.photo)
             label = model.predict(photo)
         except ValueError as error:  # one torn photo does not keep the others from it
-            text = " ".join(str(error).split())
-            left.append(text if text.startswith(str(job.photo)) else f"{job.photo}: {text}")
+            left.append(str(error) if str(error).startswith(str(job.photo)) else f"{job.photo}: {error}")
             continue
         write(job, photo, label, model.config)
         print(f"{job.label} and {job.overlay.name} written", flush=True)
-    for text in left:
-        _note(f"gkd predict: {text}")
-    raise typer.Exit(1 if left else 0)
+    if left:
+        raise ExportError(*left)
 
 
 def _reproduce(jobs: int) -> Any:

@@ -151,6 +151,7 @@ def test_camvid_with_an_eighth_of_the_labels_is_camvid_so_that_students_are_dist
     apart = {"rows", "distilled", "undistilled", "heads", "label_divisor"}
     assert every.model_dump(exclude=apart) == eighth.model_dump(exclude=apart)
     assert (every.label_divisor, eighth.label_divisor) == (1, 8) and eighth.heads.items() <= every.heads.items()
+    assert {*eighth.undistilled} < {*every.undistilled} and {*eighth.distilled} < {*every.distilled}
 
 
 def test_the_hidden_layer_of_its_control_makes_the_parameters_those_of_qsd() -> None:

@@ -14,7 +14,11 @@ FILE = "config.json"
 
 
 class ExportError(ValueError):
-    """A model folder that cannot be written or read, or a photo that it cannot take."""
+    """A model folder that cannot be written or read, or photos that it cannot take: a line for each fault."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
 
 
 class InferenceConfig(InferenceInfo):

@@ -62,7 +62,7 @@ def test_logits_and_their_gradient_keep_channels_last(decoder, layout):
     logits, seen = decoder.predict(features), {}
     logits.register_hook(lambda gradient: seen.update(gradient=gradient))
     decoder.loss(logits, torch.randint(4, (2, 20, 30)))[0].backward()
-    # torch 2.14 resizes maps with channels first at a sixth of the speed on a CPU.
+    # torch 2.14 resizes maps with channels first far slower on a CPU.
     for name, found in {"logits": logits, **seen}.items():
         assert found.is_contiguous(memory_format=torch.channels_last), name
     assert seen
