@@ -1,7 +1,5 @@
 """`python -m gkd.mini --out data` writes the miniature suite."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What lines a street: buildings, walls, fences and hedges."""
 
-from __future__ import annotations
-
 from gkd.mini.colours import FACADES, GLASS, GREEN, LEAVES, shade
 from gkd.mini.furniture import tree
 from gkd.mini.parts import PART

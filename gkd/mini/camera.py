@@ -1,7 +1,5 @@
 """Pinhole camera above a road that may bend."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gkd.mini.canvas import Point

@@ -1,7 +1,5 @@
 """A map of paints: polygons are drawn once, and colour, part, depth and glow are looked up per pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,12 +20,7 @@ class Canvas:
         self.height, self.width = height, width
         self.image = Image.new("I", (width, height))
         self.pen = ImageDraw.Draw(self.image)
-        self.colours: list[Sequence[float]] = []
-        self.textures: list[Sequence[float]] = []
-        self.parts: list[int] = []
-        self.depths: list[float] = []
-        self.glows: list[float] = []
-        self.snows: list[float] = []
+        self.rows: list[tuple] = []  # of each paint: part, colour, depth, texture, glow, snow
 
     def paint(
         self,
@@ -39,13 +32,8 @@ class Canvas:
         snow: float = 0.0,
     ) -> int:
         """Register a paint; returns its number."""
-        self.parts.append(part)
-        self.colours.append(colour)
-        self.depths.append(depth)
-        self.textures.append(texture)
-        self.glows.append(glow)
-        self.snows.append(snow)
-        return len(self.parts) - 1
+        self.rows.append((part, colour, depth, texture, glow, snow))
+        return len(self.rows) - 1
 
     def polygon(self, points: Sequence[Point], paint: int) -> None:
         """Fill a polygon given by (x, y) pixel coordinates."""
@@ -67,6 +55,7 @@ class Canvas:
         """The (H, W) int32 map of paint numbers."""
         return np.asarray(self.image)
 
-    def table(self, rows: Sequence) -> np.ndarray:
-        """A list with one row per paint as float32, paints last: (paints,) or (bands, paints), for `take`."""
-        return np.ascontiguousarray(np.array(rows, np.float32).T)
+    def tables(self) -> list[np.ndarray]:
+        """The columns of `rows` as float32, paints last: (paints,) or (bands, paints), for `take`."""
+        columns = zip(*self.rows, strict=True)
+        return [np.ascontiguousarray(np.array(column, np.float32).T) for column in columns]

@@ -1,7 +1,5 @@
 """Colours that several kinds of things share: reflectances in [0, 1], and texture weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 Colour = Sequence[float]

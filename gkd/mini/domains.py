@@ -4,8 +4,6 @@ The sources (gtav, cityscapes, potsdam_rgb) vary little from scene to scene. The
 about as far from it as its targets: all tuning is done on them.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from gkd.mini.style import IRRG, Style

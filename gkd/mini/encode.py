@@ -1,7 +1,5 @@
 """Images and label files as the official datasets store them."""
 
-from __future__ import annotations
-
 import csv
 from importlib import resources
 from pathlib import Path
@@ -40,10 +38,7 @@ def with_boundary(label: np.ndarray) -> np.ndarray:
 def save_image(path: Path, image: np.ndarray) -> None:
     """Write uint8 RGB (H, W, 3) as PNG, or as JPEG if the suffix says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
-        Image.fromarray(image).save(path, "PNG")
-    else:
-        Image.fromarray(image).save(path, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(image).save(path, quality=JPEG_QUALITY)  # of JPEG alone
 
 
 def save_label(path: Path, ids: np.ndarray, colours: list[int] | None = None) -> None:

@@ -1,7 +1,5 @@
 """What stands along a street: poles, traffic lights, signs, trees, bins; each with its foot at (x, z)."""
 
-from __future__ import annotations
-
 from gkd.mini.colours import LEAVES, METAL, Colour, shade
 from gkd.mini.parts import PART
 from gkd.mini.scene import Scene

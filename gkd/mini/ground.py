@@ -1,7 +1,5 @@
 """Everything that lies flat or far away: sky, skyline, terrain, pavements, road and its markings."""
 
-from __future__ import annotations
-
 from gkd.mini.colours import GREEN, LEAVES, shade
 from gkd.mini.parts import PART
 from gkd.mini.scene import Scene

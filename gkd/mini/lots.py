@@ -1,14 +1,11 @@
 """What stands on the ground of an overhead scene: houses, cars, trees, clutter (metres)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
-from gkd.mini.parts import OVERHEAD_PARTS
 from gkd.mini.site import Site
 
-IMPERVIOUS, BUILDING, LOW, TREE, CAR, CLUTTER = range(len(OVERHEAD_PARTS))
+IMPERVIOUS, BUILDING, LOW, TREE, CAR, CLUTTER = range(6)  # train ids of ISPRS
 # Reflectances R, G, B, IR. Vegetation reflects several times more infrared than red; roofs do not.
 ASPHALT, PAVING = (0.36, 0.36, 0.37, 0.3), (0.52, 0.5, 0.47, 0.38)
 ROOFS = ((0.6, 0.34, 0.27, 0.36), (0.5, 0.48, 0.47, 0.34), (0.66, 0.62, 0.57, 0.4), (0.47, 0.3, 0.27, 0.28))
@@ -17,17 +14,10 @@ GRASS, CROWN = (
     ((0.17, 0.26, 0.13, 0.92), (0.2, 0.29, 0.15, 0.85)),
 )
 CARS = (
-    (0.85, 0.85, 0.86, 0.6),
-    (0.1, 0.1, 0.12, 0.08),
-    (0.6, 0.12, 0.12, 0.4),
-    (0.15, 0.22, 0.5, 0.2),
+    (0.85, 0.85, 0.86, 0.6), (0.1, 0.1, 0.12, 0.08), (0.6, 0.12, 0.12, 0.4), (0.15, 0.22, 0.5, 0.2),
     (0.5, 0.5, 0.53, 0.35),
-)
-LITTER = (
-    (0.55, 0.42, 0.3, 0.42),
-    (0.1, 0.2, 0.24, 0.03),
-    (0.45, 0.33, 0.5, 0.3),
-)  # bare soil, water, containers
+)  # fmt: skip
+LITTER = ((0.55, 0.42, 0.3, 0.42), (0.1, 0.2, 0.24, 0.03), (0.45, 0.33, 0.5, 0.3))  # bare soil, water, containers
 
 
 def tint(colour: Sequence[float], offset: Sequence[float], factor: float = 1.0) -> tuple[float, ...]:

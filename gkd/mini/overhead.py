@@ -1,7 +1,5 @@
 """Miniature overhead scenes in four reflectance bands, so that one ground can be seen in RGB and in IRRG."""
 
-from __future__ import annotations
-
 import math
 import random
 
@@ -17,11 +15,8 @@ from gkd.mini.texture import texture
 def draw_overhead(rng: np.random.Generator, style: Style, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """One overhead scene: uint8 image (size, size, 3) and uint8 ISPRS train ids 0..5 (size, size).
 
-    Equal seeds and styles that differ in `bands` alone show the same ground. Raises ValueError for a street
-    style.
+    Equal seeds and styles that differ in `bands` alone show the same ground.
     """
-    if style.kind != "overhead":
-        raise ValueError(f"style.kind: expected 'overhead', got {style.kind!r}; use draw_street for it")
     style = jittered(style, rng)
     dice = random.Random(int(rng.integers(2**62)))
     turn = dice.uniform(-1, 1) * style.rotation * math.pi / 2 + dice.choice((0, 1)) * math.pi / 2
@@ -92,9 +87,10 @@ def _render(rng: np.random.Generator, site: Site) -> tuple[np.ndarray, np.ndarra
     """Look the paints up in four bands, choose three of them, then light and sensor."""
     style, unit = site.style, site.size / 64
     canvas, paints = site.canvas, site.canvas.paints()
-    label = np.array(canvas.parts, np.uint8).take(paints)
-    ground = canvas.table(canvas.colours).take(paints, axis=1)  # (4, H, W)
-    grain = texture(rng, paints, canvas.table(canvas.textures), style.texture_scale, unit)
+    parts, colours, _, textures, _, _ = canvas.tables()
+    label = parts.astype(np.uint8).take(paints)
+    ground = colours.take(paints, axis=1)  # (4, H, W)
+    grain = texture(rng, paints, textures, style.texture_scale, unit)
     shadow = np.asarray(site.shadow, np.float32) / 255
     ground = ground * (1 + 0.5 * style.texture * grain) * (1 - 0.5 * shadow)
     image = sensor.light(ground[list(style.bands)], np.zeros(label.shape, np.float32), style, unit)

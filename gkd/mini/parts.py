@@ -1,7 +1,5 @@
 """What the miniature scenes consist of, and how each part is encoded in the official label files."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +46,6 @@ STREET_PARTS = (
     Part("ego vehicle", IGNORE, 1, 64),
     Part("trash can", IGNORE, 4, 51),
 )
-# ISPRS parts stand in train-id order, so that a part index is the train id 0..5.
-OVERHEAD_PARTS = ("impervious_surface", "building", "low_vegetation", "tree", "car", "clutter")
 
 PART = {part.name: index for index, part in enumerate(STREET_PARTS)}
-TRAIN_IDS = np.array([part.train_id for part in STREET_PARTS], np.uint8)
-CITYSCAPES_IDS = np.array([part.cityscapes_id for part in STREET_PARTS], np.uint8)
-MAPILLARY_IDS = np.array([part.mapillary_id for part in STREET_PARTS], np.uint8)
+TRAIN_IDS, CITYSCAPES_IDS, MAPILLARY_IDS = np.array([part[1:] for part in STREET_PARTS], np.uint8).T

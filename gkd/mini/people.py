@@ -1,7 +1,5 @@
 """Pedestrians, riders and their two-wheelers."""
 
-from __future__ import annotations
-
 from gkd.mini.colours import BODYWORK, CLOTHES, SKIN, TYRE, shade
 from gkd.mini.parts import PART
 from gkd.mini.scene import Scene

@@ -7,8 +7,6 @@ recipe = recipes()["teacher"]
 model, history = pretrain(recipe, "teacher", resume_of("teacher", recipe))
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from ruamel.yaml import YAML
 from torch import Tensor
 
@@ -26,7 +24,7 @@ from gkd.data.labels import IGNORE, class_names
 from gkd.mini.overhead import draw_overhead
 from gkd.mini.street import draw_street
 from gkd.mini.styles import Style, broad_style, narrow_style
-from gkd.params import ROOT, EncoderSpec, ParamsError, faults_of
+from gkd.params import ROOT, EncoderSpec, ParamsError, Section, faults_of
 from gkd.segmentation.decoders import ConvDecoder, Segmentor
 from gkd.train.loop import Share, Training, fit
 from gkd.train.resume import Resume, fingerprint, versions
@@ -36,7 +34,6 @@ from gkd.weights import Record, build_encoder
 from gkd.workspace.folders import NotThere
 
 HOME = ROOT / "weights" / "mini"
-NOTEBOOK = "notebooks/pretrain.ipynb"
 CROP = 64
 CLASSES = (*class_names("cityscapes"), *class_names("isprs"))  # of one label space for both kinds of scenes
 STREET = len(class_names("cityscapes"))
@@ -44,11 +41,7 @@ StyleOf = Callable[[np.random.Generator, str], Style]
 STYLES: dict[str, StyleOf] = {"broad": broad_style, "narrow": narrow_style}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """How one stand-in is made: a section of weights/mini/params.yaml."""
 
     name: str = Field(min_length=1)  # timm's
@@ -72,7 +65,7 @@ class Recipe(_Section):
         return fingerprint(self.model_dump_json(exclude_defaults=True))
 
 
-class Recipes(_Section):
+class Recipes(Section):
     """The whole of weights/mini/params.yaml."""
 
     teacher: Recipe
@@ -89,9 +82,9 @@ def recipes(path: Path = HOME / "params.yaml") -> dict[str, Recipe]:
     return dict(Recipes.model_validate(content))
 
 
-def record_of(recipe: Recipe, made_by: str = NOTEBOOK) -> Record:
+def record_of(recipe: Recipe) -> Record:
     """What a file made by `recipe` says of itself."""
-    said = {"params": recipe.model_dump(mode="json"), "recipe": recipe.hash, "made_by": made_by}
+    said = {"params": recipe.model_dump(mode="json"), "recipe": recipe.hash, "made_by": "notebooks/pretrain.ipynb"}
     return Record(stage="pretrain", seed=recipe.seed, lr=recipe.lr, start="none", **said)
 
 

@@ -1,7 +1,5 @@
 """What every drawing function needs, in one tuple."""
 
-from __future__ import annotations
-
 import random
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Images are float32 (3, H, W): with channels first, numpy broadcasts maps and col
 `unit` is the number of pixels of this image per pixel of the 64-pixel reference.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

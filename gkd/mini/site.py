@@ -1,7 +1,5 @@
 """The drawing surface of an overhead scene."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

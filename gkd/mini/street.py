@@ -1,7 +1,5 @@
 """Miniature street scenes: a road in perspective, blocks along both sides, and traffic."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,7 +25,7 @@ def draw_street(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One street scene: uint8 image (height, width, 3) and train ids (height, width), 255 = void.
 
-    Everything random comes from `rng`: equal seeds give equal bytes. Raises ValueError for an overhead style.
+    Everything random comes from `rng`: equal seeds give equal bytes.
     """
     image, parts = draw_street_parts(rng, style, height, width)
     return image, TRAIN_IDS[parts]
@@ -37,8 +35,6 @@ def draw_street_parts(
     rng: np.random.Generator, style: Style, height: int = 64, width: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `draw_street`, with indices of `parts.STREET_PARTS`, from which every label encoding follows."""
-    if style.kind != "street":
-        raise ValueError(f"style.kind: expected 'street', got {style.kind!r}; use draw_overhead for it")
     style = jittered(style, rng)
     dice = random.Random(int(rng.integers(2**62)))
     camera = Camera(
@@ -71,10 +67,7 @@ def _compose(scene: Scene) -> None:
 def _sides(scene: Scene, near: float) -> Iterator[tuple[float, Callable[[], None]]]:
     """Depth and drawing call of the blocks along both sides of the street, whose fronts stand at +-near."""
     dice, style = scene.dice, scene.style
-    kinds, weights = (
-        ("building", "wall", "fence", "hedge", "open"),
-        (4.6, 1.7, 1.7, 1.6 * style.trees + 0.3, 2.2),
-    )
+    kinds, weights = ("building", "wall", "fence", "hedge", "open"), (4.6, 1.7, 1.7, 1.6 * style.trees + 0.3, 2.2)
     for side in (-1, 1):
         start = dice.uniform(2.0, 4.0)
         while start < FAR:
@@ -95,17 +88,18 @@ def _render(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, np.ndar
     canvas, camera, _, style = scene
     unit = canvas.height / 64
     paints = canvas.paints()
-    parts = np.array(canvas.parts, np.uint8).take(paints)
-    image = canvas.table(canvas.colours).take(paints, axis=1)  # (3, H, W)
-    depth = canvas.table(canvas.depths).take(paints)
+    parts, colours, depths, textures, glows, snows = canvas.tables()
+    parts = parts.astype(np.uint8).take(paints)
+    image = colours.take(paints, axis=1)  # (3, H, W)
+    depth = depths.take(paints)
     rows = np.arange(canvas.height, dtype=np.float32)
     by_row = camera.focal * camera.height / np.maximum(rows - camera.horizon, 0.5)
     depth = np.where(depth < 0, by_row[:, None].astype(np.float32), depth)
-    grain = texture(rng, paints, canvas.table(canvas.textures), style.texture_scale, unit)
+    grain = texture(rng, paints, textures, style.texture_scale, unit)
     image = image * (1 + 0.55 * style.texture * grain)
-    image = sensor.settle_snow(rng, image, canvas.table(canvas.snows).take(paints), style, unit)
+    image = sensor.settle_snow(rng, image, snows.take(paints), style, unit)
     image = sensor.wet_road(image, TRAIN_IDS[parts] == 0, camera.horizon, style)
-    image = sensor.light(image, canvas.table(canvas.glows).take(paints), style, unit)
+    image = sensor.light(image, glows.take(paints), style, unit)
     image = sensor.fog(image, depth, style)
     image = sensor.precipitation(rng, image, style, unit)
     return sensor.record(rng, image, style, unit), parts

@@ -4,8 +4,6 @@ Three groups of continuous fields: PALETTE (RGB offsets per kind of part), CONDI
 and the statistics and geometry of scenes. RANGES holds the interval of each field, the unit of distances.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,23 +1,11 @@
 """Where scenes get their look: the suite's domains, one narrow style, or broad draws without the domains."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
 
 from gkd.mini.domains import DOMAIN_STYLES, NARROW_STYLE
 from gkd.mini.style import PALETTE, RANGES, RGB, WEATHER, Style, Triple, distance, jittered
-
-__all__ = [
-    "DOMAIN_STYLES",
-    "MIN_DISTANCE",
-    "NARROW_STYLE",
-    "Style",
-    "broad_style",
-    "draw_broad",
-    "narrow_style",
-]
 
 SHARES = (0.3, 0.9)  # how far broad styles go from the narrow one towards a uniform draw
 MIN_DISTANCE = 0.12  # least distance of a broad style to every domain, see `style.distance`
@@ -50,22 +38,18 @@ def draw_broad(rng: np.random.Generator, kind: str) -> Style:
     return Style(kind=kind, bands=bands, jitter=0.0, **values)
 
 
-def broad_style(rng: np.random.Generator, kind: str | None = None) -> Style:
-    """A style from wide ranges that leaves out every domain of the suite.
+def broad_style(rng: np.random.Generator, kind: str) -> Style:
+    """A style from wide ranges, of "street" or "overhead", that leaves out every domain of the suite.
 
     Draws nearer than MIN_DISTANCE to a domain in palette or in conditions are drawn again; orders of bands that a
-    domain has, other than RGB, never occur. kind: "street", "overhead" or None (street in two draws of three).
+    domain has, other than RGB, never occur.
     """
-    if kind is None:
-        kind = "street" if rng.random() < 2 / 3 else "overhead"
-    if kind not in ("street", "overhead"):
-        raise ValueError(f"kind: expected 'street' or 'overhead', got {kind!r}")
     while True:
         style = draw_broad(rng, kind)
         if all(distance(style, domain) >= MIN_DISTANCE for domain in DOMAIN_STYLES.values()):
             return style
 
 
-def narrow_style(rng: np.random.Generator, kind: str = "street") -> Style:
+def narrow_style(rng: np.random.Generator, kind: str) -> Style:
     """NARROW_STYLE with its jitter: one look only, on which a weak student is pretrained."""
     return replace(jittered(replace(NARROW_STYLE, kind=kind), rng), jitter=0.0)

@@ -1,7 +1,5 @@
 """Writes the miniature suite to disk, in the official layouts and label encodings."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -48,7 +46,6 @@ class Sizes:
     vaihingen_val: int = 200
     dev: int = 200
     proxy: int = 4000
-    proxy_kinds: tuple[str, ...] = PROXY_KINDS  # in turn; one twice is twice as often
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,13 @@ class Turn:
         """The numbers of its images, of `count`."""
         return range(self.process, count, self.processes)
 
-    def stream(self, domain: str, index: int) -> np.random.Generator:
+    def stream(self, domain: str, index: int, *draw: int) -> np.random.Generator:
         """That of an image which keeps its bytes: of a source, the proxy or a development domain."""
-        return stream(self.seed, domain, index)
+        return np.random.default_rng([self.seed, zlib.crc32(domain.encode()), index, *draw])
 
     def target(self, domain: str, index: int) -> np.random.Generator:
         """That of an image on which the benchmarks score."""
-        return stream(self.seed, domain, index, TARGETS_DRAWN)
+        return self.stream(domain, index, TARGETS_DRAWN)
 
 
 def write_suite(
@@ -101,12 +98,6 @@ def write_suite(
 def _write(root: Path, turn: Turn) -> None:
     for name, write in WRITERS.items():
         write(root / name, turn)
-
-
-def stream(seed: int, domain: str, index: int, draw: int = 0) -> np.random.Generator:
-    """The random stream of one image of a domain."""
-    words = [seed, zlib.crc32(domain.encode()), index, *([draw] if draw else [])]
-    return np.random.default_rng(np.random.SeedSequence(words))
 
 
 def _gtav(root: Path, turn: Turn) -> None:
@@ -208,9 +199,8 @@ def _dev(root: Path, turn: Turn) -> None:
 
 
 def _proxy(root: Path, turn: Turn) -> None:
-    kinds = turn.sizes.proxy_kinds
     for k in turn.of(turn.sizes.proxy):
-        kind = kinds[k % len(kinds)]
+        kind = PROXY_KINDS[k % len(PROXY_KINDS)]
         image = draw_proxy(turn.stream("proxy", k), kind)
         save_image(root / "train" / kind / f"{kind[:3]}_{k:06}.JPEG", image)
 

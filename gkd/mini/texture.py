@@ -1,15 +1,11 @@
 """Value noise, the only texture source of the miniature scenes."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
 
 def enlarge(grid: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear enlargement of a float32 (h, w) grid to (height, width)."""
-    if grid.shape == (height, width):
-        return grid
     return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR))
 
 

@@ -1,7 +1,5 @@
 """Who is where on road and pavement."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 

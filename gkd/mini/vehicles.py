@@ -1,7 +1,5 @@
 """Cars, trucks, buses and trains, as boxes in perspective."""
 
-from __future__ import annotations
-
 from gkd.mini.camera import Camera
 from gkd.mini.canvas import Canvas
 from gkd.mini.colours import BODYWORK, GLASS, TYRE, Colour, shade

@@ -82,18 +82,6 @@ def test_every_domain_shows_all_classes(name: str) -> None:
     assert np.mean([len(np.unique(label[label < 255])) for label in labels]) >= in_one
 
 
-def test_a_style_of_the_wrong_kind_is_refused() -> None:
-    rng = np.random.default_rng(0)
-    for draw, name, message in (
-        (draw_street, "potsdam_rgb", "expected 'street', got 'overhead'"),
-        (draw_overhead, "gtav", "expected 'overhead', got 'street'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            draw(rng, DOMAIN_STYLES[name])
-    with pytest.raises(ValueError, match="'aerial'"):
-        broad_style(rng, "aerial")
-
-
 def test_night_is_dark_snow_lies_on_the_road_and_fog_hides_what_is_far() -> None:
     road, building, sky = 0, 2, 10
     drawn = {name: scenes(name, 20) for name in STREETS}
