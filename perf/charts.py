@@ -6,12 +6,11 @@ save(figure, folder / "curves")
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from gkd.report.style import COLORS, MARKERS, style
+from gkd.report.style import COLORS, MARKERS, legend_below, style, subplots
 
 
 def power_curves(panels: Mapping[str, tuple[str, Mapping[str, Mapping[float, float]]]]) -> Figure:
@@ -20,8 +19,7 @@ def power_curves(panels: Mapping[str, tuple[str, Mapping[str, Mapping[float, flo
     A dashed line through the first point of the first curve shows what growth in proportion would be.
     """
     with style():
-        figure, axes = plt.subplots(1, len(panels), figsize=(2.5 * len(panels), 2.5), squeeze=False)
-        plt.close(figure)
+        figure, axes = subplots(1, len(panels), 2.5, 2.5)
         for axis, (title, (label, curves)) in zip(axes[0], panels.items(), strict=True):
             for index, (name, values) in enumerate(curves.items()):
                 axis.plot(list(values), list(values.values()), color=COLORS[index], marker=MARKERS[index], label=name)
@@ -35,8 +33,7 @@ def power_curves(panels: Mapping[str, tuple[str, Mapping[str, Mapping[float, flo
             axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
             axis.grid()
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=1.4)
+        legend_below(figure, axes[0, 0].lines, columns=len(axes[0, 0].lines))
     return figure
 
 

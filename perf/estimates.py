@@ -9,8 +9,7 @@ exits with 1 where the FLOPs of the ViT teacher or student are more than 2 % off
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,16 +43,8 @@ GPUS = {"A100": {"bf16": 312, "fp32": 19.5}, "RTX 4090": {"bf16": 165.2, "fp32":
 PUBLISHED = {"task_agnostic": 4, "domain_agnostic": 4, "task_learning": 1}  # GPUs
 
 
-@dataclass(frozen=True)
-class Assumptions:
-    """What the estimates take for granted: the share of a GPU's peak that a step reaches, and GPUs by stage."""
-
-    utilisation: float = 0.35
-    gpus: dict[str, int] = field(default_factory=lambda: dict(PUBLISHED))
-
-
-def stages(params: Params, methods: Sequence[str] | None = None, given: Assumptions | None = None) -> pd.DataFrame:
-    """Steps, FLOPs and bytes of every stage of a profile and its sources; `methods` None = its rows.
+def stages(params: Params, methods: Sequence[str], gpus: Mapping[str, int] = PUBLISHED) -> pd.DataFrame:
+    """Steps, FLOPs and bytes of every stage of a profile and its sources, for `methods`, on so many GPUs by stage.
 
     A row for each stage: profile, setting, method, stage, source ("all" for task-agnostic distillation, which sources
     share), dtype, images, part columns in GFLOPs an image, FLOPs, gpus, bytes (a GPU).
@@ -61,31 +52,30 @@ def stages(params: Params, methods: Sequence[str] | None = None, given: Assumpti
     Raises:
         ValueError: no row is asked for.
     """
-    given = given or Assumptions()
-    own = [TEACHER, *params.rows]
-    methods = own if methods is None else methods
     if not methods:
-        raise ValueError(f"{params.profile} has none of the rows asked for; it has {', '.join(own)}")
+        raise ValueError(
+            f"{params.profile} has none of the rows asked for; it has {', '.join([TEACHER, *params.rows])}"
+        )
     rows: list[dict[str, Any]] = []
     for setting in params.settings:
         models = _Models(params, setting)
         for name in methods:
             row = {"profile": params.profile, "setting": setting, "method": name}
             for stage in _distillation(params, models, row_of(name)) + _task(params, models, row_of(name)):
-                gpus = given.gpus[stage["stage"]]
+                count = gpus[stage["stage"]]
                 cost, fixed = stage.pop("cost"), stage.pop("fixed")
-                share = stage.pop("batch") // gpus
+                share = stage.pop("batch") // count
                 parts = {part: value / 1e9 for part, value in cost.flops.items() if value}
                 memory = fixed + cost.constant + cost.activations * share
                 flops = stage["images"] * cost.total
-                rows.append({**row, **stage, "flops": flops, "gpus": gpus, "bytes": memory, **parts})
+                rows.append({**row, **stage, "flops": flops, "gpus": count, "bytes": memory, **parts})
     return pd.DataFrame(rows)
 
 
-def with_hours(table: pd.DataFrame, given: Assumptions) -> pd.DataFrame:
-    """`table` of `stages` with a column of hours for each GPU."""
+def with_hours(table: pd.DataFrame, utilisation: float) -> pd.DataFrame:
+    """`table` of `stages` with a column of hours for each GPU, of whose peak a step reaches that share."""
     for gpu, peak in GPUS.items():
-        hourly = 3600 * 1e12 * given.utilisation * table["dtype"].map(peak)  # FLOPs
+        hourly = 3600 * 1e12 * utilisation * table["dtype"].map(peak)  # FLOPs
         table = table.assign(**{f"{gpu} hours": table["flops"] / hourly})
     return table
 
@@ -250,7 +240,7 @@ def main() -> int:
     paper = [ROOT / "profiles" / "paper.yaml"]
     parser.add_argument("--params", type=Path, nargs="*", default=paper, help="none: the table against tokens alone")
     parser.add_argument("--methods", nargs="+", default=list(ROWS), help="those that a profile does not have are left")
-    parser.add_argument("--utilisation", type=float, default=Assumptions().utilisation)
+    parser.add_argument("--utilisation", type=float, default=0.35)
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS), help="squares")
     options = parser.parse_args()
     tokens, off = token_table(options.tokens)
@@ -258,14 +248,14 @@ def main() -> int:
     heads = ["QSD heads", "light heads (pool 2)"]
     titles = ["tokens", "teacher", "student", *heads, "step", "exponent since the row above", "GB"]
     show(titles, tokens_as_printed(tokens))
-    given, found, hours = Assumptions(utilisation=options.utilisation), [], [f"{name} hours" for name in GPUS]
+    found, hours = [], [f"{name} hours" for name in GPUS]
     for params in map(load, options.params):
-        table = stages(params, [name for name in options.methods if name in (TEACHER, *params.rows)], given)
-        table = with_hours(table, given)
+        table = stages(params, [name for name in options.methods if name in (TEACHER, *params.rows)])
+        table = with_hours(table, options.utilisation)
         found.append((table, totals(table, ["flops", *hours])))
     if found:
         table, sums = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
-        print(f"\nStages, estimates: utilisation {given.utilisation:.0%} of the peak")
+        print(f"\nStages, estimates: utilisation {options.utilisation:.0%} of the peak")
         work = ["GFLOPs an image", "million images", "EFLOPs"]
         show(["profile", "row", "stage", "source", *work, *hours, "GPUs", "GB on each"], stages_as_printed(table))
         print("\nRows, estimates: all stages, GPU hours")

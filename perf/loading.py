@@ -10,14 +10,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from table import arguments, finish
+from table import arguments, finish, medians, turns
 
 from gkd.data import reading
 from gkd.data.labels import colours, lut, unknown_ids
@@ -46,20 +45,9 @@ def regions(width: int, height: int, values: int) -> np.ndarray:
     return (smooth // 8 % values).astype(np.uint8)
 
 
-def turns(parts: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of processor time of each part; parts take turns, so that a slow minute meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(repeats + 1):
-        for name, work in parts.items():
-            start = time.process_time()
-            work()
-            times[name].append(1000 * (time.process_time() - start))
-    return {name: values[1:] for name, values in times.items()}  # the first one warms up
-
-
-def medians(times: dict[str, list[float]]) -> dict[str, float]:
-    """Of each part."""
-    return {name: statistics.median(values) for name, values in times.items()}
+def milliseconds(times: dict[str, list[float]]) -> dict[str, float]:
+    """The median of each part."""
+    return {name: 1000 * seconds for name, seconds in medians(times).items()}
 
 
 def photos(folder: Path, width: int, height: int, suffix: str, repeats: int) -> tuple[str, dict[str, float]]:
@@ -84,7 +72,7 @@ def photos(folder: Path, width: int, height: int, suffix: str, repeats: int) -> 
     name = f"{width}x{height} {suffix.upper()} ({megabytes[0]:.2f} MB, label {megabytes[1]:.2f} MB)"
     times = turns(parts, repeats)
     pairs = zip(times["decode"], times["decode, Pillow alone"], strict=True)
-    return name, {**medians(times), RATIO: statistics.median(ours / plain for ours, plain in pairs)}
+    return name, {**milliseconds(times), RATIO: statistics.median(ours / plain for ours, plain in pairs)}
 
 
 def _draft(path: Path, width: int) -> np.ndarray:
@@ -114,7 +102,7 @@ def tiles(folder: Path, compression: str | None, repeats: int) -> tuple[str, dic
     few = turns(whole, repeats)
     many = turns({"window": lambda: read(image), "label window": lambda: read(label)}, 10 * repeats)
     name = f"{TILE}x{TILE} TIFF {compression or 'uncompressed'} ({image.stat().st_size / 1e6:.0f} MB)"
-    return name, {**medians(few), "first window of a tile": first, **medians(many)}
+    return name, {**milliseconds(few), "first window of a tile": first, **milliseconds(many)}
 
 
 def limits(parts: dict[str, float]) -> list[str]:

@@ -5,13 +5,12 @@
 The parts are told apart by hooks on the encoders, so that the step is the very one that training takes.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -109,12 +108,5 @@ def medians(steps: Sequence[Marks]) -> dict[str, float]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds.
-
-    Raises:
-        RuntimeError: the system has no /proc.
-    """
-    file = Path("/proc/self/statm")
-    if not file.is_file():
-        raise RuntimeError("memory is read from /proc, which this system lacks: measure on Linux")
-    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that this process holds."""
+    return psutil.Process().memory_info().rss

@@ -8,14 +8,11 @@ in turn, so that other work on the machine disturbs little. `--check` exits with
 missed.
 """
 
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from table import arguments, finish, show
-from torch import Tensor
+from table import arguments, finish, medians, show, turns
 
 from gkd.methods.mse import RegressionHead
 from gkd.models import Encoder, Tokens
@@ -35,13 +32,6 @@ def tokens(count: int, dim: int) -> Tokens:
     return Tokens(torch.randn(BATCH, dim, requires_grad=True), torch.randn(BATCH, count, dim, requires_grad=True))
 
 
-def seconds(run: Callable[[], Tensor]) -> float:
-    """CPU time of one forward and backward pass."""
-    start = time.process_time()
-    run().backward()
-    return time.process_time() - start
-
-
 def measure(side: int, runs: int) -> dict[str, float]:
     """Median seconds for a grid of side x side tokens: "step" with linear heads, and the heads of each kind."""
     student = Encoder.create("vit_small_patch16_224", img_size=side * PATCH)
@@ -53,13 +43,7 @@ def measure(side: int, runs: int) -> dict[str, float]:
     target = Tokens(*(part.detach() for part in target))
     what = {name: lambda h=h: distillation_loss(h, plain, masked, target, (side, side))[0] for name, h in heads.items()}
     what["step"] = lambda: distillation_step(student, teacher, heads["linear"], images, mask)[0]
-    times: dict[str, list[float]] = {name: [] for name in what}
-    for number in range(runs + 1):
-        for name, run in what.items():
-            taken = seconds(run)
-            if number:  # the first round warms up
-                times[name].append(taken)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return medians(turns({name: lambda run=run: run().backward() for name, run in what.items()}, runs))
 
 
 def shares(times: dict[str, float]) -> dict[str, float]:

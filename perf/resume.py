@@ -34,9 +34,10 @@ MEMBERS = (
 
 
 def environment(clone: Path) -> dict[str, str]:
-    """That of the clone's own gkd, with this interpreter's tools."""
+    """That of the clone's own gkd, with this interpreter's tools; compiled modules are kept."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(clone), "JUPYTER_PREFER_ENV_PATH": "1"}
+    own = {"PATH": path, "PYTHONPATH": str(clone), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return os.environ | own
 
 
 def run(clone: Path, *command: str) -> float:

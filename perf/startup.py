@@ -16,30 +16,13 @@ from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 
 import nbformat
-from resume import ROOT, environment
+from resume import ROOT, environment, run
 from table import arguments, finish, show
 
 PACKAGE, IDLE, DVC = "`import gkd`", "`dvc repro`, nothing to do", "DVC reads the pipeline"
 KERNEL, IMPORTS, START = "papermill and its kernel start", "imports", "start: both"
 EXIT, IMPORTS_CPU, CPU = "exit: from the last cell to the end", "imports, CPU", "start to exit, CPU"
 LIMITS = {START: 5.0, PACKAGE: 1.0, IDLE: 10.0}  # seconds
-
-
-def run(checkout: Path, command: list[str]) -> str:
-    """What a command prints that must succeed in `checkout`; compiled modules are kept, as usual."""
-    usual = environment(checkout)
-    usual.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(command, cwd=checkout, env=usual, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.stdout
-
-
-def seconds(checkout: Path, command: list[str]) -> float:
-    """Wall seconds of a command."""
-    start = time.perf_counter()
-    run(checkout, command)
-    return time.perf_counter() - start
 
 
 def notebook(checkout: Path, stage: str, file: Path) -> list[str]:
@@ -57,7 +40,7 @@ def notebook(checkout: Path, stage: str, file: Path) -> list[str]:
 def member(checkout: Path, command: list[str]) -> dict[str, float]:
     """Seconds of the parts of a stage that only imports."""
     used, start = getrusage(RUSAGE_CHILDREN), time.time()
-    run(checkout, command)
+    run(checkout, *command)
     end, after = time.time(), getrusage(RUSAGE_CHILDREN)
     cells = nbformat.read(command[-1], as_version=4).cells
     (first, before), (last, behind) = (map(float, cells[i].outputs[0].text.split()) for i in (0, -1))
@@ -89,10 +72,10 @@ def main() -> int:
         repro = {name: [sys.executable, "-m", "dvc", "repro"] for name, path in checkouts.items() if idle(path)}
         for turn in range(options.repeats + 1):  # the first brings files into memory, and compiles them
             for name, path in checkouts.items():
-                row = {PACKAGE: seconds(path, [*python, "import gkd"]) - seconds(path, [*python, "pass"])}
-                row[DVC] = seconds(path, [sys.executable, "-m", "dvc", "stage", "list", "--name-only"])
+                row = {PACKAGE: run(path, *python, "import gkd") - run(path, *python, "pass")}
+                row[DVC] = run(path, sys.executable, "-m", "dvc", "stage", "list", "--name-only")
                 row |= member(path, commands[name])
-                row |= {IDLE: seconds(path, repro[name])} if name in repro else {}
+                row |= {IDLE: run(path, *repro[name])} if name in repro else {}
                 runs[name] += [row] if turn else []
     found = {name: {part: median(row[part] for row in rows) for part in rows[0]} for name, rows in runs.items()}
     parts = list(dict.fromkeys(part for medians in found.values() for part in medians))

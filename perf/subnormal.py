@@ -5,12 +5,11 @@ runs in turn. `--check` exits with 1 where counting them as zero, as stages do, 
 them.
 """
 
-import statistics
 import sys
-import time
+from functools import partial
 
 import torch
-from table import arguments, finish, show
+from table import arguments, finish, medians, show, turns
 
 from gkd.models import Tokens
 from gkd.qsd import Objective, distillation_loss
@@ -24,26 +23,17 @@ CASES = {
 }
 
 
-def seconds(objective: Objective, tokens: list[Tokens], zero: bool) -> float:
-    """CPU time of one forward and backward pass."""
-    torch.set_flush_denormal(zero)
-    start = time.process_time()
-    distillation_loss(objective, *tokens)[0].backward()
-    return time.process_time() - start
-
-
 def measure(student: int, teacher: int, count: int, deviation: float, runs: int) -> dict[str, float]:
     """Median seconds with subnormal numbers kept and as zero."""
     objective = Objective(student, teacher)
     own = [Tokens(torch.randn(BATCH, student), torch.randn(BATCH, count, student)) for _ in range(2)]
     theirs = Tokens(*(deviation * torch.randn(BATCH, *shape) for shape in ((teacher,), (count, teacher))))
-    times: dict[str, list[float]] = {"kept": [], "zero": []}
-    for number in range(runs + 1):
-        for name, found in times.items():
-            taken = seconds(objective, [*own, theirs], zero=name == "zero")
-            if number:  # the first round warms up
-                found.append(taken)
-    return {name: statistics.median(found) for name, found in times.items()}
+
+    def step(zero: bool) -> None:
+        torch.set_flush_denormal(zero)
+        distillation_loss(objective, *own, theirs)[0].backward()
+
+    return medians(turns({"kept": partial(step, False), "zero": partial(step, True)}, runs))
 
 
 def main() -> int:

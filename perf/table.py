@@ -9,9 +9,11 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,22 @@ def alone(script: str, *words: object, threads: int = 2) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def turns(parts: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each part; parts take turns, so that a slow minute meets all of them, and the first warms up."""
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(repeats + 1):
+        for name, work in parts.items():
+            start = time.process_time()
+            work()
+            times[name].append(time.process_time() - start)
+    return {name: values[1:] for name, values in times.items()}
+
+
+def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Of each part."""
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def peak_memory() -> int:

@@ -1,5 +1,5 @@
 import pytest
-from estimates import GPUS, Assumptions, stages, totals, with_hours
+from estimates import GPUS, PUBLISHED, stages, totals, with_hours
 from tiny_params import TINY
 
 
@@ -31,11 +31,11 @@ def test_rows_have_the_stages_of_their_method_and_the_steps_of_each_source(param
 
 
 def test_hours_memory_and_sums_by_hand(params, table) -> None:
-    hours = with_hours(table, Assumptions(utilisation=0.5))
+    hours = with_hours(table, 0.5)
     for gpu, peak in GPUS.items():
         expected = [row.flops / (peak[row.dtype] * 1e12 * 0.5 * 3600) for row in table.itertuples()]
         assert list(hours[f"{gpu} hours"]) == pytest.approx(expected)
-    few, many = (stages(params, ["gkd"], Assumptions(gpus={**Assumptions().gpus, "task_agnostic": n})) for n in (1, 4))
+    few, many = (stages(params, ["gkd"], {**PUBLISHED, "task_agnostic": n}) for n in (1, 4))
     assert (few["flops"] == many["flops"]).all() and few["bytes"][0] > many["bytes"][0]
     sums = totals(table, ["flops"]).set_index(["method", "source"])["flops"]
     shared = table[(table["method"] == "gkd") & table["source"].isin(["all", "gtav"])]
