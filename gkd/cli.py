@@ -23,15 +23,11 @@ class Commands(TyperGroup):
             raise
         except MISTAKES as error:
             for fault in getattr(error, "faults", [error]):
-                self._say(ctx, " ".join(str(fault).split()))
+                _note(f"gkd {ctx.invoked_subcommand}: {' '.join(str(fault).split())}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            self._say(ctx, "stopped")
+            _note(f"gkd {ctx.invoked_subcommand}: stopped")
             raise typer.Exit(130) from None
-
-    @staticmethod
-    def _say(ctx: Any, text: str) -> None:
-        print(f"gkd {ctx.invoked_subcommand}: {text}", file=sys.stderr)
 
 
 app = typer.Typer(

@@ -19,8 +19,6 @@ from gkd.data.workers import cores
 from gkd.doctor.listing import Problem, evenly, is_there, list_split
 from gkd.doctor.reading import Seen, read_all
 
-__all__ = ["Problem", "Report", "examine"]
-
 SAMPLE = 20  # images of a split that a quick look reads
 
 

@@ -81,8 +81,7 @@ def build(folders: Sequence[Path], plans: Sequence[Params], known: Catalogue) ->
         chapters |= {"classes": [by_class(seen, source, params, known) for source in params.sources]}
         for name, found in chapters.items():
             tables.setdefault(name, []).extend(found)
-    numbers = paper_rows(Path(__file__).with_name("paper_numbers.csv"))
-    papers = [paper_table(numbers, plan, known) for plan in plans if "f2l" in plan.settings]
+    papers = [paper_table(paper_rows(), plan, known) for plan in plans if "f2l" in plan.settings]
     tables["published"] = [table for table in papers if table is not None]
     frame, sentences = pd.concat([head.frame for head in heads]), [head.sentence for head in heads]
     return Report(rows, tables, summary.choices(pd.concat(shown), known), frame, sentences, metrics)

@@ -60,7 +60,7 @@ def differences(rows: pd.DataFrame, params: Params, known: Catalogue) -> list[Ta
         title = f"{setting.upper()}: share of the teacher's lead over no distillation that a row closes, unseen domains"
         text = share.map(lambda value: "-" if np.isnan(value) else f"{round(value, 2) + 0:.0%}")
         tables.append(Table(f"gap-{setting}", f"{title} (-: no lead).", text))
-        home = by_source(rows, setting, {s: [known.sources[s].validation.name] for s in params.sources})
+        home = by_source(rows, {s: [known.sources[s].validation.name] for s in params.sources})
         found = {name: paired(home, name, "none") for name in everything if name != "none"}
         part = "the source's own validation part" if params.hold_out else "the source, partly what it was trained on"
         title = f"{setting.upper()}: each row minus no distillation on {part}, mIoU, points"
@@ -127,8 +127,7 @@ def by_profile(profiles: Mapping[str, pd.DataFrame], plans: Mapping[str, Params]
 
 
 def _unseen(rows: pd.DataFrame, params: Params, known: Catalogue) -> pd.DataFrame:
-    (setting,) = params.settings
-    return by_source(rows, setting, {source: targets(source, params, known) for source in params.sources})
+    return by_source(rows, {source: targets(source, params, known) for source in params.sources})
 
 
 def _estimates(name: str, caption: str, found: Mapping[str, Mapping[str, Estimate]]) -> Table:

@@ -8,8 +8,7 @@ from gkd.data.labels import IGNORE
 def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Train-id label (H, W) to colours (H, W, 3) uint8 by `palette` (K, 3); 255 becomes black.
 
-    Raises:
-        ValueError: an id is beyond the palette.
+    Raises ValueError where an id is beyond the palette.
     """
     label, palette = np.asarray(label), np.asarray(palette, dtype=np.uint8)
     valid = label[label != IGNORE]

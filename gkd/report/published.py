@@ -11,19 +11,14 @@ from gkd.report.benchmarks import averages, heading, targets
 from gkd.report.tables import Table
 
 ORIGINS = ("printed", "digitised", "secondary")  # from the most to the least direct
-COLUMNS = "table setting teacher student method arch source_domain target miou origin".split()
 SOURCES = {"gtav": "GTAV", "cityscapes": "Cityscapes", "potsdam_rgb": "Potsdam-RGB"}  # as the paper names them
 METHODS = {"No KD": "no KD", "Vanilla KD": "Vanilla KD", "GKD": "GKD"}  # our label to the paper's
 
 
-def paper_rows(path: Path) -> pd.DataFrame:
+def paper_rows() -> pd.DataFrame:
     """Published numbers, one a row; `origin` is printed, digitised (from a figure) or secondary (others' text)."""
-    paper = pd.read_csv(path, keep_default_na=False, dtype={"miou": float})
-    if lacking := set(COLUMNS) - set(paper.columns):
-        raise ValueError(f"{path}: columns {sorted(lacking)} are missing")
-    if unknown := set(paper["origin"]) - set(ORIGINS):
-        raise ValueError(f"{path}: origin {sorted(unknown)} is unknown, expected one of {ORIGINS}")
-    return paper
+    path = Path(__file__).with_name("paper_numbers.csv")
+    return pd.read_csv(path, keep_default_na=False, dtype={"miou": float})
 
 
 def published(
@@ -35,8 +30,7 @@ def published(
     its own. Where the numbers of a row differ in origin, every cell names its own; of several origins of a number the
     most direct one wins. Targets without a published number are "-".
 
-    Raises:
-        ValueError: the paper has no number of a method there.
+    Raises ValueError where the paper has no number of a method there.
     """
     chosen = paper[(paper["setting"] == setting) & (paper["source_domain"] == source) & (paper["arch"] == arch)]
     table = pd.DataFrame(index=pd.Index([f"{label} (paper)" for label in methods], name="method"))

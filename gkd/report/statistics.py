@@ -55,14 +55,12 @@ def of_method(scores: pd.DataFrame, name: str) -> pd.DataFrame:
     return scores[scores.index.get_level_values("method") == name].droplevel("method")
 
 
-def by_source(rows: pd.DataFrame, setting: str, domains: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def by_source(rows: pd.DataFrame, domains: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Mean mIoU over the `domains` of each source, and the mean of these; NaN where a domain was not measured.
 
-    Index (method, seed), columns: the sources and MEAN.
+    `rows` are of one setting. Index (method, seed), columns: the sources and MEAN.
     """
-    table = rows[rows["setting"] == setting].pivot(
-        index=["method", "seed"], columns=["source", "domain"], values="miou"
-    )
+    table = rows.pivot(index=["method", "seed"], columns=["source", "domain"], values="miou")
     pairs = {source: [(source, name) for name in own] for source, own in domains.items()}
     means = {source: table.reindex(columns=own).mean(axis=1, skipna=False) for source, own in pairs.items()}
     return _with_mean(pd.DataFrame(means))
@@ -99,7 +97,7 @@ def headline(rows: pd.DataFrame, draws: pd.DataFrame, params: Params, known: Cat
     """
     (setting,), ours = params.settings, params.headline
     domains = {source: targets(source, params, known) for source in params.sources}
-    scores = by_source(rows, setting, domains)
+    scores = by_source(rows, domains)
     there = [name for name in (TEACHER, *params.rows) if name in scores.index.unique("method")]
     frame = pd.DataFrame(
         [(setting, s, m, *interval(of_method(scores, m)[s])[:4]) for s in domains for m in there],

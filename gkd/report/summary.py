@@ -35,7 +35,7 @@ def summary_table(rows: pd.DataFrame, params: Params, known: Catalogue, setting:
     for source, own in domains.items():
         part = statistics(rows[rows["source"] == source], averages(source, own), methods, own)
         parts.append(part.assign(column=[heading(name, source, params, known) for name in part["column"]]))
-    unseen = by_source(rows, setting, domains)[[MEAN]].set_axis([UNSEEN], axis=1)
+    unseen = by_source(rows, domains)[[MEAN]].set_axis([UNSEEN], axis=1)
     numbers = pd.concat([*parts, over_seeds(unseen, methods)], ignore_index=True)
     return _table(f"summary-{setting}", f"Unseen target domains, {setting.upper()}", numbers, params)
 

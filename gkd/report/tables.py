@@ -40,8 +40,8 @@ def statistics(
     `rows` are of one setting and one source; `methods` and `domains` are what the table plans, in order. `averages` is
     names to members among `domains`: formed seed by seed from all members, in a column after the last of them.
 
-    Raises:
-        ValueError: a column is lacking, settings or sources are mixed, a row is there twice, or a score is not finite.
+    Raises ValueError where a column is lacking, settings or sources are mixed, a row is there twice, or a score is not
+    finite.
     """
     _check(rows)
     by_seed = rows[rows["domain"].isin(domains)].pivot(index=["method", "seed"], columns="domain", values="miou")

@@ -13,7 +13,7 @@ COLUMNS = ["cityscapes", "bdd100k", "mapillary", "Avg(Citys,BDD,Map)"]
 
 @pytest.fixture(scope="module")
 def paper():
-    return paper_rows(ROOT / "gkd/report/paper_numbers.csv")
+    return paper_rows()
 
 
 def test_numbers_carry_their_origin(paper):

@@ -59,24 +59,24 @@ def test_what_a_seed_does_to_both_rows_does_not_widen_a_paired_interval(shifts):
     ours, other = [31.0, 32.0, 30.5], [20.0, 20.5, 21.0]
     plain = scored({("gkd", "gtav"): ours, ("none", "gtav"): other})
     moved = scored({("gkd", "gtav"): np.add(ours, shifts), ("none", "gtav"): np.add([*other], shifts)})
-    a, b = (paired(by_source(r, "f2l", {"gtav": TARGETS["gtav"]}), "gkd", "none")["gtav"] for r in (plain, moved))
+    a, b = (paired(by_source(r, {"gtav": TARGETS["gtav"]}), "gkd", "none")["gtav"] for r in (plain, moved))
     assert a[:4] == pytest.approx(b[:4]) and a.value == pytest.approx(32 / 3)
     # A seed that one of them lacks is left out.
     part = scored({("gkd", "gtav"): ours, ("none", "gtav"): other[:2]})
-    assert paired(by_source(part, "f2l", {"gtav": TARGETS["gtav"]}), "gkd", "none")["gtav"].seeds == 2
+    assert paired(by_source(part, {"gtav": TARGETS["gtav"]}), "gkd", "none")["gtav"].seeds == 2
 
 
 def test_sources_weigh_alike_and_a_domain_that_lacks_makes_its_source_missing():
     rows = scored({("gkd", "gtav"): [10.0], ("gkd", "potsdam_rgb"): [20.0]})
-    assert by_source(rows, "f2l", TARGETS).loc["gkd", 0].to_dict() == {"gtav": 10, "potsdam_rgb": 20, MEAN: 15}
-    found = by_source(rows[rows["domain"] != "bdd100k"], "f2l", TARGETS).loc["gkd", 0]
+    assert by_source(rows, TARGETS).loc["gkd", 0].to_dict() == {"gtav": 10, "potsdam_rgb": 20, MEAN: 15}
+    found = by_source(rows[rows["domain"] != "bdd100k"], TARGETS).loc["gkd", 0]
     assert found.isna().to_dict() == {"gtav": True, "potsdam_rgb": False, MEAN: True}
 
 
 def test_the_share_of_the_gap_is_said_only_where_the_teacher_leads():
     values = {"teacher": (50.0, 10.0), "none": (20.0, 12.0), "gkd": (35.0, 13.0)}
     rows = scored({(m, s): [v] for m, own in values.items() for s, v in zip(TARGETS, own, strict=True)})
-    share = gap_closed(by_source(rows, "f2l", TARGETS), "none", "teacher")
+    share = gap_closed(by_source(rows, TARGETS), "none", "teacher")
     assert share["gtav"].to_dict() == {"teacher": 1, "none": 0, "gkd": 0.5} and share["potsdam_rgb"].isna().all()
 
 
