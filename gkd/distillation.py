@@ -74,7 +74,7 @@ def distil(
         return distillation_step(student, asked, objective, images, mask)
 
     def views(draw: Draw) -> Iterable[Tensor]:
-        return loader(data, DistillationView(section), draw, labelled=False)
+        return loader(data, DistillationView(section), draw)
 
     def ask(images: Tensor) -> dict[str, Tensor]:
         images, blocks = kept(images.to(accelerator.device)), getattr(objective, "teacher_blocks", ())
@@ -136,7 +136,6 @@ def distil_folder(
         student, teacher: timm models or Encoders, in fp32. The student learns in place; its batch norm keeps running
             statistics that it was trained with, and a classifier stays as it is.
         folder: image files, at any depth, or tar files of them.
-        steps: of the optimiser.
         objective: the heads; None = those of GKD, which are thrown away.
         run: seed, number format, processes. Its states serve an equal call alone, on models as they were at its start:
             after an interrupt in a notebook, build them anew and repeat the call, which continues.
@@ -227,5 +226,5 @@ def preview(data: Any, section: Distillation, student: Encoder, seed: int) -> tu
     """
     rows, columns = student.grid(section.image_size)
     draw = Draw(1, section.batch_size, seed, section.repeats)
-    (views,) = loader(data, DistillationView(section), draw, labelled=False)
+    (views,) = loader(data, DistillationView(section), draw)
     return views, step_mask(section, rows * columns, seed, 0)

@@ -14,15 +14,9 @@ from pathlib import Path
 def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> Path:
     """Write `content` aside, bring it to the disk and put it in the place of `path`; folders are made.
 
-    A kill or a full disk at any moment leaves the old file or the new one. The mode follows the umask, whatever a
-    library sets (safetensors 0.8 writes 0600).
-
-    Args:
-        path: the file.
-        content: text (UTF-8, line ends as they are), bytes, or a function that writes to the path that it is given.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
+    `content` is text (UTF-8, line ends as they are), bytes, or a function that writes to the path that it is given. A
+    kill or a full disk at any moment leaves the old file or the new one. The mode follows the umask, whatever a library
+    sets (safetensors 0.8 writes 0600). Raises OSError where it cannot be written; what was there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -33,7 +27,9 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
             aside.write_bytes(content.encode() if isinstance(content, str) else content)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
+        mask = os.umask(0o077)  # the system tells it by setting another one
+        os.umask(mask)
+        aside.chmod(0o666 & ~mask)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -44,9 +40,3 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)  # the system tells it by setting another one
-    os.umask(mask)
-    return mask

@@ -9,8 +9,6 @@ sections is formed elsewhere (gkd.train.budget). Names that other rooms know (me
 text here; `load` takes their check as a function (gkd.workspace.check.names) and reports all faults together.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,12 +26,12 @@ Names = Annotated[list[str], values.Distinct]
 GROUPS = ("distilled", "guided", "undistilled")  # each row but the teacher's is in one
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     # Strict: the text "false" must not pass for a value.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Compute(_Section):
+class Compute(Section):
     """How training computes; results follow from it by their rounding."""
 
     threads: values.Index  # 0 = torch's own choice (not byte-equal between machines)
@@ -42,14 +40,14 @@ class Compute(_Section):
     fused_adamw: bool  # one pass over the weights instead of ten; other rounding
 
 
-class Machine(_Section):
+class Machine(Section):
     """What no result follows from."""
 
     processes: values.Count = 1  # started by a stage: one a GPU
     resume_seconds: values.NonNegative = 60.0  # between states that a killed stage continues from
 
 
-class EncoderSpec(_Section):
+class EncoderSpec(Section):
     """One encoder: timm name, options of `timm.create_model`, and where its weights come from."""
 
     name: str = Field(min_length=1)
@@ -65,7 +63,7 @@ class EncoderSpec(_Section):
         return str(Path(self.weights).expanduser())
 
 
-class Mask2FormerOptions(_Section):
+class Mask2FormerOptions(Section):
     """Sizes of the mask2former decoder."""
 
     dim: int = Field(gt=0, multiple_of=32)  # 4 and 8 times as wide in the feed-forward layers
@@ -76,7 +74,7 @@ class Mask2FormerOptions(_Section):
     stride: values.Count  # pixels of the image per cell of the masks; the other levels are 2, 4, 8 times it
 
 
-class Models(_Section):
+class Models(Section):
     """The teacher, the student of each setting, and the decoder on top of any of them."""
 
     decoder: Literal["linear", "conv", "mask2former"]
@@ -91,7 +89,7 @@ class Models(_Section):
     students: dict[Setting, EncoderSpec]
 
 
-class Training(_Section):
+class Training(Section):
     """What every training has."""
 
     steps: values.Index
@@ -149,7 +147,7 @@ class TaskLearning(Training):
     pool: values.Count | None = None  # views drawn and shown to frozen models once, then kept; null = anew each step
 
 
-class Inference(_Section):
+class Inference(Section):
     """Sliding windows over validation parts and targets."""
 
     window: values.Count  # side, in pixels
@@ -157,7 +155,7 @@ class Inference(_Section):
     batch_size: values.Count  # windows at a time
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """What is shown of each domain, and at which size its photos are seen."""
 
     pictures: values.Count  # of each domain, in the figures
@@ -170,7 +168,7 @@ class Evaluate(_Section):
         return None if found is None else tuple(found)
 
 
-class DeclaredDataset(_Section):
+class DeclaredDataset(Section):
     """A dataset of the user's own; gkd.data.declared says how the keys are read."""
 
     images: str  # "images/{split}/*.jpg"
@@ -182,7 +180,7 @@ class DeclaredDataset(_Section):
     validation: str | None = None
 
 
-class Params(_Section):
+class Params(Section):
     """The whole of params.yaml."""
 
     profile: values.ProfileName  # names the folders of results
@@ -252,8 +250,7 @@ def load(path: Path | None = None, names: Callable[[dict[str, Any]], Iterable[Fa
         names: what only other rooms can tell of it. It is told with the faults found here, so it sees the content as it
             is written, sound or not.
 
-    Raises:
-        ParamsError: the file is absent or not YAML; keys are unknown or missing, or values cannot be used.
+    Raises ParamsError where the file is absent or not YAML, keys are unknown or missing, or values cannot be used.
     """
     path = path or ROOT / "params.yaml"
     if not path.is_file():

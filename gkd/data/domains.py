@@ -36,7 +36,6 @@ class Source:
 
     @property
     def domains(self) -> tuple[Domain, ...]:
-        """All of them."""
         return (*self.train, *self.full, self.validation)
 
     @property

@@ -45,10 +45,6 @@ class Place(NamedTuple):
         """The folders that are not there."""
         return [folder for folder in self.folders if not (root / folder).is_dir()]
 
-    def has_labels(self, root: Path) -> bool:
-        """Whether there is what its label folder is for: any label file, or no need of one."""
-        return self.labels is None or any(Pattern.parse(self.labels).below(root))
-
 
 def every_sample(split: str, samples: list[Sample]) -> list[Sample]:
     """The usual case: a split is all of its folder."""
@@ -111,7 +107,8 @@ class Layout:
     def place(self, root: Path, split: str) -> Place | None:
         """Where a split lies: the first place that is there with labels, else the first that is there."""
         present = [place for place in self.places_of(split) if not place.missing(root)]
-        return next((place for place in present if place.has_labels(root)), next(iter(present), None))
+        labelled = (place for place in present if place.labels is None or any(Pattern.parse(place.labels).below(root)))
+        return next(labelled, next(iter(present), None))
 
     def pairs(self, root: Path, place: Place) -> tuple[list[Sample], list[str]]:
         """Of what lies in a place: the samples that have all their files, sorted by name, and every fault.

@@ -1,6 +1,6 @@
 """Batches whose content follows (seed, epoch, sample index) alone: the number of workers changes nothing.
 
-batches = loader(data, DistillationView(section), Draw(steps=100, batch_size=64, seed=0), labelled=False)
+batches = loader(data, DistillationView(section), Draw(steps=100, batch_size=64, seed=0))
 """
 
 from collections.abc import Callable, Iterator
@@ -21,36 +21,32 @@ Key = tuple[int, int, int]  # epoch, view, index of the image
 class Draw:
     """Which images a run sees, and in which batches.
 
-    Attributes:
-        steps: batches of the whole run.
-        batch_size: samples of a batch, over all processes.
-        seed: of the order and of the augmentation.
-        repeats: views of each drawn image, in a row. An epoch still ends after as many views as there are images, as in
-            repeated augmentation (Hoffer et al., 2020; Touvron et al., 2021): it sees 1/repeats of them.
-        start: the first batch that is given, where a run continues.
-        process: (index, count): every count-th sample of every batch, from number `index` on; together the processes
-            see what one would.
+    With `repeats`, an epoch still ends after as many views as there are images, as in repeated augmentation (Hoffer et
+    al., 2020; Touvron et al., 2021): it sees 1/repeats of them.
     """
 
-    steps: int
-    batch_size: int
-    seed: int
-    repeats: int = 1
-    start: int = 0
-    process: tuple[int, int] = (0, 1)
+    steps: int  # batches of the whole run
+    batch_size: int  # samples of a batch, over all processes
+    seed: int  # of the order and of the augmentation
+    repeats: int = 1  # views of each drawn image, in a row
+    start: int = 0  # the first batch that is given, where a run continues
+    process: tuple[int, int] = (
+        0,
+        1,
+    )  # (index, count): each sees every count-th sample of a batch
 
 
 class Views(Dataset):
     """A dataset of arrays seen through a random transform; items are asked for as (epoch, view, index)."""
 
-    def __init__(self, data: Any, transform: Callable[..., Any], seed: int, labelled: bool) -> None:
-        self.data, self.transform, self.seed, self.labelled = data, transform, seed, labelled
+    def __init__(self, data: Any, transform: Callable[..., Any], seed: int) -> None:
+        self.data, self.transform, self.seed = data, transform, seed
 
     def __getitem__(self, key: Key) -> Any:
         epoch, view, index = key
-        image, label = self.data[index]
+        sample = self.data[index]
         with seeded(self.seed, epoch, view, index):
-            return self.transform(image, label) if self.labelled else self.transform(image)
+            return self.transform(*sample)
 
 
 class EpochBatches:
@@ -82,20 +78,14 @@ class EpochBatches:
             epoch, first = epoch + 1, 0
 
 
-def loader(data: Any, transform: Callable[..., Any], draw: Draw, *, labelled: bool) -> DataLoader:
-    """A loader of the batches that `draw` names, of transformed samples of `data`.
-
-    Args:
-        data: `data[i]` -> uint8 image (H, W, 3), label (H, W) or None.
-        transform: of an image, or with `labelled` of an image and its label.
-        draw: order, batches and share of a process.
-        labelled: whether labels are given to the transform.
+def loader(data: Any, transform: Callable[..., Any], draw: Draw) -> DataLoader:
+    """A loader of the batches that `draw` names: `transform` of `data[i]`, a uint8 image (H, W, 3) and label or None.
 
     Raises ValueError where there are no images, or the processes cannot share a batch evenly.
     """
     count = workers()
     return DataLoader(
-        Views(data, transform, draw.seed, labelled),
+        Views(data, transform, draw.seed),
         batch_sampler=EpochBatches(len(data), draw),
         num_workers=count,
         # Its own: from torch's it would draw a number, and a run that continues has drawn that already.

@@ -64,8 +64,7 @@ def read_photo(path: Path, content: BinaryIO | None = None, *, upright: bool = F
         content: what to read where it is no file of its own, such as a member of a tar.
         upright: turn it as its EXIF says, as viewers show it, and refuse a file of several pictures.
 
-    Raises:
-        DatasetError: the file is absent, damaged, of another kind, or has more than 8 bits a channel.
+    Raises DatasetError where the file is absent, damaged, of another kind, or has more than 8 bits a channel.
     """
     with _opened(path, content) as image:
         stored = _stored(image)
@@ -109,9 +108,8 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
             (Potsdam 4_12 and 6_7). "exact colours": a pixel of any other colour is ignored, as in mmsegmentation.
         window: of a TIFF tile; None = all of it.
 
-    Raises:
-        DatasetError: the file is absent, damaged, of another kind, or holds ids that the table does not list, or that
-            its palette gives the colours of other classes.
+    Raises DatasetError where the file is absent, damaged, of another kind, or holds ids that the table does not list,
+    or that its palette gives the colours of other classes.
     """
     if encoding in ("colours", "exact colours"):
         return _by_colour(read_window(path, window), table, exact=encoding == "exact colours")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from gkd.data.reading import DatasetError, Encoding, Window, check_sizes, read_label, read_photo, read_window
-from gkd.data.tars import read_member
+from gkd.data.tars import read_image
 
 Arrays = tuple[np.ndarray, np.ndarray | None]
 
@@ -45,8 +45,7 @@ def read_image_of(sample: Sample) -> np.ndarray:
     """uint8 RGB (H, W, 3). Raises DatasetError as gkd.data.reading does."""
     if sample.window is not None:
         return read_window(sample.image, sample.window, sample.reader.bands)
-    member = read_member(sample.image)
-    photo = read_photo(sample.image) if member is None else member
+    photo = read_image(sample.image)
     if not sample.reader.half:
         return photo
     copy = BytesIO()  # the published copies were JPEGs
@@ -96,8 +95,7 @@ class SegmentationData:
 
     def unlabelled(self) -> SegmentationData:
         """The images alone: what distillation may see. No label file is opened."""
-        samples = tuple(sample._replace(label=None, table="") for sample in self.samples)
-        return SegmentationData(samples)
+        return SegmentationData(tuple(sample._replace(label=None, table="") for sample in self.samples))
 
 
 def concatenate(parts: Sequence[SegmentationData], names: Sequence[str]) -> SegmentationData:

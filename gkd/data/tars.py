@@ -30,13 +30,13 @@ def tar_of(path: Path) -> Path | None:
     return next((parent for parent in path.parents if parent.suffix.lower() == ".tar" and parent.is_file()), None)
 
 
-def read_member(path: Path) -> np.ndarray | None:
-    """An image as uint8 RGB (H, W, 3), by a path of `members`; None where the path leads into no tar.
+def read_image(path: Path) -> np.ndarray:
+    """An image as uint8 RGB (H, W, 3), by its path or one of `members`.
 
-    Raises DatasetError where the tar does not hold it, or it is damaged.
+    Raises DatasetError where it is damaged, or the tar does not hold it.
     """
     if (tar := tar_of(path)) is None:
-        return None
+        return read_photo(path)
     place = _places(tar).get(path.relative_to(tar).as_posix())
     if place is None:
         raise DatasetError(f"{path}: expected this image in the tar, found none; was the tar replaced?")

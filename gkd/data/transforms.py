@@ -1,10 +1,8 @@
 """Augmentation and masking. Images come as uint8 arrays (H, W, 3) and leave as floats (3, h, w) in about [0, 1]."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +51,8 @@ class DistillationView:
         self.augment = _rand_augment(section.rand_augment, int(min(size) * 0.45)) if section.rand_augment else None
         self.erase = RandomErasing(section.erase_probability, mode="pixel", device="cpu")
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) -> float32 (3, rows, columns), un-normalised."""
+    def __call__(self, image: np.ndarray, label: object = None) -> Tensor:
+        """uint8 (H, W, 3) -> float32 (3, rows, columns), un-normalised. A label is not looked at."""
         view = self.crop(Image.fromarray(image))
         if random.random() < 0.5:
             view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -84,12 +82,8 @@ def _rand_augment(policy: str, shift: int | None = None) -> RandAugment:
             augment.choice_weights = weights / weights.sum()
     for op in augment.ops:
         if op.name.startswith("Posterize"):
-            op.level_fn = partial(_one_bit_at_least, op.level_fn)
+            op.level_fn = lambda level, hints, bits=op.level_fn: (max(1, bits(level, hints)[0]),)
     return augment
-
-
-def _one_bit_at_least(bits: Callable[..., tuple[int]], level: float, hparams: dict[str, Any]) -> tuple[int]:
-    return (max(1, bits(level, hparams)[0]),)
 
 
 def draw_mask(batch: int, patches: int, ratio: float, probability: float, generator: torch.Generator) -> Tensor:

@@ -6,8 +6,7 @@ def window_starts(length: int, size: int, stride: int) -> list[int]:
 
     A side that is no longer than the window has the one start 0.
 
-    Raises:
-        ValueError: a number is not positive, or the stride leaves gaps.
+    Raises ValueError where a number is not positive, or the stride leaves gaps.
     """
     if min(length, size, stride) < 1:
         raise ValueError(f"length, window and stride must be positive, got {length}, {size} and {stride}")

@@ -36,13 +36,5 @@ def cores() -> int:
 
 
 def worker_options(count: int, ahead: int = 2) -> dict[str, Any]:
-    """Options of a DataLoader with `count` workers: forked, of one thread, each `ahead` batches ahead."""
-    if count == 0:
-        return {}
-    return {"prefetch_factor": ahead, "worker_init_fn": _one_thread, "multiprocessing_context": "fork"}
-
-
-def _one_thread(_worker: int) -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    """Options of a DataLoader with `count` workers: forked, of one thread (by torch), each `ahead` batches ahead."""
+    return {"prefetch_factor": ahead, "multiprocessing_context": "fork"} if count else {}

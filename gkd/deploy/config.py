@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gkd.files import write_whole
+from gkd.params import Section
 from gkd.weights.record import DecoderInfo, EncoderInfo, InferenceInfo
 
 FILE = "config.json"
@@ -27,7 +28,7 @@ class InferenceConfig(InferenceInfo):
     multiple: int = Field(gt=0)
 
 
-class Config(BaseModel):
+class Config(Section):
     """The whole of config.json.
 
     Attributes:
@@ -38,8 +39,6 @@ class Config(BaseModel):
         int8: how the int8 file was made, None where there is none.
         provenance: of the weights: checkpoint and its record, git commit, dvc.lock, versions.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: Literal["gkd-segmentor-1"] = "gkd-segmentor-1"
     name: str

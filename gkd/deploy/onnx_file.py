@@ -22,8 +22,7 @@ _SAME = (Conv2dSame, AvgPool2dSame, MaxPool2dSame)
 def write_onnx(model: nn.Module, file: Path, how: InferenceConfig) -> Path:
     """Write `model` (eval mode) as an ONNX file; where only one size fits, height and width are fixed.
 
-    Raises:
-        ExportError: no onnxscript, or a model that torch cannot trace or has no ONNX operators for.
+    Raises ExportError where onnxscript is not there, or torch cannot trace the model or has no ONNX operators for it.
     """
     try:
         import onnxscript  # noqa: F401, what torch.onnx writes with

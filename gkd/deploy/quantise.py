@@ -28,8 +28,7 @@ def quantise(source: Path, target: Path, windows: Iterable[np.ndarray] | None = 
 
     `windows` (3, H, W) float32 in [0, 1] calibrate static quantisation; None = dynamic.
 
-    Raises:
-        ExportError: dynamic quantisation found nothing to do, as in purely convolutional models.
+    Raises ExportError where dynamic quantisation found nothing to do, as in purely convolutional models.
     """
     options = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
     with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """What a timm backbone says of itself: its patches, prefix tokens, levels and grid. Nothing here asks for its name.
 
-is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone), levels(backbone)
+is_token_model(backbone), prefix_tokens(backbone), patch_size(backbone)
 dry_grid(backbone, (height, width))      # rows and columns of its final map, found without computing anything
 """
 
@@ -20,11 +20,6 @@ def check_name(name: str) -> None:
         return
     near = difflib.get_close_matches(base, timm.list_models(), n=5, cutoff=0.5)
     raise ValueError(f"timm has no model named {name!r}. Nearest: {', '.join(near) or 'none'}")
-
-
-def levels(backbone: nn.Module) -> list[tuple[int, int]]:
-    """Channels and stride (pixels of the image per cell) of each block, or of each stage of a hierarchical model."""
-    return [(int(level["num_chs"]), int(level["reduction"])) for level in backbone.feature_info]
 
 
 def is_token_model(backbone: nn.Module) -> bool:
@@ -72,20 +67,13 @@ def patch_size(backbone: nn.Module) -> int:
     return int(backbone.feature_info[-1]["reduction"])
 
 
-def embedding_dim(backbone: nn.Module) -> int:
-    """Channels of the patch embedding, where they differ from those of the output (SAM), else of the output."""
-    embedding = getattr(backbone, "embed_dim", None)
-    return embedding if isinstance(embedding, int) else backbone.num_features
-
-
 def dry_grid(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the final map for images of `size` = (H, W), by a forward pass on torch's meta device.
 
     The meta device computes shapes and no values, so this costs some tenths of a second at any size, draws no random
     number and leaves the backbone alone. It sees how each model pads or cuts, which `feature_info` does not say.
 
-    Raises:
-        ValueError: the model cannot take that size, or has no single grid of patches (CoaT, CrossViT, PiT).
+    Raises ValueError where the model cannot take that size, or has no single grid of patches (CoaT, CrossViT, PiT).
     """
     try:
         with torch.no_grad():

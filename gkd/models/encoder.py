@@ -42,11 +42,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        mean: Sequence[float] = (0, 0, 0),
-        std: Sequence[float] = (1, 1, 1),
-        enlarge: int = 1,
+        self, backbone: nn.Module, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1), enlarge: int = 1
     ) -> None:
         super().__init__()
         stride = backbones.patch_size(backbone)
@@ -60,8 +56,9 @@ class Encoder(nn.Module):
         self.options: dict[str, object] | None = None  # of `create`, where they are known
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        embedding = getattr(backbone, "embed_dim", None)  # of the patches, where it differs from the output (SAM)
         # Zeros, as published: a masked patch starts as its position alone.
-        self.mask_token = nn.Parameter(torch.zeros(1, backbones.embedding_dim(backbone)))
+        self.mask_token = nn.Parameter(torch.zeros(1, embedding if isinstance(embedding, int) else self.dim))
         # Set for pretrained weights: batch norm then keeps its running statistics in training, too. Batches of a few
         # crops, half of them masked, would spoil them, and the frozen encoder is used with them afterwards.
         self.keep_statistics = False
@@ -71,15 +68,9 @@ class Encoder(nn.Module):
     def create(cls, name: str, *, enlarge: int = 1, **options: object) -> Encoder:
         """Build an encoder by timm name, with that model's own pixel statistics and random weights.
 
-        Weights come through `gkd.weights`, which resamples them as published; timm would do it otherwise.
-
-        Args:
-            name: timm model name, such as "deit_small_patch16_224.fb_in1k".
-            enlarge: see the class.
-            options: passed to `timm.create_model` (`img_size`, `patch_size`, `embed_dim`, ...).
-
-        Raises:
-            ValueError: timm has no such model, an option has timm read weights, or `enlarge` does not fit.
+        `options` are those of `timm.create_model`. Weights come through `gkd.weights`, which resamples them as
+        published; timm would do it otherwise. Raises ValueError where timm has no such model, an option has timm read
+        weights, or `enlarge` does not fit.
         """
         check_name(name)
         reading = sorted({"pretrained", "checkpoint_path"} & options.keys())
@@ -117,13 +108,8 @@ class Encoder(nn.Module):
     def intermediate(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Outputs of some blocks (of stages, in hierarchical models), without the final norm and prefix tokens.
 
-        Args:
-            images: (B, 3, H, W), un-normalised.
-            blocks: their numbers, from 0; negative ones count from the end.
-
-        Returns:
-            One map (B, C, rows, columns) a block, in the order of `blocks`, on that block's own grid;
-            `intermediate_dims` says its C and stride.
+        One map (B, C, rows, columns) a block, in the order of `blocks` (from 0; negative ones count from the end), on
+        that block's own grid; `intermediate_dims` says its C and stride.
         """
         wanted = self._block_numbers(blocks)
         numbers = sorted(set(wanted))  # timm returns each once, in the order of the model
@@ -135,17 +121,11 @@ class Encoder(nn.Module):
 
     def intermediate_dims(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
         """Channels and stride in pixels of the maps that `intermediate` returns for `blocks`."""
-        every = backbones.levels(self.backbone)
-        chosen = (every[number] for number in self._block_numbers(blocks))
-        return [(channels, stride // self.enlarge) for channels, stride in chosen]
+        levels = [self.backbone.feature_info[number] for number in self._block_numbers(blocks)]
+        return [(int(level["num_chs"]), int(level["reduction"]) // self.enlarge) for level in levels]
 
     def forward_with_blocks(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tokens, dict[int, Tensor]]:
-        """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number.
-
-        Args:
-            images: (B, 3, H, W), un-normalised.
-            blocks: numbers from 0 on.
-        """
+        """The tokens and, from the same pass, outputs of some blocks as `intermediate` gives them, by number from 0."""
         wanted = sorted(set(self._block_numbers(blocks)))
         with self._explained(images):
             final, maps = self.backbone.forward_intermediates(
@@ -162,11 +142,6 @@ class Encoder(nn.Module):
                     module.eval()
         return self
 
-    @property
-    def is_token_model(self) -> bool:
-        """Whether a mask replaces patches by the learned mask token (else it hides pixels)."""
-        return backbones.is_token_model(self.backbone)
-
     def is_per_sample(self) -> bool:
         """Whether each sample's tokens depend on that sample alone and the forward pass draws no random numbers."""
         noisy = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, timm.layers.DropPath)
@@ -175,12 +150,11 @@ class Encoder(nn.Module):
     def grid(self, size: Sequence[int]) -> tuple[int, int]:
         """Rows and columns of the patch grid for images of `size` = (H, W): always those of the forward pass.
 
-        Raises:
-            ValueError: images of that size are smaller than a patch, or the backbone cannot take them.
+        Raises ValueError where they are smaller than a patch, or the backbone cannot take them.
         """
         height, width = (length * self.enlarge for length in self._checked(size))
         embed = getattr(self.backbone, "patch_embed", None)
-        if self.is_token_model and hasattr(embed, "dynamic_feat_size"):
+        if backbones.is_token_model(self.backbone) and hasattr(embed, "dynamic_feat_size"):
             # No int(): under torch.export sizes are symbols, and a conversion would fix them.
             return embed.dynamic_feat_size((height, width))
         if (height, width) not in self._grids:
@@ -217,7 +191,7 @@ class Encoder(nn.Module):
         if mask is not None:
             grid = self.grid(images.shape[-2:])
             check_mask(mask, len(x), grid)
-            if self.is_token_model:
+            if backbones.is_token_model(self.backbone):
                 masking = masked_embedding(self.backbone.patch_embed, self.mask_token, mask)
             else:
                 x = hide_pixels(x, mask, grid)

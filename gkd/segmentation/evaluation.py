@@ -83,8 +83,7 @@ def evaluate_images(models: Models, data: Samples, classes: int, run: Run | None
         run: name of the progress lines, processes, and states from which a killed evaluation continues after the last
             photo that it counted; None = this process alone, without a word.
 
-    Raises:
-        ValueError: a label or a prediction is beyond the classes; the models see photos at different sizes.
+    Raises ValueError where a label or a prediction is beyond the classes, or the models see photos at different sizes.
     """
     if len(bounds := {how.bound for _, how in models.values()}) != 1:
         raise ValueError(f"one reading serves models of one bound, these have {bounds}")

@@ -101,7 +101,7 @@ def learn_side_by_side(
     view = LabelledView(section)
 
     def views(draw: Draw) -> Iterable[dict[str, Tensor]]:
-        return ({"images": images, "labels": labels} for images, labels in loader(data, view, draw, labelled=True))
+        return ({"images": images, "labels": labels} for images, labels in loader(data, view, draw))
 
     def ask(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         images, labels = (batch[name].to(accelerator.device) for name in ("images", "labels"))

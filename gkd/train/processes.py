@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from accelerate import notebook_launcher
@@ -11,7 +12,7 @@ from gkd.train.run import Run
 
 
 def launch(run: Run, function: Callable[..., Any], **arguments: Any) -> None:
-    """Call `function(**arguments, run=run.alone())` in `run.processes` new processes; returns when all ended.
+    """Call `function(**arguments, run=…)` in `run.processes` new processes; returns when all ended.
 
     Nothing comes back but the states that they keep (`gkd.train.loop.finished`). Raises ValueError where the run keeps
     none, or this process is itself one of several.
@@ -22,6 +23,6 @@ def launch(run: Run, function: Callable[..., Any], **arguments: Any) -> None:
         raise ValueError(f"processes: {run.processes} cannot be started from one of several processes: set it to 1")
 
     def work() -> None:  # no partial: torch's launcher asks for a name
-        function(**arguments, run=run.alone())
+        function(**arguments, run=replace(run, processes=1))
 
     notebook_launcher(work, num_processes=run.processes, use_port=str(get_free_port()))

@@ -28,7 +28,3 @@ class Run:
     def part(self, name: str) -> Run:
         """The same context for a part of the run, such as one learning rate."""
         return replace(self, name=f"{self.name} {name}")
-
-    def alone(self) -> Run:
-        """The same context for one of several processes that were started."""
-        return replace(self, processes=1)

@@ -31,8 +31,7 @@ def save(path: Path | str, modules: Mapping[str, nn.Module], record: Record) -> 
 
     The file appears whole or not at all, and equal content gives equal bytes.
 
-    Raises:
-        CheckpointError: a weight is NaN or infinite, or the disk is full; what was there stays.
+    Raises CheckpointError where a weight is NaN or infinite, or the disk is full; what was there stays.
     """
     path = Path(path)
     states = {name: module.state_dict() for name, module in modules.items()}
@@ -50,8 +49,7 @@ def load(path: Path | str, modules: Mapping[str, nn.Module]) -> Record:
     what they were taken for is printed; they may have an "encoder", a "decoder" and an "objective". Nothing is loaded
     into any module unless all fit. Returns what the file says of itself, empty where others wrote it.
 
-    Raises:
-        CheckpointError: the file is missing, torn, damaged or unsafe, or does not fit.
+    Raises CheckpointError where the file is missing, torn, damaged or unsafe, or does not fit.
     """
     path = Path(path)
     content, text = (read_pickle(path), None) if path.suffix in (".pth", ".pt") else read_tensors(path)
@@ -67,7 +65,7 @@ def load(path: Path | str, modules: Mapping[str, nn.Module]) -> Record:
     if differ := record.differences(modules):
         raise CheckpointError("\n  ".join([f"{path} does not fit this model:", *differ]))
     for module, state, where, source in parts:
-        check_state(module, state, where, source, types=record.encoder is not None)
+        check_state(module, state, where, types=record.encoder is not None, source=source)
     for part in parts:
         part.module.load_state_dict(dict(part.state))
     print("".join(f"{note}\n" for note in notes), end="")

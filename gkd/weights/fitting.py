@@ -124,8 +124,7 @@ def resample_bicubic(state: Mapping[str, Tensor], model: nn.Module) -> dict[str,
     Other tensors, and what fits already, pass as they are. Rows of prefix tokens (class, distillation) are kept as many
     as `state` has: strict loading then names a surplus. `model` is a timm model.
 
-    Raises:
-        CheckpointError: the grid of a position embedding is not square, so its rows and columns are unknown.
+    Raises CheckpointError where the grid of a position embedding is not square, so its rows and columns are unknown.
     """
     own = model.state_dict()
     result = dict(state)

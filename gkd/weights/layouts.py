@@ -51,8 +51,7 @@ class Found(NamedTuple):
 def recognise(content: Any, where: str) -> Found:
     """Tell a file of others by its content: one of LAYOUTS, or a bare backbone. `where` names it in messages.
 
-    Raises:
-        CheckpointError: there are no weights in it, or keys that belong to no known part.
+    Raises CheckpointError where there are no weights in it, or keys that belong to no known part.
     """
     state, aside = _unwrap(content, where)
     layout = next((item for item in LAYOUTS if any(key.startswith(item.sign) for key in state)), None)

@@ -1,6 +1,6 @@
 """Strict loading: every key, shape and type must agree, and the error says which do not and what the file looks like.
 
-check_state(encoder.backbone, state, "weights/dino.pth (a plain backbone)")      # nothing is loaded yet
+check_state(encoder.backbone, state, "weights/dino.pth (a plain backbone)", types=False)      # nothing is loaded yet
 """
 
 import re
@@ -15,18 +15,14 @@ _QUERIES = "transformer.queries_embedder.weight"  # the sign of a mask2former de
 
 
 def check_state(
-    module: nn.Module,
-    state: Mapping[str, Tensor],
-    where: str,
-    source: Mapping[str, Tensor] | None = None,
-    types: bool = True,
+    module: nn.Module, state: Mapping[str, Tensor], where: str, types: bool, source: Mapping[str, Tensor] | None = None
 ) -> None:
     """Raise a CheckpointError that names the first five mismatches of `state` with `module`, with their shapes.
 
     Args:
         where: names the file and part in the message.
-        source: the weights as the file has them, where `state` is what was made of them.
         types: whether number formats must be equal; else any floating-point format fits any other.
+        source: the weights as the file has them, where `state` is what was made of them.
     """
     source = state if source is None else source
     own = module.state_dict()

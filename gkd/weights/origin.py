@@ -36,7 +36,7 @@ def build_encoder(spec: EncoderSpec, init: Path | None = None, seed: int = 0) ->
     if hub:
         _fill_from_hub(encoder, spec)
     elif init is None and spec.weights.startswith("package:"):
-        load_in_order(encoder.backbone, package_weights(spec.weights.removeprefix("package:")), spec.weights)
+        load_in_order(encoder.backbone, read_pickle(package_file(spec.weights.removeprefix("package:"))), spec.weights)
     elif (file := own if init is None else init) is not None:
         load(file, {"encoder": encoder})
     return encoder
@@ -85,11 +85,6 @@ def _fetch(spec: EncoderSpec, place: str) -> str:
         f"fetch {' or '.join(sources) or 'the weights'}{size} elsewhere, put the file at {place} (with its own suffix) "
         f"and name it in params.yaml as models.teacher.weights or models.students.<setting>.weights: {place}"
     )
-
-
-def package_weights(package: str) -> dict[str, Tensor]:
-    """What the one .pth file holds that an installed weights package carries."""
-    return read_pickle(package_file(package))
 
 
 def package_file(package: str) -> Path:

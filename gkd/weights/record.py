@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from gkd.data.domains import Domain, Source
 from gkd.data.labels import palette
 from gkd.datasets import catalogue
 from gkd.models import Encoder
-from gkd.params import ROOT, Mask2FormerOptions, Params
+from gkd.params import ROOT, Mask2FormerOptions, Params, Section
 from gkd.weights.tensors import CheckpointError, digest, read_tensors
 
 FORMAT = "gkd-weights-1"
@@ -32,11 +32,7 @@ _FOLLOWED = {
 _FREE = re.compile(r"dynamic_img_(size|pad)|strict_img_size|.*drop.*|init_values|pretrained_cfg.*")
 
 
-class _Said(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class EncoderInfo(_Said):
+class EncoderInfo(Section):
     """timm name and options (None = not known), numbers of attention heads, pixel statistics for images in [0, 1]."""
 
     name: str
@@ -54,7 +50,7 @@ class EncoderInfo(_Said):
         return cls(name=encoder.name, options=json.loads(options), heads=tuple(heads), mean=mean, std=std)
 
 
-class DecoderInfo(_Said):
+class DecoderInfo(Section):
     """Name and sizes of a decoder as under `models` of params.yaml, and the blocks that it reads."""
 
     decoder: str
@@ -63,7 +59,7 @@ class DecoderInfo(_Said):
     blocks: tuple[int, ...] = ()
 
 
-class InferenceInfo(_Said):
+class InferenceInfo(Section):
     """`inference` of params.yaml, and the size bound of the source's validation part."""
 
     window: int = Field(gt=0)
@@ -72,7 +68,7 @@ class InferenceInfo(_Said):
     batch_size: int = Field(1, gt=0)
 
 
-class Record(_Said):
+class Record(Section):
     """What a file of `gkd.weights.save` says of itself; of others' files nothing is known."""
 
     format: Literal["gkd-weights-1"] = FORMAT  # readers refuse others

@@ -82,8 +82,7 @@ def read_tensors(path: Path, parts: Iterable[str] | None = None) -> tuple[dict[s
 def read_pickle(path: Path) -> Any:
     """Content of a .pth or .pt file: tensors, plain values and argparse.Namespace; nothing that could run code.
 
-    Raises:
-        CheckpointError: the file is absent or torn, or its pickle asks for other objects.
+    Raises CheckpointError where the file is absent or torn, or its pickle asks for other objects.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is missing")

@@ -65,16 +65,16 @@ def test_processes_deal_out_each_batch_and_a_later_start_changes_none(length, sh
 
 def test_an_empty_dataset_and_an_uneven_share_are_refused():
     with pytest.raises(ValueError, match="the dataset is empty"):
-        loader(Photos(0), None, Draw(1, 1, 0), labelled=False)
+        loader(Photos(0), None, Draw(1, 1, 0))
     with pytest.raises(ValueError, match="batch_size: 2 processes cannot share 3 samples evenly"):
-        loader(Photos(1), None, Draw(1, 3, 0, process=(0, 2)), labelled=False)
+        loader(Photos(1), None, Draw(1, 3, 0, process=(0, 2)))
 
 
 def batches_with(monkeypatch, workers, labelled):
     monkeypatch.setenv("GKD_WORKERS", str(workers))
     view, section = (LabelledView, TINY.task_learning) if labelled else (DistillationView, TINY.domain_agnostic)
     transform = view(section.model_copy(update=SMALL))
-    found = loader(Photos(6), transform, Draw(4, 4, 7, repeats=1 if labelled else 3), labelled=labelled)
+    found = loader(Photos(6), transform, Draw(4, 4, 7, repeats=1 if labelled else 3))
     assert found.num_workers == workers and len(found) == 4
     return list(found)
 

@@ -7,6 +7,7 @@ import timm
 import torch
 
 from gkd.models import Encoder
+from gkd.models.backbones import is_token_model
 from gkd.qsd import Objective, distillation_step
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -154,7 +155,7 @@ def test_grid_tokens_and_levels_agree(built):
     ):
         assert torch.equal(one, other)
     rows, columns = encoder.grid(case.size)
-    assert encoder.is_token_model is case.token
+    assert is_token_model(encoder.backbone) is case.token
     assert cls.shape == (2, encoder.dim) and patches.shape == (2, rows * columns, encoder.dim)
     assert len(maps) == count and maps[-1].shape[2:] == (rows, columns)
     for found, (channels, stride) in zip(maps, encoder.intermediate_dims(range(count)), strict=True):

