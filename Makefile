@@ -85,8 +85,8 @@ curves: $(CURVE:%=curve-%) ## unseen mIoU against samples of the proxy set, on d
 
 curve-%: workspace $(INSTALLED) data
 	@mkdir -p .scratch
-	sed -e '/^task_agnostic:/,/steps:/s/steps: .*/steps: '$$(expr $* \* 1000 / 32)/ -e 's/^seeds: .*/seeds: [$(CURVE_SEEDS)]/' \
-		profiles/curves.yaml > .scratch/curves.yaml
+	printf 'over: ../profiles/curves.yaml\nseeds: [$(CURVE_SEEDS)]\ntask_agnostic:\n  steps: %s\n' \
+		$$(expr $* \* 1000 / 32) > .scratch/curves.yaml
 	$(profile) .scratch/curves.yaml docs/results/curves/$*k --beside
 
 camvid: workspace $(INSTALLED) data ## real photos (GKD_CAMVID_ROOT, GKD_PROXY_ROOT), all labels and an eighth; docs/results/camvid*

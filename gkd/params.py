@@ -242,29 +242,61 @@ def at(content: Any, key: str, kind: type) -> Any:
     return content if isinstance(content, kind) else kind()
 
 
+def read(path: Path) -> Any:
+    """The content of a parameter file as it is written: where its key `over` names a file, put over that one's content.
+
+    Mappings are put over mappings, anything else takes the place of what was there; the path is relative to the file.
+
+    Raises ParamsError where a file is absent or not YAML, or none to be put over.
+    """
+    content = _yaml(path)
+    if not isinstance(content, dict) or "over" not in content:
+        return content
+    if path == ROOT / "params.yaml":
+        raise ParamsError(
+            f"{path.name}: over: DVC reads this file as it stands: use `gkd profile`, or copy a whole one"
+        )
+    base = path.parent / str(content.pop("over"))
+    below = _yaml(base)
+    if not isinstance(below, dict) or "over" in below:
+        raise ParamsError(f"{path.name}: over: expected a parameter file that is whole, {base} is not")
+    return _put_over(below, content)
+
+
 def load(path: Path | None = None, names: Callable[[dict[str, Any]], Iterable[Fault]] = lambda content: ()) -> Params:
-    """Read and check params.yaml.
+    """Read and check a parameter file.
 
     Args:
-        path: the file; None = params.yaml of the checkout.
+        path: the file, see `read`; None = params.yaml of the checkout.
         names: what only other rooms can tell of it. It is told with the faults found here, so it sees the content as it
             is written, sound or not.
 
     Raises ParamsError where the file is absent or not YAML, keys are unknown or missing, or values cannot be used.
     """
     path = path or ROOT / "params.yaml"
-    if not path.is_file():
-        raise ParamsError(f"{path} is missing: `git checkout params.yaml`, or copy one of profiles/ to it")
-    try:
-        content = YAML(typ="safe").load(path)  # the reader of DVC: YAML 1.2, where 1e-06 is a number
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = read(path)
     whole = _merged(content)
     faults = [Fault(_written(fault.key, content), fault.text) for fault in faults_of(Params, whole)]
     faults += [*_across(content), *names(content)] if isinstance(content, dict) else []
     if faults:
         raise ParamsError(*dict.fromkeys(": ".join(filter(None, (path.name, *fault))) for fault in faults))
     return Params.model_validate(whole)
+
+
+def _yaml(path: Path) -> Any:
+    if not path.is_file():
+        raise ParamsError(f"{path} is missing: `git checkout params.yaml`, or copy one of profiles/ to it")
+    try:
+        return YAML(typ="safe").load(path)  # the reader of DVC: YAML 1.2, where 1e-06 is a number
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _put_over(below: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _put_over(below[k], v) for k, v in content.items() if isinstance(v, dict) and isinstance(below.get(k), dict)
+    }
+    return below | content | both
 
 
 STAGES = ("task_agnostic", "domain_agnostic")  # sections that say what is other than in `distillation`

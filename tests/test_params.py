@@ -11,6 +11,7 @@ from dataset_names import written
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from gkd import params
 from gkd.params import ROOT, EncoderSpec, Machine, Models, Params, ParamsError, load
 
 FAULTS = {  # a key: wrong values, and what is expected instead
@@ -172,6 +173,36 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: bytes, messa
     (tmp_path / "params.yaml").unlink()
     with pytest.raises(ParamsError, match="params.yaml is missing: .*profiles/"):
         load(tmp_path / "params.yaml")
+
+
+def test_a_file_may_be_put_over_another(tmp_path: Path) -> None:
+    (tmp_path / "changed").mkdir()
+    (tmp_path / "base.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    file, base = tmp_path / "changed" / "some.yaml", load(tmp_path / "base.yaml")
+    changes = "rows: [none]\nheads:\n  none: {task_steps: 7}\ncompute:\n  threads: 2\n"
+    file.write_text(f"over: ../base.yaml\n{changes}")
+    heads = {**base.heads, "none": {"task_steps": 7}}
+    compute = base.compute.model_copy(update={"threads": 2})
+    assert load(file) == base.model_copy(update={"rows": ["none"], "heads": heads, "compute": compute})
+    file.write_text("over: ../base.yaml\nrows: [none]\nmodles: {}\n")
+    with pytest.raises(ParamsError, match=r"^some.yaml: modles: unknown key; check its spelling \(given: \{\}\)$"):
+        load(file)
+    file.write_text("over: ../bsae.yaml\n")
+    with pytest.raises(ParamsError, match="bsae.yaml is missing"):
+        load(file)
+    (tmp_path / "other.yaml").write_text("over: base.yaml\n")
+    for text in ("over: ../other.yaml\n", "over: some.yaml\n"):  # itself would not end
+        file.write_text(text)
+        with pytest.raises(ParamsError, match="^some.yaml: over: expected a parameter file that is whole"):
+            load(file)
+
+
+def test_params_itself_stands_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC reads it without us, after `cp profiles/NAME.yaml params.yaml`."""
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "params.yaml").write_text("over: profiles/grid_f2l.yaml\n")
+    with pytest.raises(ParamsError, match="^params.yaml: over: DVC reads this file as it stands: use `gkd profile`"):
+        load()
 
 
 @pytest.mark.parametrize("weights", ["none", "hub", "package:x", "weights/a.safetensors", "/data/b.pth", "c.pt"])

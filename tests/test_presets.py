@@ -80,46 +80,29 @@ def test_photos_lacks_two_files_and_says_where_they_are_to_be_had(tmp_path: Path
         assert f"(about {size} MB) elsewhere, put the file at weights/hub/{name}.safetensors" in fault.text
 
 
-DIAG, MSE = {"heads.gkd_diag.lr_factor": 2.0}, {"heads.mse.lr_factor": 2.0}
-NARROW = load().models.students["f2l"]
-SMALL = {**DIAG, **{f"models.teacher.options.{key}": value for key, value in NARROW.options.items()}}
-# What a control changes of the default beside its rows and their groups; GTAV and overhead alone.
-CONTROLS = {
-    "augmented_none": {"task_learning.rand_augment": load().task_agnostic.rand_augment},
-    "five_rates": {**DIAG, "task_learning.lrs": [2.5e-3, 5e-3, 0.01, 0.02, 0.04]},
-    "fine_tuned": {"heads.gkd_diag_tuned.lr_factor": 2.0},
-    "long_none": {"heads.none.task_pool": 16000, "heads.none.task_steps": 4000},
-    "mse": MSE,
-    "mse_hidden": {**MSE, "heads.mse.hidden": 129},
-    "overhead_proxy": {**DIAG, "roots.proxy": "data/proxy/train/n02_overhead"},
-    "own_teacher": {**SMALL, "models.teacher.weights": NARROW.weights},
-    "quarter_labels": {**DIAG, "label_divisor": 4},
-    "random_teacher": {**DIAG, "models.teacher.weights": "none"},
-    "small_teacher": {**SMALL, "models.teacher.weights": load().models.students["f2f"].weights},
-    "withheld": {**SMALL, "models.teacher.weights": "results/pretrain/withheld/withheld.safetensors"},
-}
+CONTROLS = sorted((ROOT / "profiles/controls").glob("*.yaml"))
 
 
-def flat(content: dict, before: str = "") -> dict[str, object]:
-    """Values by dotted key."""
-    found: dict[str, object] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
-    return found
+@pytest.mark.parametrize("file", CONTROLS, ids=lambda file: file.stem)
+def test_a_control_is_the_default_but_for_one_thing_on_two_sources(file: Path) -> None:
+    written, own = YAML(typ="safe").load(file), load(file)
+    assert (written.pop("over"), written.pop("sources")) == ("../../params.yaml", ["gtav", "potsdam_rgb"])
+    assert own.rows == [*own.undistilled, *own.guided, *own.distilled]
+    lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled"}
+    assert len(written.keys() - lists) == 1
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "profiles/controls").glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_control_is_the_default_but_for_one_thing(file: Path) -> None:
-    own, default = load(file), load()
-    assert own.sources == ["gtav", "potsdam_rgb"] and own.rows == [*own.undistilled, *own.guided, *own.distilled]
-    assert own.targets == {source: default.targets[source] for source in own.sources}
-    lists = {"profile", "rows", "headline", "distilled", "guided", "undistilled", "sources"}
-    rest = flat(default.model_dump(exclude={"targets", "heads"}))
-    values = flat(own.model_dump(exclude={"targets"})).items()
-    heads = {key: value for key, value in values if key.startswith("heads.")}
-    changed = heads | {k: v for k, v in values if k not in lists and k not in heads and rest.get(k, "absent") != v}
-    expected = {k: v for k, v in CONTROLS[file.stem].items() if k.startswith("heads.") or rest.get(k, "absent") != v}
-    assert changed == expected
+def test_what_a_control_shares_with_the_default_is_the_same() -> None:
+    default, own = load(), {file.stem: load(file) for file in CONTROLS}
+    narrow, broad = (default.models.students[setting] for setting in ("f2l", "f2f"))
+    for name in ("own_teacher", "small_teacher", "withheld"):
+        assert own[name].models.teacher.options == default.models.teacher.options | narrow.options
+    weights = own["own_teacher"].models.teacher.weights, own["small_teacher"].models.teacher.weights
+    assert weights == (narrow.weights, broad.weights)
+    assert own["augmented_none"].task_learning.rand_augment == default.task_agnostic.rand_augment
+    ours = default.heads["gkd_diag"]
+    assert own["fine_tuned"].heads["gkd_diag_tuned"] == own["mse"].heads["mse"] == ours
+    assert own["mse_hidden"].heads["mse"] == {**ours, "hidden": 129}
 
 
 def test_the_grids_have_one_recipe_so_that_their_teachers_are_the_same() -> None:
@@ -155,10 +138,11 @@ def test_camvid_with_an_eighth_of_the_labels_is_camvid_so_that_students_are_dist
 
 
 def test_the_hidden_layer_of_its_control_makes_the_parameters_those_of_qsd() -> None:
-    student, teacher = (Encoder.create(s.name, **s.options) for s in (NARROW, load().models.teacher))
+    models = load().models
+    student, teacher = (Encoder.create(s.name, **s.options) for s in (models.students["f2l"], models.teacher))
     count = {
         name: sum(p.numel() for p in objective(name, student, teacher, options).parameters())
-        for name, options in {"gkd_diag": {}, "mse": {"hidden": CONTROLS["mse_hidden"]["heads.mse.hidden"]}}.items()
+        for name, options in {"gkd_diag": {}, "mse": {"hidden": 129}}.items()
     }
     assert count["mse"] == pytest.approx(count["gkd_diag"], rel=0.001)
 

@@ -5,7 +5,9 @@ with in_place(Path("profiles/grid_f2l.yaml")):
 """
 
 import fcntl
+import io
 import os
+import re
 import shutil
 import sys
 import time
@@ -13,15 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from gkd.files import write_whole
-from gkd.params import ROOT
+from gkd.params import ROOT, read
 
 FILES = ("dvc.lock", "params.yaml")  # put back in this order: by the last is seen whether it was done
 
 
 @contextmanager
 def in_place(profile: Path) -> Iterator[None]:
-    """While it lasts, params.yaml is `profile`; then params.yaml and dvc.lock are put back as they were.
+    """While it lasts, params.yaml is `profile` (as `gkd.params.read` has it); then it and dvc.lock are put back.
 
     After a kill the next call puts them back first, so that `profile` may be params.yaml. Where that was edited
     meanwhile, or while this lasts, it is left as it is, and what was there before is kept; where, is printed.
@@ -33,7 +37,7 @@ def in_place(profile: Path) -> Iterator[None]:
     before = ROOT / ".scratch" / "before"
     with _held(fcntl.LOCK_EX):
         _put_back(before)
-        content = profile.read_bytes()
+        content = _whole(profile)
         aside = before.with_suffix(".part")
         shutil.rmtree(aside, ignore_errors=True)
         for name in filter(lambda name: (ROOT / name).is_file(), FILES):
@@ -79,6 +83,16 @@ def left() -> str | None:
         "params.yaml is the profile of a `gkd profile` that was killed; the next `gkd profile` puts back what was "
         f"there before ({before})"
     )
+
+
+def _whole(profile: Path) -> bytes:
+    """A profile as DVC can read it: as it stands, or put over the file that it names."""
+    text = profile.read_bytes()
+    if not re.search(rb"(?m)^over:", text):
+        return text
+    stream = io.BytesIO()
+    YAML().dump(read(profile), stream)
+    return stream.getvalue()
 
 
 def _is_params(file: Path) -> bool:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from gkd.workspace import profiles
 from gkd.workspace.profiles import in_place, left, undisturbed
@@ -35,6 +36,16 @@ def test_both_are_put_back_after_whatever_ends_it(root: Path, error: BaseExcepti
     except (ValueError, SystemExit, KeyboardInterrupt) as raised:
         assert raised is error
     assert contents(root) == ["default", "default"] and not (root / ".scratch/before").exists()
+
+
+def test_a_profile_over_another_file_is_whole_where_dvc_reads_it(root: Path) -> None:
+    (root / "params.yaml").write_text("rows: [a, b]\nheads:\n  a: {}\nsteps: 1.0e-3\n")
+    (root / "grid.yaml").write_text("over: params.yaml\nrows: [b]\nheads:\n  b: {c: 1}\n")
+    with in_place(root / "grid.yaml"):
+        put = YAML(typ="safe").load(root / "params.yaml")
+        assert put == {"rows": ["b"], "heads": {"a": {}, "b": {"c": 1}}, "steps": 1e-3} and [*put][0] == "rows"
+        assert left() is None
+    assert contents(root)[0].startswith("rows: [a, b]")
 
 
 def test_a_lock_that_was_not_there_goes(root: Path) -> None:
