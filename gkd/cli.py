@@ -41,11 +41,13 @@ app = typer.Typer(
 @app.command()
 def check(write: bool = typer.Option(False, "--write", help="Also list what stages read, in manifests/.")) -> None:
     """Look at params.yaml, and whether the data and weights that it names are there; every fault at once."""
-    from gkd.workspace.manifests import write_all
+    from gkd.workspace.manifests import FOLDER, outdated, write_all
 
     params = _checked()
     if write:
         write_all(params)
+    elif FOLDER.is_dir() and (text := outdated(params)):
+        _note(text)
     members = f"{', '.join(params.sources)}, seeds {', '.join(map(str, params.seeds))}"
     print(f"params.yaml is sound: profile {params.profile}, sources {members}")
 
@@ -189,9 +191,11 @@ def predict(
 def _reproduce(jobs: int) -> Any:
     """Check params.yaml and run its members; returns it, or exits with the code of what failed."""
     from gkd.workspace import jobs as side_by_side
+    from gkd.workspace.manifests import outdated
 
     params = _checked()
-    if code := side_by_side.repro(side_by_side.graph(), jobs):
+    forced = ["check"] if outdated(params) else []
+    if code := side_by_side.repro(side_by_side.graph(), jobs, forced):
         raise typer.Exit(code)
     return params
 

@@ -39,6 +39,7 @@ def test_check_writes_the_lists_when_it_is_told_to(checkout: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, said, "")
     first = {file: file.read_bytes() for file in (checkout / "manifests").rglob("*.csv")}
     assert len(first) == 9 and gkd("check", "--write").exit_code == 0
+    assert gkd("check").stderr == ""
     assert {file: file.read_bytes() for file in (checkout / "manifests").rglob("*.csv")} == first
 
 
@@ -102,10 +103,26 @@ def test_repro_runs_every_member_and_then_checks_the_whole(checkout: Path, proce
     assert last == ("dvc", "--wait-for-lock", "repro")
     assert {command[:-1] for command in members} == {("dvc", "--wait-for-lock", "repro", "--single-item")}
     assert [command[-1] for command in members] == ["a", "b", "report"] and set(processes.jobs) == {"2"}
+    assert gkd("check", "--write").exit_code == 0
     processes.started.clear()
     processes.codes = [255]  # a member that fails
     result = gkd("repro", "--jobs", "1")
     assert result.exit_code == 255 and len(processes.started) == 1 and result.stderr.startswith("failed: a;")
+
+
+def test_repro_lists_images_anew_where_a_root_holds_others(
+    checkout: Path, processes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "graph", lambda: {"check": set(), "report": {"check"}})
+    for lists, forced in ((True, ()), (False, ("--force",))):
+        assert gkd("check", *(["--write"] if lists else [])).exit_code == 0
+        assert gkd("repro").exit_code == 0
+        assert processes.started[-3:-1] == [
+            ("dvc", "--wait-for-lock", "repro", *forced, "--single-item", "check"),
+            ("dvc", "--wait-for-lock", "repro", "--single-item", "report"),
+        ]
+        (checkout / "data/gtav/images/00002.png").write_bytes(b"1")
+    assert "manifests/train/gtav" in gkd("check").stderr
 
 
 def test_a_profile_runs_in_the_place_of_params_and_is_kept(

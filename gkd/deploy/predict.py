@@ -22,7 +22,9 @@ from gkd.files import write_whole
 from gkd.report.overlay import overlay
 
 VIDEO = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif"}
-UNREAD = {".heic", ".heif", ".pdf", ".psd", ".eps", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # other pictures
+UNREAD = set(  # other pictures
+    ".heic .heif .jxl .pdf .psd .eps .svg .gif .tga .dng .cr2 .cr3 .nef .arw .rw2 .orf .raf .pef .srw .rwl .3fr".split()
+)
 FRAMES = "take it apart first, such as by `ffmpeg -i FILE frames/%06d.png`, and give the folder"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from gkd.deploy.build import describe, record_of
-from gkd.deploy.config import FILE, Config, ExportError, write_config
+from gkd.deploy.config import FILE, Config, ExportError, read_config, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
 from gkd.files import write_whole
 from gkd.segmentation.stored import rebuild
@@ -52,7 +52,7 @@ def export(
         folder: to be made; the weights in it are the checkpoint's bytes, those of others in our names.
         name: of the model; the member's name by default, the file's for others' segmentors.
         member: of others' segmentors, see `gkd.deploy.build.record_of`.
-        force: replace `folder` where it is a model folder.
+        force: replace `folder` where it is a model folder, and nothing else is in it.
 
     Raises:
         ExportError: `folder` is there, the checkpoint is none of task learning, the model cannot be written as ONNX,
@@ -60,10 +60,8 @@ def export(
         CheckpointError: the weights do not fit what is said of them.
     """
     folder = folder.resolve()
-    if folder.exists() and not force:
-        raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
-    if folder.exists() and not (folder / FILE).is_file():
-        raise ExportError(f"{folder} is no model folder (no {FILE} in it), so --force does not replace it")
+    if folder.exists():
+        _check_ours(folder, force)
     if graphs.photos is not None and not graphs.int8:
         raise ExportError("calibration photos are for int8: ask for it as well")
     if graphs.fixed_size and not (graphs.onnx or graphs.int8):
@@ -98,6 +96,18 @@ def export(
                 old.rename(folder)
             raise
     return config
+
+
+def _check_ours(folder: Path, force: bool) -> None:
+    """Raise ExportError where `folder` must not be replaced: it holds what no export wrote, or nobody asked for it."""
+    if not force:
+        raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
+    try:
+        read_config(folder)
+    except ExportError as error:
+        raise ExportError(f"{folder} is no model folder of ours, so --force does not replace it ({error})") from error
+    if others := sorted(file.name for file in folder.iterdir() if file.name not in {FILE, *ENGINES.values()}):
+        raise ExportError(f"{folder} holds {', '.join(others)} as well, which --force would delete: move them away")
 
 
 def _write_graphs(model: nn.Module, config: Config, folder: Path, graphs: Graphs) -> None:

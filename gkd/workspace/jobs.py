@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from graphlib import TopologicalSorter
@@ -23,11 +23,11 @@ SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 PATIENCE = 10.0  # seconds from an interrupt to the kill
 
 
-def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
+def repro(graph: Mapping[str, Iterable[str]], jobs: int, forced: Collection[str] = ()) -> int:
     """`dvc repro` of every member of `graph`, up to `jobs` at a time, and then of the whole; returns the exit code.
 
-    Ctrl-C, SIGTERM or SIGHUP ends what is running, with all that it started, and nothing new is started: SystemExit
-    carries the shell's code of it (130 of Ctrl-C).
+    Those of `forced` run though DVC sees no change. Ctrl-C, SIGTERM or SIGHUP ends what is running, with all that it
+    started, and nothing new is started: SystemExit carries the shell's code of it (130 of Ctrl-C).
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     environment["GKD_JOBS"] = str(jobs)  # members have the cores among them, see gkd.data.workers
@@ -50,8 +50,9 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
     # What is ignored stays so: SIGHUP under nohup.
     before = {n: signal.signal(n, stop) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     whole = "dvc", "--wait-for-lock", "repro"  # an editor's DVC may hold the lock for a while
+    alone = (*whole, "--single-item"), (*whole, "--force", "--single-item")
     try:
-        return run(graph, jobs, lambda name: call(*whole, "--single-item", name)) or call(*whole)
+        return run(graph, jobs, lambda name: call(*alone[name in forced], name)) or call(*whole)
     except SystemExit:
         for number in before:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C changes nothing
@@ -64,13 +65,20 @@ def repro(graph: Mapping[str, Iterable[str]], jobs: int) -> int:
 
 
 def graph() -> dict[str, set[str]]:
-    """The members of dvc.yaml by DVC's names (`task_learning@f2l-gkd-gtav-0`), each with those whose outs it reads."""
+    """The members of dvc.yaml by DVC's names (`task_learning@f2l-gkd-gtav-0`), each with those whose outs it reads.
+
+    Raises ValueError where DVC cannot read the pipeline, such as git's conflict marks in dvc.lock.
+    """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo  # a second, which nothing else needs
 
-    with Repo(str(ROOT)) as repo:
-        edges = repo.index.graph  # from a stage to those that it depends on
-        own = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]  # in its order
-        return {stage.name: {other.name for other in edges.successors(stage) if other in own} for stage in own}
+    try:
+        with Repo(str(ROOT)) as repo:
+            edges = repo.index.graph  # from a stage to those that it depends on
+            own = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]  # in its order
+            return {stage.name: {other.name for other in edges.successors(stage) if other in own} for stage in own}
+    except DvcException as error:
+        raise ValueError(f"DVC cannot read the pipeline: {error}. Is it half merged?") from error
 
 
 def _end(running: Iterable[subprocess.Popen]) -> None:

@@ -30,15 +30,9 @@ HEADER = ("domain", "image", "label", "window", "table", "reader", "bytes", "dig
 
 def write_all(params: Params) -> list[Path]:
     """Write the manifests of all that `params` name; an unused one is a header alone."""
-    proxy = [PROXY] if "task_agnostic" in distilling(params.model_dump()) else []
-    known, files = catalogue(params), {"proxy/train.csv": proxy}
-    for name in params.sources:
-        source = known.sources[name]
-        files[f"train/{name}/train.csv"] = list(source.training(params.hold_out))
-        files[f"train/{name}/validation.csv"] = [source.validation]
-        files |= {f"targets/{name}/{d.name}.csv": [d] for d in known.targets(name, params.targets[name])}
+    known = catalogue(params)
     hashes, paths = _Hashes(ROOT / ".scratch" / "hashes.json"), []
-    for file, domains in files.items():
+    for file, domains in _named(known, params).items():
         rows = [row for d in domains for row in _rows(known, d, known.open_split(d.dataset, d.split).samples, hashes)]
         paths.append(write_whole(FOLDER / file, _text(HEADER, rows)))
     hashes.keep()
@@ -48,6 +42,30 @@ def write_all(params: Params) -> list[Path]:
         rows = [] if spec is None else [_origin(spec)]
         paths.append(write_whole(FOLDER / f"weights/{name}.csv", _text(("origin", "digest"), rows)))
     return paths
+
+
+def _named(known: Catalogue, params: Params) -> dict[str, list[Domain]]:
+    """The manifests of `params`, and what each lists."""
+    files = {"proxy/train.csv": [PROXY] if "task_agnostic" in distilling(params.model_dump()) else []}
+    for name in params.sources:
+        source = known.sources[name]
+        files[f"train/{name}/train.csv"] = list(source.training(params.hold_out))
+        files[f"train/{name}/validation.csv"] = [source.validation]
+        files |= {f"targets/{name}/{d.name}.csv": [d] for d in known.targets(name, params.targets[name])}
+    return files
+
+
+def outdated(params: Params) -> str | None:
+    """Why `check` must list the images anew, though DVC may see no reason: it knows no root outside of data/."""
+    known = catalogue(params)
+    for file, domains in _named(known, params).items():
+        if not (FOLDER / file).is_file():
+            return f"manifests/{file} is not there"
+        try:
+            verify(known, file, {d: known.open_split(d.dataset, d.split) for d in domains})
+        except DatasetError as error:
+            return str(error)
+    return None
 
 
 def verify(known: Catalogue, file: str, opened: Mapping[Domain, SegmentationData]) -> None:

@@ -37,7 +37,7 @@ def in_place(profile: Path) -> Iterator[None]:
     before = ROOT / ".scratch" / "before"
     with _held(fcntl.LOCK_EX):
         _put_back(before)
-        content = _whole(profile)
+        content = whole(profile)
         aside = before.with_suffix(".part")
         shutil.rmtree(aside, ignore_errors=True)
         for name in filter(lambda name: (ROOT / name).is_file(), FILES):
@@ -85,7 +85,7 @@ def left() -> str | None:
     )
 
 
-def _whole(profile: Path) -> bytes:
+def whole(profile: Path) -> bytes:
     """A profile as DVC can read it: as it stands, or put over the file that it names."""
     text = profile.read_bytes()
     if not re.search(rb"(?m)^over:", text):

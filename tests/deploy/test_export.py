@@ -138,6 +138,14 @@ def test_the_folder_describes_itself(made):
     assert str(file.parent.parent) not in (folder / "config.json").read_text()
 
 
+def test_a_checkpoint_that_dvc_linked_from_its_cache_keeps_its_name(made, tmp_path):
+    file = tmp_path / "results/f2l-none-gtav-0/model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.symlink_to(made[2])
+    config = export(file, tmp_path / "folder")
+    assert config.name == "f2l-none-gtav-0" and config.provenance["checkpoint"] == "model.safetensors"
+
+
 def test_what_is_edited_in_params_yaml_after_the_training_changes_no_export(made, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "load", lambda: pytest.fail("params.yaml was read"))
     assert export(made[2], tmp_path / "again") == read_config(made[0]).model_copy(update={"int8": None})
@@ -321,13 +329,20 @@ def test_photos_smaller_than_a_patch_once_fitted_are_refused(made):
 def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path):
     file = made[2]
     (tmp_path / "photos").mkdir()
+    (tmp_path / "segformer").mkdir()
+    (tmp_path / "segformer/config.json").write_text('{"model_type": "segformer"}')
+    shutil.copytree(made[0], tmp_path / "noted")
+    (tmp_path / "noted/README.md").touch()
+    (tmp_path / "noted/.git").mkdir()
     old = save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record(method="gkd"))
     unfinished, expected = member(stage="domain_agnostic")[0], "expected model.safetensors of a .*; found"
     named = {"member": "f2l/gkd/potsdam_rgb"}
     for given, target, options, message in (
         (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
         (old, "new", {}, f"{expected} gkd"),
-        (file, "photos", {"force": True}, "no model folder"),
+        (file, "photos", {"force": True}, "no model folder of ours"),
+        (file, "segformer", {"force": True}, "no model folder of ours, .*config.json"),
+        (file, "noted", {"force": True}, "noted holds .git, README.md as well, which --force would delete"),
         (file, "new", {"graphs": Graphs(photos=[photo(40, 48)])}, "calibration photos are for int8"),
         (file, "new", {"graphs": Graphs(fixed_size=True)}, "a fixed size is one of ONNX and int8 files"),
         (file, "new", named, "says itself what it is .*leave out --as f2l/gkd/potsdam_rgb"),
@@ -335,11 +350,12 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
         with pytest.raises(ExportError, match=message):
             export(given, tmp_path / target, **options)
     assert not (tmp_path / "new").exists()
+    assert (tmp_path / "segformer/config.json").is_file() and (tmp_path / "noted/README.md").is_file()
 
 
 def test_a_folder_is_replaced_once_the_new_one_is_whole(made, copy, monkeypatch):
     """A failure, at any step, leaves the old folder and nothing beside it."""
-    (copy / "notes.txt").write_text("of the old one")
+    edit(copy, name="old")
     rename = Path.rename
 
     def refuse(*args):
@@ -353,10 +369,10 @@ def test_a_folder_is_replaced_once_the_new_one_is_whole(made, copy, monkeypatch)
             patched.setattr(name, fail)
             with pytest.raises(OSError, match="no space"):
                 export(made[2], copy, force=True)
-        assert (copy / "notes.txt").is_file() and [file.name for file in copy.parent.iterdir()] == ["copy"]
+        assert load_folder(copy).config.name == "old" and [file.name for file in copy.parent.iterdir()] == ["copy"]
     monkeypatch.chdir(copy)
     export(made[2], Path(), force=True)
-    assert not (copy / "notes.txt").exists() and load_folder(copy).config.name == "f2l-gkd-potsdam_rgb-0"
+    assert load_folder(copy).config.name == "f2l-gkd-potsdam_rgb-0"
     assert [file.name for file in copy.parent.iterdir()] == ["copy"]
 
 

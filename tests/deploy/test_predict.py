@@ -118,7 +118,7 @@ def test_photos_that_cannot_be_read_are_named_and_the_others_segmented(folder: P
     for name in ("1.jpg", "9.png"):
         draw(photos / name)
     draw(photos / "6.png", (50, 7))
-    bad = {"2.jpg": torn[: len(torn) // 2], "3.JPG": b"", "4.HEIC": b"ftypheic", "5.pdf": b"%PDF"}
+    bad = {"2.jpg": torn[: len(torn) // 2], "3.JPG": b"", "4.HEIC": b"ftypheic", "5.pdf": b"%PDF", "6.RW2": b"IIU"}
     beside = {"1.CR2": b"raw", "9.mov": b"a live photo's", "clip.mp4": b"video", "notes.txt": b""}
     for name, content in {**bad, **beside}.items():
         (photos / name).write_bytes(content)

@@ -11,7 +11,7 @@ from gkd.datasets import catalogue
 from gkd.params import load
 from gkd.workspace import manifests
 from gkd.workspace.inputs import open_labelled, open_proxy, open_target, open_training, open_validation
-from gkd.workspace.manifests import HEADER, verify_weights, write_all
+from gkd.workspace.manifests import HEADER, outdated, verify_weights, write_all
 
 COMMAND = "`dvc repro --force --single-item check`"
 
@@ -115,6 +115,19 @@ def test_a_changed_added_or_removed_file_is_noticed_and_the_command_is_named(che
                    lambda p: open_labelled(p, "gtav", seed=0)):  # fmt: skip
         with pytest.raises(DatasetError, match=f"there are 2 now and not the same, such as .*{COMMAND}"):
             opened(params)
+
+
+def test_a_root_that_was_changed_after_the_check_is_noticed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC hashes data/ alone, and would say that nothing changed."""
+    params = load()
+    assert outdated(params) == "manifests/proxy/train.csv is not there"
+    write_all(params)
+    assert outdated(params) is None
+    touch(checkout / "elsewhere", "bdd100k")
+    monkeypatch.setenv("GKD_BDD100K_ROOT", str(checkout / "elsewhere/bdd100k"))
+    assert outdated(params) is None  # the same names and sizes
+    (checkout / "elsewhere/bdd100k/images/10k/val/a-b.jpg").write_bytes(b"1")
+    assert "manifests/targets/gtav/bdd100k.csv lists 2 images, there are 2 now and not the same" in outdated(params)
 
 
 def test_a_change_of_ones_own_label_table_changes_the_list(checkout: Path) -> None:

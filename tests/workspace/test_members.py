@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from gkd.params import ROOT, load
 from gkd.workspace.jobs import graph
 from gkd.workspace.members import TEACHER, dependencies, evaluated, member, stage_of, start_of, trained
+from gkd.workspace.profiles import whole
 
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -47,10 +48,16 @@ def test_dependencies_are_those_that_dvc_resolves(repo: Repo, checkout: Path) ->
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)
 def test_every_tracked_key_stands_in_every_profile(file: Path, repo: Repo, checkout: Path) -> None:
     """A key that is missing stops DVC."""
-    one = re.sub(r"^seeds: .*$", "seeds: [0]", file.read_text(), flags=re.M)  # the keys are the same for each
+    one = re.sub(r"^seeds: .*$", "seeds: [0]", whole(file).decode(), flags=re.M)  # the keys are the same for each
     (checkout / "params.yaml").write_text(one)
     lacking = {key for *_, tracked, _ in members(repo) for key in {*tracked.params} - {*tracked.read_params()}}
     assert not lacking
+
+
+def test_a_pipeline_that_dvc_cannot_read_is_one_line(checkout: Path, repo: Repo) -> None:
+    (checkout / "dvc.lock").write_text("<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> theirs\n")
+    with pytest.raises(ValueError, match="^DVC cannot read the pipeline: .*dvc.lock.* Is it half merged"):
+        graph()
 
 
 def test_names_are_those_of_dvc_yaml(checkout: Path) -> None:
