@@ -202,11 +202,11 @@ def _reproduce(jobs: int) -> Any:
 
 def _checked() -> Any:
     """params.yaml, once it is sound; says so where it is that of a profile which was killed."""
-    from gkd.workspace.check import check
+    from gkd.workspace.check import check, remarks
     from gkd.workspace.profiles import left
 
     params = check()
-    if text := left():
+    for text in filter(None, (left(), *remarks(params))):
         _note(text)
     return params
 

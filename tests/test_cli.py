@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dataset_names import written
 from evaluations import write_evaluations
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gkd.cli import app
@@ -41,6 +42,16 @@ def test_check_writes_the_lists_when_it_is_told_to(checkout: Path) -> None:
     assert len(first) == 9 and gkd("check", "--write").exit_code == 0
     assert gkd("check").stderr == ""
     assert {file: file.read_bytes() for file in (checkout / "manifests").rglob("*.csv")} == first
+
+
+def test_check_says_where_photos_are_smaller_than_crops(checkout: Path) -> None:
+    """As those of the embedded suite under a profile of the paper."""
+    for file in (checkout / "data/gtav/images").iterdir():
+        Image.new("RGB", (24, 16)).save(file)
+    written(checkout, {"task_learning.scale": [0.5, 2.0]})
+    result = gkd("check")
+    assert result.exit_code == 0, result.stderr
+    assert "gtav: photos of 24x16 pixels, crops of 64x64; is " in result.stderr
 
 
 def test_notebooks_are_copied(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,13 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
     or that its palette gives the colours of other classes.
     """
     if encoding in ("colours", "exact colours"):
-        return _by_colour(read_window(path, window), table, exact=encoding == "exact colours")
+        rgb = read_window(path, window)
+        if encoding == "colours" and (share := ((rgb > 63) & (rgb < 192)).any(axis=-1).mean()) > 0.25:
+            raise DatasetError(
+                f"{path}: expected a label of full colours, found {share:.0%} of its pixels between them, as in a"
+                " photo; download it again"
+            )
+        return _by_colour(rgb, table, exact=encoding == "exact colours")
     raw = _red_ids(path) if encoding == "red" else _ids(path, table)
     unknown = labels.unknown_ids(raw, table)
     if unknown:

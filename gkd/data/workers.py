@@ -1,6 +1,7 @@
 """How many processes load data, so that they and torch's threads do not contend for the cores."""
 
 import os
+import tempfile
 from typing import Any
 
 MOST = 8  # by default: each holds batches ready, and a GPU box has cores for other runs
@@ -37,4 +38,6 @@ def cores() -> int:
 
 def worker_options(count: int, ahead: int = 2) -> dict[str, Any]:
     """Options of a DataLoader with `count` workers: forked, of one thread (by torch), each `ahead` batches ahead."""
+    if count and len(folder := tempfile.gettempdir()) > 70:  # a socket there has 32 more, and at most 107 or 103
+        raise ValueError(f"TMPDIR={folder}: too long for the sockets of loader processes; set a shorter one")
     return {"prefetch_factor": ahead, "multiprocessing_context": "fork"} if count else {}

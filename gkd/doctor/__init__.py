@@ -88,6 +88,9 @@ def examine(
     everything = list(dict.fromkeys(sample for s in chosen.values() for sample in s))  # splits may overlap
     seen = dict(zip(everything, read_all(layout, everything, jobs or cores(), say), strict=True))
     problems += [fault for one in seen.values() for fault in one.problems]
+    pixels = _pixels(layout, chosen, seen)
+    void = [split for split, count in pixels.drop(index="ignored", errors="ignore").sum().items() if not count]
+    problems += [Problem(f"{root} ({split})", "expected labels, found ignored pixels alone") for split in void]
     return Report(
         name=name,
         root=root,
@@ -96,7 +99,7 @@ def examine(
         missing=missing,
         remedy=remedy,
         counts=_counts(layout, samples, chosen, seen),
-        pixels=_pixels(layout, chosen, seen),
+        pixels=pixels,
         turned=sum(one.turned for one in seen.values()),
     )
 

@@ -38,9 +38,12 @@ def measure_all(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) ->
 
 
 def measure_images(models: Mapping[str, Segmentor], on: EvaluationSet, run: Run) -> dict[str, np.ndarray]:
-    """The same of each photo apart, (N, K, K)."""
+    """The same of each photo apart, (N, K, K). Raises ValueError where no label of the domain holds a class."""
     ways = {name: (model, on.inference(model)) for name, model in models.items()}
-    return evaluate_images(ways, on.data, on.classes, run.part(f"on {on.name}"))
+    found = evaluate_images(ways, on.data, on.classes, run.part(f"on {on.name}"))
+    if not any(confusions.any() for confusions in found.values()):
+        raise ValueError(f"{on.name}: every pixel of its labels is ignored; see `gkd doctor`, or leave {on.name} out")
+    return found
 
 
 def show(

@@ -32,6 +32,8 @@ from gkd.train.run import Run
 from gkd.train.schedules import Schedule, parameter_groups, poly
 from gkd.weights import build_encoder
 
+WATCHED = 20  # batches, of which one must have a label
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -70,6 +72,8 @@ def learn_side_by_side(
         section: steps, batch, augmentation and optimiser; its `lrs` are not looked at.
         run: name, seed of data order, augmentation and losses that draw, states and processes.
         guide: the teacher's segmentor and its loss.
+
+    Raises ValueError where no label of the first batches holds a class.
     """
     schedule = poly(section.steps, section.power)
     if run.processes > 1:
@@ -78,12 +82,17 @@ def learn_side_by_side(
     accelerator = engine()
     if guide is not None:
         guide.segmentor.requires_grad_(False).eval().to(accelerator.device)
-    frozen = _Frozen(next(iter(models.values())), guide)
+    frozen, void = _Frozen(next(iter(models.values())), guide), True
+    last = min(section.steps, WATCHED) - 1
 
     def step(number: int, batch: dict[str, Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
+        nonlocal void
         batch = {**batch, **frozen.say(batch["images"])} if section.pool is None else opened(batch)
         labels, target = batch["labels"], batch.get("target")
         labelled = share.total((share.whole["labels"] != IGNORE).sum()) / share.parts
+        void = void and number <= last and not labelled  # later a GPU need not be waited for
+        if void and number == last:
+            raise ValueError(f"{run.name}: every label of the first {last + 1} batches is ignored; see `gkd doctor`")
         losses, metrics = [], {}
         for lr, model in models.items():
             features = frozen.features(batch) if model.frozen else model.features(batch["images"])

@@ -56,6 +56,8 @@ def recognise(content: Any, where: str) -> Found:
     state, aside = _unwrap(content, where)
     layout = next((item for item in LAYOUTS if any(key.startswith(item.sign) for key in state)), None)
     if layout is None:
+        if foreign := next((key for key in state if ".patch_embeddings." in f".{key}"), None):
+            raise CheckpointError(f"{where} has the names of transformers ({foreign}); take timm's file of the model")
         whose = "DINOv2 or EVA" if "mask_token" in state else "timm"
         whose = "MAE" if any(key.startswith("decoder_") for key in state) else whose
         return Found(f"a backbone in the names of {whose}", {"backbone": _flat_blocks(state)}, aside)

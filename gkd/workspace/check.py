@@ -5,13 +5,15 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from gkd.data.catalogue import Catalogue, misnamed, variable
 from gkd.data.declared import extend
 from gkd.data.domains import PROXY, Domain
-from gkd.datasets import official
+from gkd.data.reading import DatasetError, size_of
+from gkd.datasets import catalogue, official
 from gkd.methods import NAMES, TEACHER, option_faults, row
 from gkd.params import GROUPS, DeclaredDataset, Fault, Params, at, distilling, faults_of, load
 from gkd.workspace.models import encoders
@@ -123,6 +125,22 @@ def _images(
         if divisor > (count := len(seen[domain])):
             text = f"expected at most {count}, the images of {domain.name} (given: {divisor})"
             yield Fault("label_divisor", text)
+
+
+def remarks(params: Params) -> Iterator[str]:
+    """What runs, and is seldom meant: photos that are smaller than a crop of task learning however it scales them."""
+    known, (rows, columns), most = catalogue(params), params.task_learning.crop, params.task_learning.scale[1]
+    for name in params.sources:
+        part = known.source(name).validation
+        sample = known.open_split(part.dataset, part.split).samples[0]
+        with suppress(DatasetError):  # a damaged photo is told of where it is read
+            x0, y0, x1, y1 = sample.window or (0, 0, *size_of(sample.image))
+            if (x1 - x0) * most < columns and (y1 - y0) * most < rows:
+                root = known.root_of(part.dataset)
+                yield (
+                    f"{name}: photos of {x1 - x0}x{y1 - y0} pixels, crops of {columns}x{rows}; is {root} the embedded "
+                    "miniature, and not the dataset?"
+                )
 
 
 def miniature(known: Catalogue, domain: Domain) -> str:

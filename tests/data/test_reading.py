@@ -214,7 +214,17 @@ def test_red_ids_in_a_file_that_is_no_16_bit_rgb_or_beyond_the_table(tmp_path: P
             read_label(path, "synthia", "red")
 
 
-@given(seed=st.integers(0, 99), shift=st.integers(0, 127))
+def test_a_photo_in_the_place_of_a_coloured_label_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = np.where(rng.random((20, 20, 3)) < 0.5, 40, 215).astype(np.uint8)  # stored with heavy losses
+    label[:4] = rng.integers(64, 192, (4, 20, 3))
+    assert read_label(save(tmp_path / "label.tif", label), "isprs", "colours").shape == (20, 20)
+    label[:8] = rng.integers(64, 192, (8, 20, 3))
+    with refused(tmp_path / "photo.tif", "expected a label of full colours, found 40% .*as in a photo; download it"):
+        read_label(save(tmp_path / "photo.tif", label), "isprs", "colours")
+
+
+@given(seed=st.integers(0, 99), shift=st.integers(0, 63))  # what is further from full colours counts as a photo
 def test_threshold_recovers_what_exact_matching_loses(tmp_path_factory, seed: int, shift: int) -> None:
     raw = np.random.default_rng(seed).integers(0, 7, (9, 11), dtype=np.uint8)
     lost = np.random.default_rng(seed).integers(0, shift + 1, (9, 11, 3), dtype=np.uint8)

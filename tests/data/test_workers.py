@@ -1,3 +1,5 @@
+import tempfile
+
 import pytest
 import torch
 
@@ -46,6 +48,14 @@ def test_a_number_that_is_none_is_refused(monkeypatch, given):
     monkeypatch.setenv("GKD_WORKERS", given)
     with pytest.raises(ValueError, match=f"GKD_WORKERS={given}: expected the number of loader processes"):
         workers()
+
+
+def test_sockets_of_workers_need_a_short_folder(monkeypatch, tmp_path):
+    """multiprocessing (Python 3.11) hangs where the path of its socket is too long, on a cluster's TMPDIR."""
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/{'x' * 80}")
+    assert worker_options(0) == {}
+    with pytest.raises(ValueError, match="^TMPDIR=.*xx: too long for the sockets of loader processes; set a shorter"):
+        worker_options(1)
 
 
 def test_no_workers_need_no_options():

@@ -99,6 +99,11 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
     assert all(part in report.remedy for part in (about.url, about.licence, about.size))
 
 
+def test_labels_without_a_class_are_a_problem(tmp_path: Path) -> None:
+    (problem,) = examine("vaihingen", {"vaihingen": str(write_vaihingen(tmp_path, [0, 0]))}).problems
+    assert problem.path.endswith(" (val)") and problem.what == "expected labels, found ignored pixels alone"
+
+
 def test_photos_that_viewers_turn_are_noted_where_their_labels_fit(tmp_path: Path) -> None:
     """Upside down, so that no size tells that a label was drawn on what a viewer shows."""
     data, exif = write_vaihingen(tmp_path, [1, 1, 1]), Image.Exif()

@@ -3,9 +3,11 @@ import pytest
 from small_runs import Photos, segmentor
 from tiny_models import tiny_vit
 
+from gkd.data.labels import IGNORE
 from gkd.params import Inference
 from gkd.segmentation.decoders import LinearDecoder, Segmentor
-from gkd.segmentation.measure import EvaluationSet, show
+from gkd.segmentation.measure import EvaluationSet, measure_images, show
+from gkd.train.run import Run
 
 CLASSES = 3
 PROTOCOL = Inference(window=32, stride=32, batch_size=4)
@@ -19,6 +21,13 @@ def test_show_gives_samples_spread_over_the_domain(count, rows):
     for row, photo, label, found in zip(rows, photos, labels, maps["a"], strict=True):
         assert np.array_equal(photo, data.images[row]) and np.array_equal(label, data.labels[row])
         assert found.shape == label.shape and 0 <= found.min() and found.max() < CLASSES
+
+
+def test_a_domain_whose_labels_hold_no_class_is_named():
+    data, model = Photos(2), Segmentor(tiny_vit(24, depth=1), LinearDecoder(24, CLASSES), True)
+    data.labels[:] = IGNORE
+    with pytest.raises(ValueError, match="^dusk: every pixel of its labels is ignored; .*or leave dusk out"):
+        measure_images({"a": model}, EvaluationSet("dusk", data, CLASSES, PROTOCOL), Run("x"))
 
 
 def test_the_protocol_of_the_domain_is_used():

@@ -76,6 +76,14 @@ def test_a_frozen_encoder_stays_bit_equal_and_a_fine_tuned_one_learns(frozen):
     assert changed(encoder, model.encoder) == expected
 
 
+@pytest.mark.parametrize("pool", [None, 4])
+def test_labels_without_a_class_are_refused_at_the_start(pool):
+    data, options = Blocks(), section(steps=30, pool=pool)
+    data.labels[:] = IGNORE
+    with pytest.raises(ValueError, match="^run: every label of the first 20 batches is ignored; see `gkd doctor`$"):
+        learn(segmentor(frozen=True), data, options, 0.1, RUN)
+
+
 def test_the_guides_term_is_added_and_the_guide_stays_as_it_was():
     teacher, model = segmentor(seed=1).train(), segmentor(frozen=False)
     teacher.requires_grad_(True)

@@ -276,6 +276,13 @@ def test_a_square_grid_becomes_a_wide_one_though_it_has_as_many_tokens(side):
         ({"epoch": 3, "net": {"w": torch.ones(1)}}, "under none of model, state_dict_ema, .*; it holds epoch, net"),
         ({"model": {"lr": 0.1}}, "holds no weights"),
         ({"student.backbone.norm.weight": torch.ones(2), "fea_haed.w": torch.ones(1)}, "no part of one: fea_haed.w"),
+        (
+            {
+                "embeddings.patch_embeddings.projection.weight": torch.ones(2),
+                "encoder.layer.0.norm1.weight": torch.ones(1),
+            },
+            r"x.pth has the names of transformers \(embeddings.patch_embeddings.projection.weight\); take timm's file",
+        ),
         ({"decode_head.conv_seg.weight": torch.ones(2)}, "looks like an mmseg segmentor, but has no backbone"),
     ],
 )
