@@ -41,12 +41,12 @@ app = typer.Typer(
 @app.command()
 def check(write: bool = typer.Option(False, "--write", help="Also list what stages read, in manifests/.")) -> None:
     """Look at params.yaml, and whether the data and weights that it names are there; every fault at once."""
-    from gkd.workspace.manifests import FOLDER, outdated, write_all
+    from gkd.workspace.manifests import outdated, write_all
 
     params = _checked()
     if write:
         write_all(params)
-    elif FOLDER.is_dir() and (text := outdated(params)):
+    elif text := outdated(params):
         _note(text)
     members = f"{', '.join(params.sources)}, seeds {', '.join(map(str, params.seeds))}"
     print(f"params.yaml is sound: profile {params.profile}, sources {members}")

@@ -249,7 +249,7 @@ def read(path: Path) -> Any:
 
     Raises ParamsError where a file is absent or not YAML, or none to be put over.
     """
-    content = _yaml(path)
+    content = written(path)
     if not isinstance(content, dict) or "over" not in content:
         return content
     if path == ROOT / "params.yaml":
@@ -257,7 +257,9 @@ def read(path: Path) -> Any:
             f"{path.name}: over: DVC reads this file as it stands: use `gkd profile`, or copy a whole one"
         )
     base = path.parent / str(content.pop("over"))
-    below = _yaml(base)
+    if not base.is_file():
+        raise ParamsError(f"{path.name}: over: expected a parameter file, relative to this one, found no {base}")
+    below = written(base)
     if not isinstance(below, dict) or "over" in below:
         raise ParamsError(f"{path.name}: over: expected a parameter file that is whole, {base} is not")
     return _put_over(below, content)
@@ -283,7 +285,8 @@ def load(path: Path | None = None, names: Callable[[dict[str, Any]], Iterable[Fa
     return Params.model_validate(whole)
 
 
-def _yaml(path: Path) -> Any:
+def written(path: Path) -> Any:
+    """What a parameter file holds, as it stands. Raises ParamsError where it is absent or not YAML."""
     if not path.is_file():
         raise ParamsError(f"{path} is missing: `git checkout params.yaml`, or copy one of profiles/ to it")
     try:

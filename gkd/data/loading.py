@@ -30,10 +30,7 @@ class Draw:
     seed: int  # of the order and of the augmentation
     repeats: int = 1  # views of each drawn image, in a row
     start: int = 0  # the first batch that is given, where a run continues
-    process: tuple[int, int] = (
-        0,
-        1,
-    )  # (index, count): each sees every count-th sample of a batch
+    process: tuple[int, int] = (0, 1)  # index and count of processes: each sees every count-th sample
 
 
 class Views(Dataset):

@@ -108,8 +108,8 @@ def read_label(path: Path, table: str, encoding: Encoding = "ids", window: Windo
             (Potsdam 4_12 and 6_7). "exact colours": a pixel of any other colour is ignored, as in mmsegmentation.
         window: of a TIFF tile; None = all of it.
 
-    Raises DatasetError where the file is absent, damaged, of another kind, or holds ids that the table does not list,
-    or that its palette gives the colours of other classes.
+    Raises DatasetError where the file is absent, damaged, of another kind (a photo in the place of a coloured tile), or
+    holds ids that the table does not list, or that its palette gives the colours of other classes.
     """
     if encoding in ("colours", "exact colours"):
         rgb = read_window(path, window)

@@ -1,6 +1,7 @@
 """How many processes load data, so that they and torch's threads do not contend for the cores."""
 
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -38,6 +39,7 @@ def cores() -> int:
 
 def worker_options(count: int, ahead: int = 2) -> dict[str, Any]:
     """Options of a DataLoader with `count` workers: forked, of one thread (by torch), each `ahead` batches ahead."""
-    if count and len(folder := tempfile.gettempdir()) > 70:  # a socket there has 32 more, and at most 107 or 103
-        raise ValueError(f"TMPDIR={folder}: too long for the sockets of loader processes; set a shorter one")
+    folder, most = tempfile.gettempdir(), 103 if sys.platform == "darwin" else 107  # bytes of the path of a socket
+    if count and len(os.fsencode(folder)) + len("/pymp-12345678/listener-12345678") > most:
+        raise ValueError(f"{folder}: too long for the sockets of loader processes; set TMPDIR to a shorter one")
     return {"prefetch_factor": ahead, "multiprocessing_context": "fork"} if count else {}

@@ -83,7 +83,7 @@ def describe(checkpoint: Path, record: Record, name: str | None = None) -> Confi
     # Where only one size fits, slide() pads every window to it.
     multiple = how.window if encoder.fixed_size else multiple_of(encoder, record.decoder)
     return Config(
-        name=name or (checkpoint.stem if record.stage == "foreign" else checkpoint.parent.resolve().name),
+        name=name or (checkpoint.stem if record.stage == "foreign" else _own(checkpoint).parent.name),
         encoder=record.encoder.model_copy(update={"options": EncoderInfo.of(encoder).options}),
         decoder=record.decoder,
         classes=record.classes,
@@ -93,9 +93,15 @@ def describe(checkpoint: Path, record: Record, name: str | None = None) -> Confi
     )
 
 
+def _own(checkpoint: Path) -> Path:
+    """Where it lies; of a link into DVC's cache, whose files have a hash for a name and no ending, where that is."""
+    real = checkpoint.resolve()
+    return real if real.suffix else checkpoint.parent.resolve() / checkpoint.name
+
+
 def provenance(checkpoint: Path, record: Record) -> dict[str, Any]:
     """Where a model comes from. Paths outside the checkout are left out."""
-    file = checkpoint.parent.resolve() / checkpoint.name  # a link of DVC keeps its own name
+    file = _own(checkpoint)
     commit = _git("rev-parse", "HEAD")
     return {
         "checkpoint": file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name,

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from gkd.deploy.build import describe, record_of
-from gkd.deploy.config import FILE, Config, ExportError, read_config, write_config
+from gkd.deploy.config import FILE, Config, ExportError, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
 from gkd.files import write_whole
 from gkd.segmentation.stored import rebuild
@@ -102,11 +102,11 @@ def _check_ours(folder: Path, force: bool) -> None:
     """Raise ExportError where `folder` must not be replaced: it holds what no export wrote, or nobody asked for it."""
     if not force:
         raise ExportError(f"{folder} is there already: name another folder, or replace it by --force")
-    try:
-        read_config(folder)
-    except ExportError as error:
-        raise ExportError(f"{folder} is no model folder of ours, so --force does not replace it ({error})") from error
-    if others := sorted(file.name for file in folder.iterdir() if file.name not in {FILE, *ENGINES.values()}):
+    text = (folder / FILE).read_text(errors="replace") if (folder / FILE).is_file() else ""
+    if '"gkd-segmentor-' not in text:  # of any version, and damaged ones as well
+        raise ExportError(f"{folder} is no model folder of ours, so --force does not replace it: remove it yourself")
+    ours = {FILE, *ENGINES.values(), ".DS_Store", "Thumbs.db", "desktop.ini"}
+    if others := sorted(file.name for file in folder.iterdir() if file.name not in ours):
         raise ExportError(f"{folder} holds {', '.join(others)} as well, which --force would delete: move them away")
 
 

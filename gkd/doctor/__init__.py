@@ -90,7 +90,7 @@ def examine(
     problems += [fault for one in seen.values() for fault in one.problems]
     pixels = _pixels(layout, chosen, seen)
     void = [split for split, count in pixels.drop(index="ignored", errors="ignore").sum().items() if not count]
-    problems += [Problem(f"{root} ({split})", "expected labels, found ignored pixels alone") for split in void]
+    problems += [Problem(f"{root} ({s})", f"expected classes, found none in {len(chosen[s])} labels") for s in void]
     return Report(
         name=name,
         root=root,

@@ -32,7 +32,7 @@ from gkd.train.run import Run
 from gkd.train.schedules import Schedule, parameter_groups, poly
 from gkd.weights import build_encoder
 
-WATCHED = 20  # batches, of which one must have a label
+WATCHED = 100  # batches at the start, of which one must have a label
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def learn_side_by_side(
     accelerator = engine()
     if guide is not None:
         guide.segmentor.requires_grad_(False).eval().to(accelerator.device)
-    frozen, void = _Frozen(next(iter(models.values())), guide), True
+    frozen, void = _Frozen(next(iter(models.values())), guide), False
     last = min(section.steps, WATCHED) - 1
 
     def step(number: int, batch: dict[str, Tensor], share: Share) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,7 +92,7 @@ def learn_side_by_side(
         labelled = share.total((share.whole["labels"] != IGNORE).sum()) / share.parts
         void = void and number <= last and not labelled  # later a GPU need not be waited for
         if void and number == last:
-            raise ValueError(f"{run.name}: every label of the first {last + 1} batches is ignored; see `gkd doctor`")
+            raise ValueError(f"{run.name}: no label in the first {last + 1} batches holds a class; see `gkd doctor`")
         losses, metrics = [], {}
         for lr, model in models.items():
             features = frozen.features(batch) if model.frozen else model.features(batch["images"])
@@ -123,6 +123,8 @@ def learn_side_by_side(
         return {"images": torch.zeros(count, 3, *section.crop), "labels": labels}
 
     def batches(start: int) -> Iterable[dict[str, Tensor]]:
+        nonlocal void
+        void = start == 0
         process = accelerator.process_index, accelerator.num_processes
         draw = Draw(section.steps, section.batch_size, run.seed, start=start, process=process)
         return seen(section, draw, views, ask, like, run.name)

@@ -128,19 +128,16 @@ def _images(
 
 
 def remarks(params: Params) -> Iterator[str]:
-    """What runs, and is seldom meant: photos that are smaller than a crop of task learning however it scales them."""
-    known, (rows, columns), most = catalogue(params), params.task_learning.crop, params.task_learning.scale[1]
+    """What runs, and is seldom meant: photos in data/ of which both sides are smaller than a crop of task learning."""
+    known, (rows, columns) = catalogue(params), params.task_learning.crop
     for name in params.sources:
         part = known.source(name).validation
-        sample = known.open_split(part.dataset, part.split).samples[0]
+        sample, root = known.open_split(part.dataset, part.split).samples[0], known.root_of(part.dataset)
         with suppress(DatasetError):  # a damaged photo is told of where it is read
             x0, y0, x1, y1 = sample.window or (0, 0, *size_of(sample.image))
-            if (x1 - x0) * most < columns and (y1 - y0) * most < rows:
-                root = known.root_of(part.dataset)
-                yield (
-                    f"{name}: photos of {x1 - x0}x{y1 - y0} pixels, crops of {columns}x{rows}; is {root} the embedded "
-                    "miniature, and not the dataset?"
-                )
+            if x1 - x0 < columns and y1 - y0 < rows and miniature(known, part):
+                sizes = f"photos of {x1 - x0}x{y1 - y0} pixels, crops of {columns}x{rows}"
+                yield f"{name}: {sizes}; is {root} the embedded miniature, and not the dataset?"
 
 
 def miniature(known: Catalogue, domain: Domain) -> str:

@@ -48,8 +48,8 @@ class Workspace:
     def __init__(self, stage: str, member: str, params: Params, train: bool = False, results: str = SCRATCH) -> None:
         self.stage, self.member, self.params, self.by_hand = stage, member, params, results == SCRATCH
         self._began: tuple[Mapping[str, Any], str] | None = None  # what `resume` was asked for, and what it read then
-        if "DVC_ROOT" in os.environ and Path(os.environ["DVC_ROOT"]).resolve() != ROOT:
-            raise ValueError(f"DVC runs {os.environ['DVC_ROOT']}, but gkd is that of {ROOT}: unset PYTHONPATH")
+        if "DVC_STAGE" in os.environ and not self.by_hand and Path.cwd() != ROOT:  # an experiment in a copy
+            raise ValueError(f"this stage runs in {Path.cwd()}, but gkd is that of {ROOT}: unset PYTHONPATH")
         name, rank = Path(stage) / params.profile / member, os.environ.get("RANK", "0")
         self.states = ROOT / ".scratch" / "resume" / results / name  # one folder for all processes
         if train:

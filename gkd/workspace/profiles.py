@@ -7,7 +7,6 @@ with in_place(Path("profiles/grid_f2l.yaml")):
 import fcntl
 import io
 import os
-import re
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from gkd.files import write_whole
-from gkd.params import ROOT, read
+from gkd.params import ROOT, read, written
 
 FILES = ("dvc.lock", "params.yaml")  # put back in this order: by the last is seen whether it was done
 
@@ -32,6 +31,7 @@ def in_place(profile: Path) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: there is no such profile.
+        ParamsError: it cannot be read.
         BlockingIOError: `gkd repro` runs in this checkout, or another profile.
     """
     before = ROOT / ".scratch" / "before"
@@ -87,8 +87,8 @@ def left() -> str | None:
 
 def whole(profile: Path) -> bytes:
     """A profile as DVC can read it: as it stands, or put over the file that it names."""
-    text = profile.read_bytes()
-    if not re.search(rb"(?m)^over:", text):
+    text, content = profile.read_bytes(), written(profile)
+    if not isinstance(content, dict) or "over" not in content:
         return text
     stream = io.BytesIO()
     YAML().dump(read(profile), stream)

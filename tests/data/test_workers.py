@@ -54,7 +54,7 @@ def test_sockets_of_workers_need_a_short_folder(monkeypatch, tmp_path):
     """multiprocessing (Python 3.11) hangs where the path of its socket is too long, on a cluster's TMPDIR."""
     monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/{'x' * 80}")
     assert worker_options(0) == {}
-    with pytest.raises(ValueError, match="^TMPDIR=.*xx: too long for the sockets of loader processes; set a shorter"):
+    with pytest.raises(ValueError, match="xx: too long for the sockets of loader processes; set TMPDIR to a shorter"):
         worker_options(1)
 
 

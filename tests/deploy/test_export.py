@@ -141,7 +141,7 @@ def test_the_folder_describes_itself(made):
 def test_a_checkpoint_that_dvc_linked_from_its_cache_keeps_its_name(made, tmp_path):
     file = tmp_path / "results/f2l-none-gtav-0/model.safetensors"
     file.parent.mkdir(parents=True)
-    file.symlink_to(made[2])
+    file.symlink_to(shutil.copy(made[2], tmp_path / "9a1c2b3d4e5f"))
     config = export(file, tmp_path / "folder")
     assert config.name == "f2l-none-gtav-0" and config.provenance["checkpoint"] == "model.safetensors"
 
@@ -334,6 +334,7 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
     shutil.copytree(made[0], tmp_path / "noted")
     (tmp_path / "noted/README.md").touch()
     (tmp_path / "noted/.git").mkdir()
+    (tmp_path / "noted/.DS_Store").touch()
     old = save(tmp_path / "x.safetensors", {"encoder": tiny_vit()}, Record(method="gkd"))
     unfinished, expected = member(stage="domain_agnostic")[0], "expected model.safetensors of a .*; found"
     named = {"member": "f2l/gkd/potsdam_rgb"}
@@ -341,7 +342,7 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
         (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
         (old, "new", {}, f"{expected} gkd"),
         (file, "photos", {"force": True}, "no model folder of ours"),
-        (file, "segformer", {"force": True}, "no model folder of ours, .*config.json"),
+        (file, "segformer", {"force": True}, "no model folder of ours, .*remove it yourself"),
         (file, "noted", {"force": True}, "noted holds .git, README.md as well, which --force would delete"),
         (file, "new", {"graphs": Graphs(photos=[photo(40, 48)])}, "calibration photos are for int8"),
         (file, "new", {"graphs": Graphs(fixed_size=True)}, "a fixed size is one of ONNX and int8 files"),

@@ -101,7 +101,7 @@ def test_a_sound_set_counts_its_pixels(tmp_path: Path) -> None:
 
 def test_labels_without_a_class_are_a_problem(tmp_path: Path) -> None:
     (problem,) = examine("vaihingen", {"vaihingen": str(write_vaihingen(tmp_path, [0, 0]))}).problems
-    assert problem.path.endswith(" (val)") and problem.what == "expected labels, found ignored pixels alone"
+    assert problem.path.endswith(" (val)") and problem.what == "expected classes, found none in 2 labels"
 
 
 def test_photos_that_viewers_turn_are_noted_where_their_labels_fit(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_frozen_encoder_stays_bit_equal_and_a_fine_tuned_one_learns(frozen):
 def test_labels_without_a_class_are_refused_at_the_start(pool):
     data, options = Blocks(), section(steps=30, pool=pool)
     data.labels[:] = IGNORE
-    with pytest.raises(ValueError, match="^run: every label of the first 20 batches is ignored; see `gkd doctor`$"):
+    with pytest.raises(ValueError, match="^run: no label in the first 30 batches holds a class; see `gkd doctor`$"):
         learn(segmentor(frozen=True), data, options, 0.1, RUN)
 
 

@@ -35,6 +35,18 @@ def test_a_members_folder_is_the_stage_the_profile_and_its_name(
     assert space("report", "").folder == checkout / ".scratch/ranks/1/results/report/tiny"
 
 
+def test_a_stage_in_dvcs_copy_needs_the_gkd_of_that_copy(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dvc exp run --temp` with PYTHONPATH on the checkout; DVC_ROOT is the checkout in any case (dvc 3.67.1)."""
+    monkeypatch.setenv("DVC_STAGE", "undistilled@f2l-none-gtav-0")
+    monkeypatch.chdir(checkout)
+    assert space().folder.is_dir()
+    (checkout / "copy").mkdir()
+    monkeypatch.chdir(checkout / "copy")
+    with pytest.raises(ValueError, match=f"^this stage runs in {checkout}/copy, but gkd is that of {checkout}: unset"):
+        space()
+    assert Workspace("report", "", load(), train=True).folder.is_dir()  # by hand
+
+
 def test_what_dvc_made_goes_before_what_was_made_by_hand_which_serves_by_hand_alone(checkout: Path) -> None:
     by_hand, made = checkout / ".scratch" / UPSTREAM, checkout / UPSTREAM
     looking = {"stage": "task_agnostic", "member": "f2l-gkd-0", "train": False}
