@@ -42,7 +42,8 @@ def record_of(checkpoint: Path, member: str | None = None) -> Record:
     `member` is SETTING/METHOD/SOURCE: the encoder, decoder and classes of params.yaml that the file is of.
     """
     if not checkpoint.is_file():
-        raise ExportError(f"checkpoint {checkpoint} is missing")
+        found = "is a folder: name the file in it, model.safetensors" if checkpoint.is_dir() else "is missing"
+        raise ExportError(f"checkpoint {checkpoint} {found}")
     record = Record() if checkpoint.suffix in (".pth", ".pt") else read_record(checkpoint)
     found = " ".join(filter(None, (record.stage, record.setting, record.method, record.source)))
     if member is not None and found:

@@ -37,6 +37,7 @@ class Config(Section):
         classes: names in the order of the train ids.
         palette: colour (r, g, b) of each class.
         int8: how the int8 file was made, None where there is none.
+        graphs: SHA-256 of the ONNX files, by their names; the weights have digests of their own.
         provenance: of the weights: checkpoint and its record, git commit, dvc.lock, versions.
     """
 
@@ -48,6 +49,7 @@ class Config(Section):
     palette: tuple[tuple[int, int, int], ...]
     inference: InferenceConfig
     int8: Literal["dynamic", "static"] | None = None
+    graphs: dict[str, str] = {}
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="after")

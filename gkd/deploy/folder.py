@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gkd.deploy.config import FILE, Config, ExportError, read_config
+from gkd.files import sha256
 from gkd.segmentation.stored import rebuild
 from gkd.segmentation.windows import Inference, keep_ratio_size, predict
 from gkd.weights import CheckpointError, load
@@ -64,6 +65,8 @@ def load_folder(folder: Path, engine: str = "torch") -> Exported:
     else:
         from gkd.deploy.onnx_runtime import OnnxModel  # onnxruntime is an extra
 
+        if file.name in config.graphs and sha256(file) != config.graphs[file.name]:
+            raise ExportError(f"{file} is damaged: it is not the graph that was written; copy it again")
         model = OnnxModel(file)
         if model.classes != len(config.classes):
             raise ExportError(f"{file} gives {model.classes} classes, config.json names {len(config.classes)}")

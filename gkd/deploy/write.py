@@ -12,7 +12,7 @@ from torch import nn
 from gkd.deploy.build import describe, record_of
 from gkd.deploy.config import FILE, Config, ExportError, write_config
 from gkd.deploy.folder import ENGINES, WEIGHTS
-from gkd.files import write_whole
+from gkd.files import sha256, write_whole
 from gkd.segmentation.stored import rebuild
 from gkd.weights import load, save
 
@@ -86,6 +86,7 @@ def export(
             write_whole(partial / WEIGHTS, lambda aside: shutil.copyfile(checkpoint, aside))
         if graphs.onnx or graphs.int8:
             _write_graphs(model, config, partial, graphs)
+            config = config.model_copy(update={"graphs": {f.name: sha256(f) for f in sorted(partial.glob("*.onnx"))}})
         write_config(config, partial)
         if folder.exists():
             folder.rename(old)

@@ -148,7 +148,7 @@ def test_a_checkpoint_that_dvc_linked_from_its_cache_keeps_its_name(made, tmp_pa
 
 def test_what_is_edited_in_params_yaml_after_the_training_changes_no_export(made, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "load", lambda: pytest.fail("params.yaml was read"))
-    assert export(made[2], tmp_path / "again") == read_config(made[0]).model_copy(update={"int8": None})
+    assert export(made[2], tmp_path / "again") == read_config(made[0]).model_copy(update={"int8": None, "graphs": {}})
     config = read_config(tmp_path / "again")
     options = {**config.encoder.options, "num_heads": 4}
     edit(tmp_path / "again", encoder={**config.encoder.model_dump(), "options": options})
@@ -316,7 +316,12 @@ def test_engines_and_their_files_are_named(copy):
     (copy / "model.int8.onnx").unlink()
     with pytest.raises(ExportError, match="no model.int8.onnx in it; .* FOLDER --int8"):
         load_folder(copy, "int8")
-    (copy / "model.onnx").write_bytes(b"0")
+    graph = copy / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"0")
+    with pytest.raises(ExportError, match="model.onnx is damaged: it is not the graph that was written; copy it again"):
+        load_folder(copy, "onnx")
+    edit(copy, graphs={})  # as in folders of earlier versions
+    graph.write_bytes(b"0")
     with pytest.raises(ExportError, match="onnxruntime cannot load it"):
         load_folder(copy, "onnx")
 
@@ -341,6 +346,8 @@ def test_other_checkpoints_and_taken_folders_are_refused(member, made, tmp_path)
     for given, target, options, message in (
         (unfinished, "new", {}, f"{expected} domain_agnostic f2l"),
         (old, "new", {}, f"{expected} gkd"),
+        (file.parent, "new", {}, "is a folder: name the file in it, model.safetensors"),
+        (tmp_path / "absent.safetensors", "new", {}, "absent.safetensors is missing"),
         (file, "photos", {"force": True}, "no model folder of ours"),
         (file, "segformer", {"force": True}, "no model folder of ours, .*remove it yourself"),
         (file, "noted", {"force": True}, "noted holds .git, README.md as well, which --force would delete"),
