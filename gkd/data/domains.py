@@ -36,6 +36,7 @@ class Source:
 
     @property
     def domains(self) -> tuple[Domain, ...]:
+        """What is trained on, in either way, and the validation part."""
         return (*self.train, *self.full, self.validation)
 
     @property

@@ -78,7 +78,8 @@ def graph() -> dict[str, set[str]]:
             own = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]  # in its order
             return {stage.name: {other.name for other in edges.successors(stage) if other in own} for stage in own}
     except DvcException as error:
-        torn = [name for name in ("dvc.yaml", "dvc.lock") if "<<<<<<<" in Path(ROOT, name).read_text()]
+        files = (file for file in (ROOT / "dvc.yaml", ROOT / "dvc.lock") if file.is_file())
+        torn = [file.name for file in files if "<<<<<<<" in file.read_text()]
         remedy = f"; resolve git's conflict in {torn[0]}" if torn else ""
         raise ValueError(f"DVC cannot read the pipeline: {error}{remedy}") from error
 

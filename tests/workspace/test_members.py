@@ -58,6 +58,10 @@ def test_a_pipeline_that_dvc_cannot_read_is_one_line(checkout: Path, repo: Repo)
     (checkout / "dvc.lock").write_text("<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> theirs\n")
     with pytest.raises(ValueError, match="^DVC cannot read the pipeline: .*; resolve git's conflict in dvc.lock$"):
         graph()
+    (checkout / "dvc.lock").unlink()  # as in a clone of one's own pipeline
+    (checkout / "dvc.yaml").write_text("stages:\n  check: 5\n")
+    with pytest.raises(ValueError, match="^DVC cannot read the pipeline: .*dvc.yaml"):
+        graph()
 
 
 def test_names_are_those_of_dvc_yaml(checkout: Path) -> None:
